@@ -1,0 +1,237 @@
+"""The sizes of a GPT-2, and the few choices beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+ACTIVATIONS = ("gelu_new", "gelu", "relu")
+
+# Other names under which Hugging Face configs ask for the tanh form of GELU.
+_TANH_GELU_ALIASES = ("gelu_pytorch_tanh", "gelu_fast")
+
+# Options of a Hugging Face config that change the arithmetic, with the only
+# value that is GPT-2's.
+_GPT2_ONLY = {
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
+
+
+@dataclass(frozen=True)
+class GPT2Config:
+    """Describe one GPT-2.
+
+    The first five fields carry the names of OpenAI's `hparams.json`; the rest
+    are choices that the released models all make the same way, so that the
+    defaults are GPT-2 124M.
+    """
+
+    n_vocab: int = 50257
+    """Vocabulary entries: 256 bytes, 50,000 merges and `<|endoftext|>`."""
+    n_ctx: int = 1024
+    """Positions: the longest sequence the model can read, in tokens."""
+    n_embd: int = 768
+    """Width of the residual stream, C."""
+    n_head: int = 12
+    """Attention heads per layer, H. Each head is `n_embd / n_head` wide."""
+    n_layer: int = 12
+    """How many layers stand on top of each other."""
+    n_inner: int | None = None
+    """Width of the feed-forward network; None means `4 * n_embd`."""
+    activation: str = "gelu_new"
+    """`gelu_new` (the tanh form, GPT-2's), `gelu` (exact) or `relu`."""
+    layer_norm_epsilon: float = 1e-5
+    """Added to the variance before the square root in a layer norm."""
+    embd_dropout: float = 0.1
+    """Dropout after the sum of the embeddings, while training."""
+    attn_dropout: float = 0.1
+    """Dropout on the attention weights, while training."""
+    resid_dropout: float = 0.1
+    """Dropout on what is added to the residual stream, while training."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        for name in (
+            "n_vocab",
+            "n_ctx",
+            "n_embd",
+            "n_head",
+            "n_layer",
+            "n_inner",
+        ):
+            value = getattr(self, name)
+            if name == "n_inner" and value is None:
+                continue
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int)
+                or value < 1
+            ):
+                raise ValueError(
+                    f"{name} must be a positive whole number, got {value!r}"
+                )
+        if self.n_embd % self.n_head:
+            raise ValueError(
+                "n_embd must be a multiple of n_head, so that every head is "
+                "equally wide; "
+                f"got n_embd={self.n_embd} and n_head={self.n_head}"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation must be one of {', '.join(ACTIVATIONS)}; got "
+                f"{self.activation!r}"
+            )
+        for name in ("embd_dropout", "attn_dropout", "resid_dropout"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ValueError(
+                    f"{name} must be a probability from 0 up to but not 1, "
+                    f"got {value!r}"
+                )
+        if (
+            not isinstance(self.layer_norm_epsilon, int | float)
+            or self.layer_norm_epsilon <= 0
+        ):
+            raise ValueError(
+                "layer_norm_epsilon must be positive, got "
+                f"{self.layer_norm_epsilon!r}"
+            )
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head, D."""
+        return self.n_embd // self.n_head
+
+    @property
+    def inner_size(self) -> int:
+        """Width of the feed-forward network's hidden layer."""
+        return self.n_inner or 4 * self.n_embd
+
+    @property
+    def residual_std(self) -> float:
+        """Initial standard deviation of the maps that write into the stream.
+
+        Each of the `2 * n_layer` sub-layers adds its output to the stream;
+        dividing by the square root of their number keeps the sum's variance
+        from growing with depth. Radford et al. (2019), section 2.3.
+        """
+        return 0.02 / math.sqrt(2 * self.n_layer)
+
+    @classmethod
+    def from_name(cls, name: str) -> Self:
+        """Return the config of one of OpenAI's four released sizes.
+
+        Args:
+            name: `gpt2`, `gpt2-medium`, `gpt2-large` or `gpt2-xl`.
+
+        Raises:
+            ValueError: There is no such preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(
+                f"no preset is called {name!r}; the presets are "
+                f"{', '.join(PRESETS)}"
+            )
+        n_embd, n_head, n_layer = PRESETS[name]
+        return cls(n_embd=n_embd, n_head=n_head, n_layer=n_layer)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Read a parsed `config.json`, or OpenAI's `hparams.json`.
+
+        Args:
+            fields: The file's top-level object. Keys that say nothing about
+                the architecture (token ids, task settings, version numbers)
+                are passed over.
+
+        Raises:
+            ValueError: A size is missing or wrong, or the file describes
+                another architecture.
+        """
+        if not isinstance(fields, Mapping):
+            raise ValueError(
+                "a config must be an object with named fields, got "
+                f"{fields!r:.80}"
+            )
+        model_type = fields.get("model_type", "gpt2")
+        if model_type != "gpt2":
+            raise ValueError(
+                f"the config describes a {model_type!r} model, and this is "
+                "only GPT-2"
+            )
+        for option, expected in _GPT2_ONLY.items():
+            if fields.get(option, expected) != expected:
+                raise ValueError(
+                    f"the config sets {option}={fields[option]!r}; the "
+                    f"original GPT-2 has {expected}"
+                )
+        # Hugging Face's name first: where a file has both, its own code reads
+        # that one.
+        names = {
+            "n_vocab": ("vocab_size", "n_vocab"),
+            "n_ctx": ("n_positions", "n_ctx"),
+            "n_embd": ("n_embd",),
+            "n_head": ("n_head",),
+            "n_layer": ("n_layer",),
+        }
+        found: dict[str, Any] = {}
+        for field, keys in names.items():
+            present = [
+                fields[key] for key in keys if fields.get(key) is not None
+            ]
+            if not present:
+                raise ValueError(
+                    f"the config does not say {' or '.join(keys)}"
+                )
+            found[field] = present[0]
+        choices = {
+            "n_inner": "n_inner",
+            "activation": "activation_function",
+            "layer_norm_epsilon": "layer_norm_epsilon",
+            "embd_dropout": "embd_pdrop",
+            "attn_dropout": "attn_pdrop",
+            "resid_dropout": "resid_pdrop",
+        }
+        for field, key in choices.items():
+            if fields.get(key) is not None:
+                found[field] = fields[key]
+        if found.get("activation") in _TANH_GELU_ALIASES:
+            found["activation"] = "gelu_new"
+        return cls(**found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of a Hugging Face `config.json` for this model."""
+        own = asdict(self)
+        return {
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "vocab_size": own["n_vocab"],
+            "n_positions": own["n_ctx"],
+            "n_ctx": own["n_ctx"],
+            "n_embd": own["n_embd"],
+            "n_head": own["n_head"],
+            "n_layer": own["n_layer"],
+            "n_inner": own["n_inner"],
+            "activation_function": own["activation"],
+            "layer_norm_epsilon": own["layer_norm_epsilon"],
+            "embd_pdrop": own["embd_dropout"],
+            "attn_pdrop": own["attn_dropout"],
+            "resid_pdrop": own["resid_dropout"],
+            "tie_word_embeddings": True,
+        }
+
+
+# name: (n_embd, n_head, n_layer); table 2 of Radford et al. (2019), and the
+# released hparams.json. The first release called the two smaller ones 117M and
+# 345M, which was a counting error.
+PRESETS = {
+    "gpt2": (768, 12, 12),  # 124,439,808 parameters
+    "gpt2-medium": (1024, 16, 24),  # 354,823,168
+    "gpt2-large": (1280, 20, 36),  # 774,030,080
+    "gpt2-xl": (1600, 25, 48),  # 1,557,611,200
+}

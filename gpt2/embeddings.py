@@ -1,0 +1,58 @@
+"""Token and position embeddings: two tables of learned vectors."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpt2.linear import normal_parameter
+
+
+class Embedding(nn.Module):
+    """A table of vectors, one row for each id.
+
+    Looking up row i is the product of a one-hot row vector with the table,
+    without the work of multiplying by all those zeros.
+    """
+
+    def __init__(self, rows: int, width: int, std: float = 0.02) -> None:
+        """Draw a table (rows, width) with standard deviation `std`."""
+        super().__init__()
+        self.weight = normal_parameter(rows, width, std=std)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up the rows of `ids`.
+
+        Args:
+            ids: Whole numbers, any shape.
+
+        Returns:
+            Their vectors, with one more axis: (*ids.shape, width).
+
+        Raises:
+            ValueError: An id is not a row of the table (found on the CPU only;
+                a GPU reports it as a device-side assertion).
+        """
+        try:
+            return F.embedding(ids, self.weight)
+        except IndexError as error:
+            raise ValueError(
+                f"ids must lie between 0 and {self.weight.size(0) - 1}, the "
+                f"rows of this table; got {ids.min()} to {ids.max()}"
+            ) from error
+
+
+def positions_of(attention_mask: Tensor) -> Tensor:
+    """Return the position of each token: the number of real tokens before it.
+
+    So a padded sequence has the positions it would have alone, wherever the
+    padding stands.
+
+    Args:
+        attention_mask: (B, S), true or 1 where there is a token, false or 0
+            where there is padding.
+
+    Returns:
+        (B, S) of int64. Leading padding gets position 0, which nobody reads.
+    """
+    return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)

@@ -1,0 +1,49 @@
+"""A linear map in GPT-2's own layout, and how its weights begin."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def normal_parameter(*shape: int, std: float) -> nn.Parameter:
+    """Return a parameter drawn from a normal distribution with mean 0.
+
+    On the meta device, where a model is built that is about to be filled from
+    a file, nothing is
+    drawn: there is no memory to draw into, and asking for it all the same
+        would import a compiler.
+
+    Args:
+        *shape: The sizes.
+        std: The standard deviation.
+    """
+    values = torch.empty(shape)
+    return nn.Parameter(values if values.is_meta else values.normal_(std=std))
+
+
+class Linear(nn.Module):
+    """Map `x` to `x @ W + b`.
+
+    `torch.nn.Linear` keeps the transpose of W. GPT-2 was published with W as
+    [in, out] (its code calls the map `conv1d`), and so it stands here: the
+    code reads like the formula, and a checkpoint's tensors are used as they
+    lie in the file. See openai/gpt-2 `src/model.py`.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, std: float = 0.02
+    ) -> None:
+        """Draw W with standard deviation `std`, and begin with b = 0."""
+        super().__init__()
+        self.weight = normal_parameter(in_features, out_features, std=std)
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the map to the last axis: (..., in) to (..., out)."""
+        rows = x.reshape(
+            -1, x.size(-1)
+        )  # (N, in): addmm, the fused x @ W + b, takes matrices
+        return torch.addmm(self.bias, rows, self.weight).view(
+            *x.shape[:-1], -1
+        )

@@ -1,0 +1,211 @@
+"""GPT-2: embeddings, layers, a final norm, and the embeddings once more."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpt2.attention import KeyValueCache, padding_mask
+from gpt2.config import GPT2Config
+from gpt2.embeddings import Embedding, positions_of
+from gpt2.layer import GPT2Layer
+from gpt2.layer_norm import LayerNorm
+
+
+class GPT2(nn.Module):
+    """The whole model, from token ids to logits.
+
+    Its state dict is a GPT-2 checkpoint, key for key and shape for shape:
+    `wte` is the table of token embeddings, `wpe` that of the positions, `h`
+    the layers, `ln_f` the final norm. There is no output matrix: the logit of
+    a token is the dot product of the last hidden state with that token's
+    embedding. Radford et al. (2019), section 2.3; openai/gpt-2 `src/model.py`.
+
+    A new model is random, drawn as GPT-2 was from PyTorch's generator
+    (`torch.manual_seed`), and, like every module, in training mode: call
+    `eval()` to switch dropout off.
+    """
+
+    def __init__(self, config: GPT2Config) -> None:
+        """Build the model that `config` describes."""
+        super().__init__()
+        self.config = config
+        self.wte = Embedding(config.n_vocab, config.n_embd)
+        self.wpe = Embedding(config.n_ctx, config.n_embd, std=0.01)
+        self.drop = nn.Dropout(config.embd_dropout)
+        self.h = nn.ModuleList(
+            GPT2Layer(config) for _ in range(config.n_layer)
+        )
+        self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        cache: KeyValueCache | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Return the logits of the token that follows each position.
+
+        Args:
+            tokens: (B, T) token ids.
+            attention_mask: (B, S), true or 1 for a token, false or 0 for
+                padding, on any side. S is T, or with a cache the positions it
+                holds plus T. None: no padding. The logits at padding mean
+                nothing.
+            cache: Memory of earlier positions, from `new_cache`; the new ones
+                are added.
+            last_only: Compute only the logits after each sequence's last
+                token, which is all that generation needs.
+
+        Returns:
+            (B, T, V), or with `last_only` (B, V).
+
+        Raises:
+            ValueError: The shapes do not go together, a token id is not in the
+                vocabulary, or there are more positions than `n_ctx`.
+        """
+        hidden = self.hidden_states(tokens, attention_mask, cache)  # (B, T, C)
+        if last_only:
+            hidden = hidden[
+                torch.arange(hidden.size(0)),
+                last_tokens(tokens, attention_mask),
+            ]
+        return F.linear(hidden, self.wte.weight)  # (B, T, V) or (B, V)
+
+    def hidden_states(
+        self,
+        tokens: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Return the stream after the final norm; arguments as in `forward`.
+
+        Returns:
+            (B, T, C).
+        """
+        past = 0 if cache is None else cache.length
+        positions, mask = self.positions_and_mask(tokens, attention_mask, past)
+        x = self.drop(self.wte(tokens) + self.wpe(positions))  # (B, T, C)
+        for i, layer in enumerate(self.h):
+            x = layer(x, mask, None if cache is None else cache.layers[i])
+        return self.ln_f(x)
+
+    def positions_and_mask(
+        self, tokens: Tensor, attention_mask: Tensor | None, past: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return where each token stands and whom it may look at.
+
+        Args:
+            tokens: (B, T).
+            attention_mask: (B, past + T) or None.
+            past: How many positions the cache holds.
+
+        Returns:
+            Positions, (T,) or (B, T), and a mask (B, 1, T, past + T), or None
+            for the causal one.
+        """
+        if (
+            tokens.dim() != 2
+            or tokens.size(1) == 0
+            or tokens.is_floating_point()
+        ):
+            raise ValueError(
+                "tokens must be whole numbers of shape (B, T) with T at "
+                "least 1; "
+                f"got {tokens.dtype} of shape {tuple(tokens.shape)}"
+            )
+        batch_size, n_new = tokens.shape
+        if attention_mask is None:
+            if past + n_new > self.config.n_ctx:
+                raise ValueError(
+                    f"the model has {self.config.n_ctx} positions (n_ctx), "
+                    f"and {past + n_new} tokens do not fit"
+                )
+            return torch.arange(past, past + n_new, device=tokens.device), None
+        if attention_mask.shape != (batch_size, past + n_new):
+            raise ValueError(
+                "attention_mask must have shape "
+                f"{(batch_size, past + n_new)}, one entry for each "
+                f"token{' including those in the cache' if past else ''}; "
+                f"got {tuple(attention_mask.shape)}"
+            )
+        positions = positions_of(attention_mask)[:, past:]  # (B, T)
+        return positions, padding_mask(attention_mask, n_new)
+
+    def new_cache(
+        self, batch_size: int, n_positions: int | None = None
+    ) -> KeyValueCache:
+        """Reserve a cache for sequences of up to `n_positions` tokens."""
+        weight = self.wte.weight
+        return KeyValueCache(
+            self.config, batch_size, n_positions, weight.dtype, weight.device
+        )
+
+    def num_parameters(self) -> int:
+        """Count the parameters; the tied output is `wte` and counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def last_tokens(
+    tokens: Tensor, attention_mask: Tensor | None = None
+) -> Tensor:
+    """Return the column of each sequence's last token, passing over padding.
+
+    A sequence that has nothing but padding among these columns gets the last
+    column. Returns (B,).
+    """
+    batch_size, n_new = tokens.shape
+    last = torch.full((batch_size,), n_new - 1, device=tokens.device)
+    if attention_mask is None:
+        return last
+    real = attention_mask[:, -n_new:].long()  # (B, T)
+    # Of several maxima, argmax finds the first: how much padding is behind.
+    return last - real.flip(-1).argmax(dim=-1)
+
+
+def next_token_loss(
+    model: nn.Module, tokens: Tensor, attention_mask: Tensor | None = None
+) -> Tensor:
+    r"""Return the mean surprise at each next token.
+
+    The surprise is $-\log p(x_{t+1} \mid x_1 \ldots x_t)$, in nats.
+
+    The one place where targets are shifted: the model reads all tokens but the
+    last and is asked for all but the first. It is called as `model(tokens,
+    attention_mask)`, so that a wrapped or compiled one will do.
+
+    Args:
+        model: Maps (B, T) to logits (B, T, V).
+        tokens: (B, T + 1).
+        attention_mask: (B, T + 1), true or 1 for a token. A prediction counts
+            where both the token it is made from and the token it is for are
+            real.
+
+    Returns:
+        A scalar, in nats per token; float32 even where the logits are not.
+
+    Raises:
+        ValueError: There is nothing to predict.
+    """
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    if attention_mask is None:
+        logits = model(inputs)  # (B, T, V)
+    else:
+        counts = attention_mask[:, :-1].bool() & attention_mask[:, 1:].bool()
+        if not counts.any():
+            raise ValueError(
+                "no token has a real one before it, so there is nothing to "
+                "predict"
+            )
+        targets = targets.masked_fill(~counts, IGNORED)
+        logits = model(inputs, attention_mask[:, :-1])
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED
+    )
+
+
+IGNORED = -100
+"""A target that is not to be predicted."""
