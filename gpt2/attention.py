@@ -109,8 +109,14 @@ class LayerCache:
             a copy.
 
         Raises:
-            ValueError: There is no room for them.
+            ValueError: There is no room for them, or they are of another
+                number of sequences.
         """
+        if key.size(0) != self.keys.size(0):
+            raise ValueError(
+                f"the cache is for {self.keys.size(0)} sequences, and got "
+                f"{key.size(0)}"
+            )
         end = self.length + key.size(2)
         if end > self.keys.size(2):
             raise ValueError(
@@ -249,6 +255,7 @@ class MultiHeadAttention(nn.Module):
         """Map the inputs to queries, keys and values, split into heads."""
         fits = (
             query.dim() == key.dim() == 3
+            and query.size(0) == key.size(0)
             and query.size(2) == key.size(2) == self.n_embd
         )
         if not fits or key.shape != value.shape:

@@ -93,13 +93,15 @@ class GPT2Config:
                     f"{name} must be a probability from 0 up to but not 1, "
                     f"got {value!r}"
                 )
+        epsilon = self.layer_norm_epsilon
         if (
-            not isinstance(self.layer_norm_epsilon, int | float)
-            or self.layer_norm_epsilon <= 0
+            isinstance(epsilon, bool)
+            or not isinstance(epsilon, int | float)
+            or not 0 < epsilon < math.inf
         ):
             raise ValueError(
-                "layer_norm_epsilon must be positive, got "
-                f"{self.layer_norm_epsilon!r}"
+                "layer_norm_epsilon must be a positive, finite number, got "
+                f"{epsilon!r}"
             )
 
     @property

@@ -10,9 +10,8 @@ def normal_parameter(*shape: int, std: float) -> nn.Parameter:
     """Return a parameter drawn from a normal distribution with mean 0.
 
     On the meta device, where a model is built that is about to be filled from
-    a file, nothing is
-    drawn: there is no memory to draw into, and asking for it all the same
-        would import a compiler.
+    a file, nothing is drawn: there is no memory to draw into, and asking for
+    it all the same would import a compiler.
 
     Args:
         *shape: The sizes.
@@ -41,9 +40,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the map to the last axis: (..., in) to (..., out)."""
-        rows = x.reshape(
-            -1, x.size(-1)
-        )  # (N, in): addmm, the fused x @ W + b, takes matrices
-        return torch.addmm(self.bias, rows, self.weight).view(
-            *x.shape[:-1], -1
-        )
+        # addmm, the fused x @ W + b, takes matrices.
+        rows = x.reshape(-1, x.size(-1))  # (N, in)
+        product = torch.addmm(self.bias, rows, self.weight)  # (N, out)
+        return product.view(*x.shape[:-1], self.bias.size(0))

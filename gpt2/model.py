@@ -110,20 +110,16 @@ class GPT2(nn.Module):
         if (
             tokens.dim() != 2
             or tokens.size(1) == 0
-            or tokens.is_floating_point()
+            or tokens.dtype not in (torch.int64, torch.int32)
         ):
             raise ValueError(
-                "tokens must be whole numbers of shape (B, T) with T at "
+                "tokens must be int64 or int32 of shape (B, T) with T at "
                 "least 1; "
                 f"got {tokens.dtype} of shape {tuple(tokens.shape)}"
             )
         batch_size, n_new = tokens.shape
         if attention_mask is None:
-            if past + n_new > self.config.n_ctx:
-                raise ValueError(
-                    f"the model has {self.config.n_ctx} positions (n_ctx), "
-                    f"and {past + n_new} tokens do not fit"
-                )
+            self.check_length(past + n_new)
             return torch.arange(past, past + n_new, device=tokens.device), None
         if attention_mask.shape != (batch_size, past + n_new):
             raise ValueError(
@@ -133,7 +129,18 @@ class GPT2(nn.Module):
                 f"got {tuple(attention_mask.shape)}"
             )
         positions = positions_of(attention_mask)[:, past:]  # (B, T)
+        # Only then can it be too long: else a GPU need not be waited for.
+        if past + n_new > self.config.n_ctx:
+            self.check_length(int(positions.max()) + 1)
         return positions, padding_mask(attention_mask, n_new)
+
+    def check_length(self, n_tokens: int) -> None:
+        """Refuse more tokens than there are positions."""
+        if n_tokens > self.config.n_ctx:
+            raise ValueError(
+                f"the model has {self.config.n_ctx} positions (n_ctx), and "
+                f"{n_tokens} tokens do not fit"
+            )
 
     def new_cache(
         self, batch_size: int, n_positions: int | None = None
@@ -203,7 +210,9 @@ def next_token_loss(
         targets = targets.masked_fill(~counts, IGNORED)
         logits = model(inputs, attention_mask[:, :-1])
     return F.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED
+        logits.flatten(0, 1).float(),
+        targets.flatten().long(),
+        ignore_index=IGNORED,
     )
 
 

@@ -1,0 +1,52 @@
+# `make book` and `make test` set up what they need and do their work; `make
+# help` lists the rest. Needed beforehand: Python 3.11 or newer, and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READER := $(VENV)/.reader
+TESTER := $(VENV)/.tester
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book lab test check clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
+		awk -F@ '{ printf "make %-7s %s\n", $$1, $$2 }'
+
+setup: $(READER) ## Create .venv with all that a reader needs
+
+book: $(READER) ## Build the book and say where it is
+	@echo "Building the book ..."
+	@$(BIN)/jupyter-book build . --quiet -W -n --keep-going
+	@echo "The book is built: open $(CURDIR)/_build/html/index.html"
+
+lab: $(READER) ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab book
+
+test: $(TESTER) ## Run every test
+	@echo "Running the tests ..."
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -rs
+
+check: $(TESTER) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## Remove all that make has made
+	rm -rf $(VENV) _build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(READER): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"Python 3.11 or newer is needed; %s is %s: make PYTHON=python3.12" \
+		% (sys.executable, sys.version.split()[0]))'
+	@echo "Setting up $(VENV); the first time, this takes some minutes ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(TESTER): requirements-tests.txt $(READER)
+	@echo "Adding what the tests need ..."
+	$(BIN)/python -m pip install --quiet -r requirements-tests.txt
+	@touch $@

@@ -1,0 +1,45 @@
+"""`gpt2 convert`: any checkpoint into Hugging Face's layout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from gpt2.commands.common import MODEL_HELP
+from gpt2.tokenizer import Tokenizer, TokenizerError
+from gpt2.weights import loading
+
+HELP = "write a checkpoint in Hugging Face's layout"
+DESCRIPTION = (
+    "Read any GPT-2 checkpoint and write config.json, model.safetensors and "
+    "the tokenizer's files."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument("input", metavar="IN", help=MODEL_HELP)
+    parser.add_argument("output", metavar="OUT", help="the folder to write")
+    parser.add_argument(
+        "--dtype", choices=loading.DTYPES, help="default: as in IN"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read any checkpoint and write it in Hugging Face's layout."""
+    from gpt2.weights.saving import save
+
+    model = loading.load_model(options.input, options.dtype, "cpu")
+    folder = loading.locate(options.input).folder
+    tokenizer = None
+    try:
+        tokenizer = loading.read_tokenizer(folder, model.config)
+    except TokenizerError as error:
+        if Tokenizer.find(folder) is not None:
+            raise
+        print(f"gpt2: no tokenizer is saved: {error}", file=sys.stderr)
+    save(options.output, model, tokenizer)
+    print(
+        f"{options.output}: {model.num_parameters():,} parameters, "
+        f"{str(model.wte.weight.dtype).removeprefix('torch.')}"
+    )

@@ -1,0 +1,171 @@
+"""Text in, text out: a prediction explained, and a continuation streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gpt2.model import GPT2
+from gpt2.sampling import Sampling, evaluating, seeded, stream
+from gpt2.tokenizer import Tokenizer
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Return the ids of a prompt.
+
+    An empty one stands for the beginning of a text, which to GPT-2 is what
+    follows `<|endoftext|>`.
+    """
+    return tokenizer.encode(prompt) or [tokenizer.end_of_text]
+
+
+def complete(
+    model: GPT2,
+    tokenizer: Tokenizer,
+    prompt: str,
+    max_new_tokens: int = 100,
+    *,
+    stop: Sequence[str] = (),
+    seed: int | torch.Generator | None = None,
+    **sampling: Any,
+) -> Iterator[str]:
+    """Yield a continuation of `prompt`, piece by piece, as it is drawn.
+
+    It ends at `<|endoftext|>`, before any of the strings in `stop`, after
+    `max_new_tokens` tokens, or where the model's positions end. A piece never
+    holds half a character, nor the beginning of what turns out to be a stop.
+
+    Args:
+        model: Any GPT-2.
+        tokenizer: The one it was trained with.
+        prompt: Where to go on from; see `encode_prompt` for an empty one.
+        max_new_tokens: The most tokens to add.
+        stop: Strings to end at; they are not part of the continuation.
+        seed: As in `gpt2.sampling.generate`.
+        **sampling: The fields of `gpt2.sampling.Sampling`.
+
+    Raises:
+        ValueError: The prompt is too long, a stop is empty, or a setting is
+            out of its range.
+    """
+    if not all(stop):
+        raise ValueError("a stop must be a string with something in it")
+    device = model.wte.weight.device
+    ids = torch.tensor([encode_prompt(tokenizer, prompt)], device=device)
+    drawn = stream(
+        model,
+        ids,
+        max_new_tokens,
+        stop_tokens=[tokenizer.end_of_text],
+        seed=seed,
+        **sampling,
+    )
+    new = (int(token) for token in drawn)
+    shown = (token for token in new if token != tokenizer.end_of_text)
+    yield from until(tokenizer.stream(shown), stop)
+
+
+def until(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
+    """Pass pieces of text on, up to the first of the strings in `stop`.
+
+    What may be the beginning of one is held back until it is decided.
+    """
+    held = ""
+    for piece in pieces:
+        held += piece
+        found = [place for s in stop if (place := held.find(s)) >= 0]
+        if found:
+            held = held[: min(found)]
+            break
+        keep = max(
+            (n for s in stop for n in range(len(s)) if held.endswith(s[:n])),
+            default=0,
+        )
+        ready = held[: len(held) - keep]
+        held = held[len(ready) :]
+        if ready:
+            yield ready
+    if held:
+        yield held
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that may come next."""
+
+    id: int
+    text: str
+    logit: float
+    """As the model gives it."""
+    probability: float
+    """The softmax of the logits, before any filter."""
+    chance: float
+    """With which it is drawn, after all filters."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model makes of a prompt."""
+
+    ids: tuple[int, ...]
+    """The prompt's token ids."""
+    texts: tuple[str, ...]
+    """The same, as text; a token that is half a character shows as U+FFFD."""
+    candidates: tuple[Candidate, ...]
+    """The likeliest next tokens, the likeliest first."""
+    sampled: Candidate
+    """The one that was drawn."""
+
+
+@torch.no_grad()
+def predict(
+    model: GPT2,
+    tokenizer: Tokenizer,
+    prompt: str,
+    n_candidates: int = 10,
+    *,
+    seed: int | torch.Generator | None = None,
+    **sampling: Any,
+) -> Prediction:
+    """Go the whole way from a text to the token that may follow it.
+
+    Args:
+        model: Any GPT-2.
+        tokenizer: The one it was trained with.
+        prompt: The text; see `encode_prompt` for an empty one.
+        n_candidates: How many of the likeliest tokens to name.
+        seed: As in `gpt2.sampling.generate`.
+        **sampling: The fields of `gpt2.sampling.Sampling`.
+
+    Raises:
+        ValueError: The prompt is too long, or a setting is out of its range.
+    """
+    ids = encode_prompt(tokenizer, prompt)
+    tokens = torch.tensor([ids], device=model.wte.weight.device)
+    settings = Sampling(**sampling)
+    with evaluating(model):
+        logits = model(tokens, last_only=True).float()  # (1, V)
+    chances = settings.filter(logits, tokens).softmax(dim=-1)[0]  # (V,)
+    generator = seeded(seed, tokens.device)
+    token = settings.choose(logits, tokens, generator=generator)
+    probabilities = logits.softmax(dim=-1)[0]  # (V,)
+
+    def candidate(token_id: int) -> Candidate:
+        return Candidate(
+            token_id,
+            tokenizer.decode([token_id]),
+            float(logits[0, token_id]),
+            float(probabilities[token_id]),
+            float(chances[token_id]),
+        )
+
+    top = logits[0].topk(min(n_candidates, logits.size(-1))).indices
+    return Prediction(
+        tuple(ids),
+        tuple(tokenizer.decode([token_id]) for token_id in ids),
+        tuple(candidate(token_id) for token_id in top.tolist()),
+        candidate(int(token)),
+    )

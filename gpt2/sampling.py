@@ -1,0 +1,385 @@
+"""From logits to the next token, and from one token to many.
+
+Each filter is a small function from logits to logits; what it rules out gets
+minus infinity. They are applied in the order in which they stand here:
+repetition penalty, temperature, top-k, top-p, min-p.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpt2.model import GPT2
+
+
+def penalize_repetition(
+    logits: Tensor, tokens: Tensor, penalty: float, real: Tensor | None = None
+) -> Tensor:
+    """Make tokens that have come before less likely.
+
+    A positive logit is divided by the penalty and a negative one multiplied
+    by it, so that either goes down. Keskar et al. (2019), section 4.1.
+
+    Args:
+        logits: (B, V).
+        tokens: (B, S), what has come before.
+        penalty: Positive; 1 changes nothing, less than 1 rewards repetition.
+        real: (B, S), false where `tokens` is padding, which does not count.
+
+    Returns:
+        (B, V).
+    """
+    counted = torch.ones_like(tokens) if real is None else real.long()
+    times = torch.zeros_like(logits, dtype=torch.long)  # (B, V)
+    times.scatter_add_(1, tokens, counted)
+    lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(times > 0, lowered, logits)
+
+
+def scale_by_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Sharpen the distribution (below 1) or flatten it (above 1): (B, V)."""
+    return logits / temperature
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep the `k` most likely tokens; exactly k, even where logits are equal.
+
+    Fan et al. (2018), section 5.1. A k of V or more keeps everything: (B, V).
+    """
+    kept = logits.topk(min(k, logits.size(-1)), dim=-1)
+    nothing = torch.full_like(logits, -math.inf)
+    return nothing.scatter(-1, kept.indices, kept.values)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the most likely tokens that together reach probability `p`.
+
+    The smallest such set, so the token that crosses the line is in it, and
+    there is always one. Holtzman et al. (2020), section 3.1. (B, V).
+    """
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    probabilities = ordered.softmax(dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    ordered = ordered.masked_fill(before >= p, -math.inf)
+    return torch.empty_like(logits).scatter(-1, order, ordered)
+
+
+def keep_min_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the tokens at least `p` times as likely as the likeliest: (B, V).
+
+    Nguyen et al. (2024), section 3.
+    """
+    threshold = logits.max(dim=-1, keepdim=True).values + math.log(p)
+    return logits.masked_fill(logits < threshold, -math.inf)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn from the logits."""
+
+    temperature: float = 1.0
+    """1 draws from the model's own distribution; 0 takes the likeliest."""
+    top_k: int | None = None
+    """Only from the k likeliest; None: no limit."""
+    top_p: float | None = None
+    """Only from the likeliest that reach this probability; None: no limit."""
+    min_p: float | None = None
+    """Only what is this many times as likely as the likeliest; None: all."""
+    repetition_penalty: float = 1.0
+    """Above 1, what has come before becomes less likely."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing."""
+        self._check("temperature", self.temperature >= 0, "0 or more")
+        self._check(
+            "top_k", self.top_k is None or self.top_k >= 1, "1 or more"
+        )
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            fine = value is None or 0 < value <= 1
+            self._check(name, fine, "above 0 and at most 1")
+        self._check(
+            "repetition_penalty", self.repetition_penalty > 0, "above 0"
+        )
+
+    def _check(self, name: str, fine: bool, allowed: str) -> None:
+        if not fine:
+            value = getattr(self, name)
+            raise ValueError(f"{name} must be {allowed}; got {value}")
+
+    def filter(
+        self, logits: Tensor, tokens: Tensor, real: Tensor | None = None
+    ) -> Tensor:
+        """Apply every filter that is set.
+
+        Args:
+            logits: (B, V), of any floating dtype.
+            tokens: (B, S), what has come before.
+            real: (B, S), false where `tokens` is padding.
+
+        Returns:
+            (B, V), float32; the softmax is what is drawn from. At temperature
+            0 only the likeliest token is left.
+        """
+        logits = logits.float()
+        if self.repetition_penalty != 1:
+            logits = penalize_repetition(
+                logits, tokens, self.repetition_penalty, real
+            )
+        if self.temperature == 0:
+            return keep_top_k(logits, 1)
+        logits = scale_by_temperature(logits, self.temperature)
+        if self.top_k is not None:
+            logits = keep_top_k(logits, self.top_k)
+        if self.top_p is not None:
+            logits = keep_top_p(logits, self.top_p)
+        if self.min_p is not None:
+            logits = keep_min_p(logits, self.min_p)
+        return logits
+
+    def choose(
+        self,
+        logits: Tensor,
+        tokens: Tensor,
+        real: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw the next token of each sequence: (B,). See `filter`."""
+        logits = self.filter(logits, tokens, real)
+        if self.temperature == 0:
+            return logits.argmax(dim=-1)
+        drawn = logits.softmax(dim=-1).multinomial(1, generator=generator)
+        return drawn.squeeze(-1)
+
+
+def generate(
+    model: GPT2,
+    tokens: Tensor,
+    max_new_tokens: int = 100,
+    *,
+    attention_mask: Tensor | None = None,
+    n_samples: int = 1,
+    stop_tokens: Sequence[int] = (),
+    seed: int | torch.Generator | None = None,
+    **sampling: Any,
+) -> Tensor:
+    """Continue each sequence, one token at a time.
+
+    Args:
+        model: Run in eval mode, whatever mode it is in.
+        tokens: (B, T), the prompts.
+        max_new_tokens: The most tokens to add to each. Fewer are added where
+            the longest prompt and they would not fit into `n_ctx`.
+        attention_mask: (B, T), true or 1 for a token, false or 0 for padding,
+            on whichever side. None: no padding.
+        n_samples: How many continuations of each prompt.
+        stop_tokens: A sequence ends with the first of these that it draws.
+        seed: A number, or a generator on the model's device, to get the same
+            tokens from the same call; None draws from PyTorch's own generator.
+        **sampling: The fields of `Sampling`: `temperature`, `top_k`, `top_p`,
+            `min_p`, `repetition_penalty`.
+
+    Returns:
+        (B * n_samples, T + new): prompts and what was added, the samples of
+        one prompt next to each other. A sequence that has ended is filled up
+        with the token that ended it.
+
+    Raises:
+        ValueError: A prompt is empty or longer than `n_ctx`, or a setting is
+            out of its range.
+    """
+    added = list(
+        stream(
+            model,
+            tokens,
+            max_new_tokens,
+            attention_mask=attention_mask,
+            n_samples=n_samples,
+            stop_tokens=stop_tokens,
+            seed=seed,
+            **sampling,
+        )
+    )
+    prompts = tokens.repeat_interleave(n_samples, dim=0)
+    return torch.cat([prompts, *(token[:, None] for token in added)], dim=1)
+
+
+@torch.no_grad()
+def stream(
+    model: GPT2,
+    tokens: Tensor,
+    max_new_tokens: int = 100,
+    *,
+    attention_mask: Tensor | None = None,
+    n_samples: int = 1,
+    stop_tokens: Sequence[int] = (),
+    seed: int | torch.Generator | None = None,
+    **sampling: Any,
+) -> Iterator[Tensor]:
+    """Yield what `generate` adds as it comes, (B * n_samples,) at a time."""
+    settings = Sampling(**sampling)
+    n_new = _room(model, tokens, attention_mask, max_new_tokens)
+    generator = seeded(seed, tokens.device)
+    stops = _ids(stop_tokens, tokens.device)
+    real = None if attention_mask is None else attention_mask.bool()
+    with evaluating(model):
+        cache = model.new_cache(tokens.size(0), tokens.size(1) + n_new)
+        logits = model(tokens, real, cache=cache, last_only=True)  # (B, V)
+        if n_samples > 1:  # the prompt is read once, however many samples
+            rows = torch.arange(tokens.size(0), device=tokens.device)
+            rows = rows.repeat_interleave(n_samples)
+            cache.select(rows)
+            tokens, logits = tokens[rows], logits[rows]
+            real = None if real is None else real[rows]
+        ended = torch.zeros_like(tokens[:, 0], dtype=torch.bool)  # (B,)
+        for step in range(n_new):
+            drawn = settings.choose(logits, tokens, real, generator)  # (B,)
+            drawn = torch.where(ended, tokens[:, -1], drawn)
+            yield drawn
+            ended = torch.isin(drawn, stops)
+            if step == n_new - 1 or bool(ended.all()):
+                return
+            tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+            if real is not None:
+                real = torch.cat([real, torch.ones_like(real[:, :1])], dim=1)
+            logits = model(drawn[:, None], real, cache=cache, last_only=True)
+
+
+@torch.no_grad()
+def beam_search(
+    model: GPT2,
+    tokens: Tensor,
+    max_new_tokens: int = 100,
+    *,
+    n_beams: int = 4,
+    length_penalty: float = 1.0,
+    attention_mask: Tensor | None = None,
+    stop_tokens: Sequence[int] = (),
+) -> tuple[Tensor, Tensor]:
+    """Look for the likeliest continuation, keeping `n_beams` of them in play.
+
+    At every step each beam is continued with every token, and the best
+    `n_beams` of these by their summed log-probability stay. A beam that has
+    met a stop token stays as it is, and competes with the others.
+
+    Args:
+        model: As in `generate`, like all arguments that are not here.
+        tokens: (B, T).
+        max_new_tokens: The most tokens to add.
+        n_beams: With 1, this is greedy decoding.
+        length_penalty: In the end the beam is taken whose log-probability,
+            divided by its length to this power, is highest. 0 compares sums,
+            1 means.
+        attention_mask: (B, T).
+        stop_tokens: End a beam.
+
+    Returns:
+        The best sequence for each prompt, (B, T + new), filled up as by
+        `generate`; and the log-probability of what was added, (B,), in nats.
+    """
+    if n_beams < 1:
+        raise ValueError(f"n_beams must be 1 or more; got {n_beams}")
+    n_new = _room(model, tokens, attention_mask, max_new_tokens)
+    batch_size, n_prompt = tokens.shape
+    stops = _ids(stop_tokens, tokens.device)
+    real = None if attention_mask is None else attention_mask.bool()
+    with evaluating(model):
+        cache = model.new_cache(batch_size, n_prompt + n_new)
+        logits = model(tokens, real, cache=cache, last_only=True)
+        first = (
+            torch.arange(batch_size, device=tokens.device) * n_beams
+        )  # (B,)
+        rows = torch.arange(batch_size, device=tokens.device)
+        rows = rows.repeat_interleave(n_beams)  # (B * beams,)
+        cache.select(rows)
+        tokens, logits = tokens[rows], logits[rows]
+        real = None if real is None else real[rows]
+        # All beams of a prompt begin equal; only the first may be continued.
+        scores = logits.new_full((len(rows),), -math.inf, dtype=torch.float32)
+        scores[first] = 0.0
+        ended = torch.zeros_like(rows, dtype=torch.bool)
+        lengths = torch.zeros_like(rows)
+        for step in range(n_new):
+            steps = logits.float().log_softmax(dim=-1)  # (B * beams, V)
+            # What has ended goes on in one way, which costs nothing.
+            steps[ended] = -math.inf
+            steps[ended, tokens[ended, -1]] = 0.0
+            totals = (scores[:, None] + steps).view(batch_size, -1)
+            best = totals.topk(n_beams, dim=-1)  # over beams * V
+            n_vocab = logits.size(-1)
+            kept = (first[:, None] + best.indices // n_vocab).flatten()
+            drawn = (best.indices % n_vocab).flatten()  # (B * beams,)
+            scores = best.values.flatten()
+            lengths = lengths[kept] + (~ended[kept]).long()
+            ended = torch.isin(drawn, stops)
+            tokens = torch.cat([tokens[kept], drawn[:, None]], dim=1)
+            if step == n_new - 1 or bool(ended.all()):
+                break
+            cache.select(kept)
+            if real is not None:
+                real = torch.cat([real, torch.ones_like(real[:, :1])], dim=1)
+            logits = model(drawn[:, None], real, cache=cache, last_only=True)
+        finals = scores / lengths.clamp(min=1).float() ** length_penalty
+        winners = first + finals.view(batch_size, -1).argmax(dim=-1)
+        return tokens[winners], scores[winners]
+
+
+@contextmanager
+def evaluating(model: GPT2) -> Iterator[None]:
+    """Switch dropout off, and afterwards back to what it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _room(
+    model: GPT2,
+    tokens: Tensor,
+    attention_mask: Tensor | None,
+    max_new_tokens: int,
+) -> int:
+    """Check the prompts, and return how many tokens can be added to them."""
+    if max_new_tokens < 0:
+        raise ValueError(
+            f"max_new_tokens must be 0 or more; got {max_new_tokens}"
+        )
+    if attention_mask is None:
+        shortest = longest = tokens.size(-1)
+    else:
+        lengths = attention_mask.long().sum(dim=-1)
+        shortest, longest = int(lengths.min()), int(lengths.max())
+    if shortest < 1:
+        raise ValueError(
+            "an empty prompt has nothing to continue; begin with the "
+            "tokenizer's end_of_text, as every text that GPT-2 was trained on"
+        )
+    n_ctx = model.config.n_ctx
+    if longest > n_ctx:
+        raise ValueError(
+            f"the prompt has {longest} tokens, and the model reads at most "
+            f"{n_ctx} (n_ctx); shorten it"
+        )
+    return min(max_new_tokens, n_ctx - longest)
+
+
+def _ids(tokens: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor(list(tokens), dtype=torch.long, device=device)
+
+
+def seeded(
+    seed: int | torch.Generator | None, device: torch.device
+) -> torch.Generator | None:
+    """Return a generator that starts from `seed`; None and generators stay."""
+    if isinstance(seed, int):
+        return torch.Generator(device).manual_seed(seed)
+    return seed

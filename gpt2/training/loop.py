@@ -1,0 +1,401 @@
+"""The training loop.
+
+What is random in a step, the rows of its batch and its dropout, follows from
+the seed and the number of the step alone. So a run that was stopped goes on
+exactly as it would have, with nothing random to remember.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gpt2.attention import MultiHeadAttention
+from gpt2.data import Tokens, draw_batch, first_documents
+from gpt2.model import GPT2, next_token_loss
+from gpt2.tokenizer import Tokenizer
+from gpt2.training.checkpoint import (
+    Progress,
+    ResumeError,
+    State,
+    checkpoints,
+    read_checkpoint,
+    write_checkpoint,
+)
+from gpt2.training.optimizer import (
+    make_optimizer,
+    read_state,
+    set_learning_rate,
+    write_state,
+)
+from gpt2.training.settings import TrainingSettings
+from gpt2.training.workers import Workers
+from gpt2.weights.saving import save
+
+
+class TrainingError(RuntimeError):
+    """A run has come to a point from which it cannot go on."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What there is to say after a step."""
+
+    step: int
+    """Steps taken, this one included."""
+    loss: float
+    """Of the step's batch before the step, in nats per token."""
+    learning_rate: float
+    gradient_norm: float
+    """Length of the gradient, before clipping."""
+    n_tokens: int
+    """Tokens trained on since the run began."""
+    seconds: float
+    """What the step took, without evaluation and saving."""
+    held_out_loss: float | None = None
+    """In nats per token, in the steps in which it was measured."""
+
+
+class Run:
+    """A training run: a model that is being changed, and where it stands.
+
+        run = Run(model, tokens, held_out, settings, folder)
+        for report in run.steps():
+            print(report.step, report.loss)
+
+    In the run's folder, the model with the lowest held-out loss so far lies
+    ready for `gpt2.load`; `checkpoints/` holds what `resume` needs.
+    """
+
+    def __init__(
+        self,
+        model: GPT2,
+        tokens: Tokens,
+        held_out: Tokens | None,
+        settings: TrainingSettings,
+        folder: str | Path,
+        *,
+        tokenizer: Tokenizer | None = None,
+        workers: Workers | None = None,
+        snapshots: frozenset[int] = frozenset(),
+        resume: bool = False,
+    ) -> None:
+        """Prepare a run, or pick one up where it stopped.
+
+        Args:
+            model: What is trained; its weights are changed.
+            tokens: The corpus.
+            held_out: Text that is not trained on, to measure the loss on.
+            settings: How the run goes.
+            folder: Where it is written down.
+            tokenizer: Saved along with the model.
+            workers: This process and those beside it; alone if None.
+            snapshots: Steps after which a copy of the model is kept, in
+                `snapshots/`; 0 is before the first.
+            resume: Go on from the last checkpoint in the folder.
+
+        Raises:
+            ValueError: The corpus has ids that the model lacks, or the
+                settings do not go together.
+            ResumeError: There is no checkpoint, it belongs to another run, or
+                there is one and `resume` is false.
+        """
+        self.settings, self.folder = settings, Path(folder)
+        self.tokens, self.held_out = tokens, held_out
+        self.tokenizer = tokenizer
+        self.workers = workers or Workers()
+        self.snapshots = snapshots
+        self.progress = Progress()
+        self.context = settings.context or model.config.n_ctx
+        self._check(model)
+        if not resume and checkpoints(self.folder):
+            raise ResumeError(
+                f"{self.folder} holds a run already; resume it, or choose "
+                f"another folder"
+            )
+        state = read_checkpoint(self.folder) if resume else None
+        if state is not None:
+            self._take_up(model, state)
+        self.config = model.config
+        model.to(self.workers.device).train()
+        for layer in model.modules():
+            if isinstance(layer, MultiHeadAttention):
+                layer.fused = settings.fused_attention
+        self.model: nn.Module = model
+        self.shared = self.workers.share(model)
+        self.optimizer = make_optimizer(model, settings)
+        if state is not None:
+            write_state(model, self.optimizer, state.optimizer, self.workers)
+        self.called: Any = (
+            torch.compile(self.shared) if settings.compile else self.shared
+        )
+
+    def _check(self, model: GPT2) -> None:
+        """Refuse what does not go together."""
+        if self.tokens.n_vocab > model.config.n_vocab:
+            raise ValueError(
+                f"the corpus has {self.tokens.n_vocab} different ids, and the "
+                f"model only {model.config.n_vocab}"
+            )
+        if self.context > model.config.n_ctx:
+            raise ValueError(
+                f"context must be at most the model's n_ctx, "
+                f"{model.config.n_ctx}; got {self.context}"
+            )
+        shares = self.workers.count * self.settings.n_accumulate
+        for name in ("batch_size", "evaluate_rows"):
+            if (rows := getattr(self.settings, name)) % shares:
+                raise ValueError(
+                    f"{name} must be a multiple of {shares}, the number of "
+                    f"processes times n_accumulate; got {rows}"
+                )
+
+    def _take_up(self, model: GPT2, state: State) -> None:
+        """Bring the model to where a checkpoint stands."""
+        now = asdict(self.settings)
+        changed = [key for key in now if state.settings.get(key) != now[key]]
+        if changed:
+            differences = ", ".join(
+                f"{key} was {state.settings.get(key)} and is {now[key]}"
+                for key in changed
+            )
+            raise ResumeError(
+                f"{state.folder} belongs to another run: {differences}"
+            )
+        if state.data != self.tokens.fingerprint:
+            raise ResumeError(
+                f"{state.folder} belongs to a run on another corpus"
+            )
+        from gpt2.weights.loading import load_model
+
+        saved = load_model(state.folder)
+        if saved.config != model.config:
+            raise ResumeError(
+                f"{state.folder} holds a model of other sizes: {saved.config}"
+            )
+        model.load_state_dict(saved.state_dict())  # copies
+        self.progress = state.progress
+
+    def steps(self) -> Iterator[Report]:
+        """Train, and report after every step.
+
+        Raises:
+            TrainingError: The loss is no longer a number, or another process
+                was lost; the message says where, and what is saved.
+            OSError: A file cannot be written; what was there still is.
+        """
+        progress, settings = self.progress, self.settings
+        if progress.step == 0:
+            self._snapshot()
+        while progress.step < settings.n_steps and not self._is_stale():
+            try:
+                report = self._step()
+            except RuntimeError as error:
+                if self.workers.count == 1 or isinstance(error, TrainingError):
+                    raise
+                raise TrainingError(
+                    f"step {progress.step + 1} was not finished, since "
+                    f"another process was lost ({_first_line(error)}); "
+                    f"{self._saved()}"
+                ) from error
+            last = progress.step == settings.n_steps
+            if last or progress.step % settings.evaluate_every == 0:
+                report = self._evaluate(report)
+            self._snapshot()
+            stale = self._is_stale()
+            if last or stale or progress.step % settings.save_every == 0:
+                self._checkpoint()
+            yield report
+
+    def _is_stale(self) -> bool:
+        patience = self.settings.patience
+        return (
+            patience is not None and self.progress.n_without_best >= patience
+        )
+
+    def _step(self) -> Report:
+        """Change the weights once."""
+        began = time.perf_counter()
+        settings, progress = self.settings, self.progress
+        rate = settings.learning_rate_at(progress.step)
+        set_learning_rate(self.optimizer, rate)
+        batch = draw_batch(
+            self.tokens,
+            progress.step,
+            settings.batch_size,
+            self.context + 1,
+            windows=settings.windows,
+            seed=settings.seed,
+        )
+        # Dropout differs from step to step and from process to process.
+        torch.manual_seed(
+            (settings.seed << 40) + (progress.step << 12) + self.workers.rank
+        )
+        parts = self.workers.rows(batch).chunk(settings.n_accumulate)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.workers.device)
+        for i, part in enumerate(parts):
+            last = i == len(parts) - 1
+            with self.workers.without_sync(self.shared, last):
+                with self._autocast():
+                    loss = next_token_loss(self.called, part)
+                # All parts have as many tokens, so the mean of their means is
+                # the mean of all.
+                (loss / len(parts)).backward()
+            total += loss.detach() / len(parts)
+        mean = float(self.workers.sum(total)) / self.workers.count
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        length = float(self.workers.whole({"norm": norm})["norm"])
+        if not (math.isfinite(mean) and math.isfinite(length)):
+            raise TrainingError(self._not_finite(mean, rate, parts))
+        self.optimizer.step()
+        progress.step += 1
+        progress.n_tokens += batch[:, 1:].numel()
+        return Report(
+            progress.step,
+            mean,
+            rate,
+            length,
+            progress.n_tokens,
+            time.perf_counter() - began,
+        )
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(
+            self.workers.device.type,
+            dtype=torch.bfloat16,
+            enabled=self.settings.precision == "bfloat16",
+        )
+
+    @torch.no_grad()
+    def _evaluate(self, report: Report) -> Report:
+        """Measure the held-out loss, and keep the model if it is the best."""
+        progress = self.progress
+        loss = None if self.held_out is None else self._held_out_loss()
+        if loss is None or loss < progress.best_loss:
+            progress.best_loss = math.inf if loss is None else loss
+            progress.best_step = progress.step
+            progress.n_without_best = 0
+            model = self._whole_model()
+            if self.workers.is_first:
+                save(self.folder, model, self.tokenizer)
+        else:
+            progress.n_without_best += 1
+        return Report(**{**asdict(report), "held_out_loss": loss})
+
+    def _held_out_loss(self) -> float:
+        """Return the mean loss over the held-out rows, the same every time.
+
+        With `windows="documents"` these are whole documents, each by itself.
+        """
+        assert self.held_out is not None
+        n_rows, length = self.settings.evaluate_rows, self.context + 1
+        if self.settings.windows == "documents":
+            rows, mask = first_documents(self.held_out, n_rows, length)
+        else:
+            rows = draw_batch(self.held_out, 0, n_rows, length)
+            mask = torch.ones_like(rows, dtype=torch.bool)
+        rows, mask = self.workers.rows(rows), self.workers.rows(mask)
+        total = torch.zeros(2, device=self.workers.device)  # nats, tokens
+        self.model.eval()
+        for part, real in zip(rows.split(32), mask.split(32), strict=True):
+            with self._autocast():
+                mean = next_token_loss(self.called, part, real)
+            count = real[:, 1:].sum()
+            total += torch.stack([mean * count, count])
+        self.model.train()
+        nats, count = self.workers.sum(total)
+        return float(nats / count)
+
+    def _whole_model(self) -> GPT2:
+        """Return the model with whole tensors on the CPU, without copying."""
+        with torch.device("meta"):
+            model = GPT2(self.config)
+        tensors = self.workers.whole(self.model.state_dict())
+        model.load_state_dict(tensors, assign=True)
+        return model
+
+    def _checkpoint(self) -> None:
+        model = self._whole_model()
+        state = read_state(self.model, self.optimizer)
+        optimizer = self.workers.whole(state)
+        if self.workers.is_first:
+            write_checkpoint(
+                self.folder,
+                model,
+                self.tokenizer,
+                optimizer,
+                self.progress,
+                self.settings,
+                self.tokens.fingerprint,
+            )
+        self.workers.wait()
+
+    def _snapshot(self) -> None:
+        """Keep a copy of the model, if one is wanted after this step."""
+        step = self.progress.step
+        if step in self.snapshots:
+            model = self._whole_model()
+            if self.workers.is_first:
+                place = self.folder / "snapshots" / f"step-{step:08d}"
+                save(place, model, self.tokenizer)
+
+    def _saved(self) -> str:
+        """Say which checkpoint there is."""
+        found = checkpoints(self.folder)
+        if not found:
+            return "there is no checkpoint yet"
+        return f"the last checkpoint is {found[-1]}"
+
+    def _not_finite(
+        self, loss: float, rate: float, parts: tuple[Tensor, ...]
+    ) -> str:
+        """Say where the first number was not finite."""
+        where = "the gradient"
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                where = f"the weights of {name}"
+                break
+        else:
+            if not math.isfinite(loss) and self.workers.count == 1:
+                where = f"the output of {self._first_not_finite(parts)}"
+        return (
+            f"step {self.progress.step + 1} (learning rate {rate:.3g}): the "
+            f"loss is {loss}; the first numbers that are not finite are in "
+            f"{where}; {self._saved()}"
+        )
+
+    @torch.no_grad()
+    def _first_not_finite(self, parts: tuple[Tensor, ...]) -> str:
+        """Run the step's rows again, and name the module that goes wrong."""
+        found: list[str] = []
+
+        def watch(name: str) -> Any:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                if isinstance(output, Tensor) and not output.isfinite().all():
+                    found.append(name)
+
+            return hook
+
+        hooks = [
+            module.register_forward_hook(watch(name or "the model"))
+            for name, module in self.model.named_modules()
+        ]
+        for part in parts:
+            with self._autocast():
+                self.model(part[:, :-1])
+        for handle in hooks:
+            handle.remove()
+        return found[0] if found else "the loss itself"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

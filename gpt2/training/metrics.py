@@ -1,0 +1,105 @@
+"""The record of a run, and its picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gpt2.training.loop import Report
+
+RECORD = "metrics.jsonl"
+PICTURE = "loss.png"
+
+
+class Metrics:
+    """A file with one line of JSON for each step of a run."""
+
+    def __init__(self, folder: Path, facts: dict[str, Any], step: int) -> None:
+        """Begin the record, or go on with one.
+
+        Args:
+            folder: The run's.
+            facts: For the first line: what there is to know of the run.
+            step: How many steps the run has taken. Lines of later ones, which
+                a run that was killed may have left, are dropped.
+        """
+        self.path = folder / RECORD
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = [facts]
+        if step and self.path.exists():
+            kept = [
+                line for line in read(folder) if line.get("step", 0) <= step
+            ]
+        self.file = self.path.open("w", encoding="utf-8")
+        for line in kept:
+            self._write(line)
+
+    def add(self, report: Report) -> None:
+        """Add a step."""
+        self._write({k: v for k, v in asdict(report).items() if v is not None})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Read a run's record: first its facts, then its steps.
+
+    A last line that was not written whole is left out.
+    """
+    lines = []
+    for text in (folder / RECORD).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def draw(folder: Path) -> Path:
+    """Draw a run's loss, and the floor under it where that is known.
+
+    Returns:
+        The picture's path.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    facts, *steps = read(folder)
+    figure, axes = plt.subplots(figsize=(7, 4), dpi=150)
+    tokens = [step["n_tokens"] / 1e6 for step in steps]
+    losses = [step["loss"] for step in steps]
+    axes.plot(tokens, losses, color="0.75", linewidth=0.6, label="training")
+    looks = [step for step in steps if "held_out_loss" in step]
+    axes.plot(
+        [step["n_tokens"] / 1e6 for step in looks],
+        [step["held_out_loss"] for step in looks],
+        color="tab:blue",
+        label="held out",
+    )
+    floor = facts.get("entropy")
+    if floor is not None:
+        axes.axhline(floor, color="tab:red", linestyle="--", label="entropy")
+    axes.set(
+        xlabel="tokens seen (millions)",
+        ylabel="loss (nats per token)",
+        yscale="log",
+        title=facts.get("title", "Loss"),
+    )
+    axes.legend()
+    figure.tight_layout()
+    path = folder / PICTURE
+    stage = path.with_name(f".{PICTURE}")
+    figure.savefig(stage, format="png")
+    stage.replace(path)
+    plt.close(figure)
+    return path

@@ -1,0 +1,190 @@
+"""Which tensors a GPT-2 checkpoint has, and under which names they come."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from gpt2.config import PRESETS, GPT2Config
+from gpt2.weights.errors import CheckpointError
+from gpt2.weights.tensorflow import gpt2_name
+
+DTYPE_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
+"""Bytes per number, by the names that safetensors gives the dtypes."""
+
+WEIGHT_DTYPES = ("F32", "F16", "BF16")
+"""The dtypes in which weights are read."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a file says of one of its tensors, without the data."""
+
+    dtype: str
+    """Its dtype, as safetensors writes it: `F32`, `BF16`."""
+    shape: tuple[int, ...]
+    file: str
+    """The name of the file that holds it."""
+
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+    @property
+    def n_bytes(self) -> int:
+        """How much room its data takes."""
+        return self.n_numbers * DTYPE_BYTES.get(self.dtype, 0)
+
+
+def parameter_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every tensor in a checkpoint.
+
+    Every linear map is [in, out], and `c_attn` holds three side by side.
+    """
+    width, inner = config.n_embd, config.inner_size
+    layer: dict[str, tuple[int, ...]] = {
+        "ln_1.weight": (width,),
+        "ln_1.bias": (width,),
+        "attn.c_attn.weight": (width, 3 * width),
+        "attn.c_attn.bias": (3 * width,),
+        "attn.c_proj.weight": (width, width),
+        "attn.c_proj.bias": (width,),
+        "ln_2.weight": (width,),
+        "ln_2.bias": (width,),
+        "mlp.c_fc.weight": (width, inner),
+        "mlp.c_fc.bias": (inner,),
+        "mlp.c_proj.weight": (inner, width),
+        "mlp.c_proj.bias": (width,),
+    }
+    return {
+        "wte.weight": (config.n_vocab, width),
+        "wpe.weight": (config.n_ctx, width),
+        **{
+            f"h.{i}.{name}": shape
+            for i in range(config.n_layer)
+            for name, shape in layer.items()
+        },
+        "ln_f.weight": (width,),
+        "ln_f.bias": (width,),
+    }
+
+
+# Not parameters: the causal mask, and the score that masked places get, which
+# older versions of transformers saved along with the weights.
+_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+
+OUTPUT = "lm_head.weight"
+"""The output matrix, where a file repeats it; in GPT-2 it is `wte.weight`."""
+
+
+def our_name(name: str) -> str | None:
+    """Return the model's name for a tensor that a file calls `name`.
+
+    Hugging Face's class with the output puts `transformer.` before every name,
+    the one without does not; both kinds of file are about. OpenAI's own names
+    are `model/h0/ln_1/g` and such.
+
+    Returns:
+        The name, or None for a buffer, which the model does not need.
+    """
+    if name.startswith("model/"):
+        return gpt2_name(name) or name
+    name = name.removeprefix("transformer.")
+    return None if _BUFFER.fullmatch(name) else name
+
+
+def match_names(
+    infos: Mapping[str, TensorInfo], config: GPT2Config, file: str
+) -> dict[str, str]:
+    """Find every parameter of the model among a file's tensors.
+
+    Args:
+        infos: What the file holds, by the file's own names.
+        config: The model's.
+        file: What to call the file in a message.
+
+    Returns:
+        The file's name for each of the model's names, in the model's order.
+        `lm_head.weight` is added where the file has it.
+
+    Raises:
+        CheckpointError: A tensor is missing, unexpected, there twice, or has
+            another shape or dtype than the model needs.
+    """
+    found: dict[str, str] = {}
+    for theirs in infos:
+        ours = our_name(theirs)
+        if ours is None:
+            continue
+        if ours in found:
+            raise CheckpointError(
+                f"{file}: {found[ours]!r} and {theirs!r} are the same tensor"
+            )
+        found[ours] = theirs
+    expected = parameter_shapes(config)
+    _refuse(file, "lacks", [name for name in expected if name not in found])
+    _refuse(
+        file,
+        "has, which is not a tensor of this GPT-2,",
+        [found[name] for name in found if name not in {*expected, OUTPUT}],
+    )
+    if OUTPUT in found:
+        expected[OUTPUT] = expected["wte.weight"]
+    for ours, shape in expected.items():
+        info = infos[found[ours]]
+        if info.shape != shape:
+            raise CheckpointError(
+                f"{file}: tensor {found[ours]!r} has shape "
+                f"{list(info.shape)}, and the model needs {list(shape)}"
+            )
+        if info.dtype not in WEIGHT_DTYPES:
+            raise CheckpointError(
+                f"{file}: tensor {found[ours]!r} has dtype {info.dtype}; "
+                f"weights may be {', '.join(WEIGHT_DTYPES)}"
+            )
+    return {ours: found[ours] for ours in expected}
+
+
+def _refuse(file: str, what: str, names: list[str]) -> None:
+    """Raise an error about `names`, if there are any; show the first few."""
+    if names:
+        shown = ", ".join(repr(name) for name in names[:3])
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        plural = "s" if len(names) > 1 else ""
+        raise CheckpointError(f"{file} {what} tensor{plural} {shown}{more}")
+
+
+def guess_config(infos: Mapping[str, TensorInfo], file: str) -> GPT2Config:
+    """Return the config of weights that came without one.
+
+    Every size but the number of heads can be read off the shapes; that one is
+    known where the other four are those of a published model.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    shapes = {our_name(name): info.shape for name, info in infos.items()}
+    for preset in PRESETS:
+        config = GPT2Config.from_name(preset)
+        expected = parameter_shapes(config)
+        if all(shapes.get(name) == expected[name] for name in expected):
+            return config
+    raise CheckpointError(
+        f"{file} has neither a config.json nor an hparams.json beside it, and "
+        f"its tensors are not those of {', '.join(PRESETS)}; the number of "
+        f"heads cannot be read off the weights"
+    )

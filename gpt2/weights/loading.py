@@ -1,0 +1,283 @@
+"""From the name of a checkpoint to a model that is ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt2.config import GPT2Config
+from gpt2.tokenizer import Tokenizer
+from gpt2.weights import hub
+from gpt2.weights.errors import CheckpointError
+from gpt2.weights.formats import (
+    Weights,
+    find_weights,
+    open_weights,
+    read_json,
+)
+from gpt2.weights.layout import (
+    OUTPUT,
+    TensorInfo,
+    guess_config,
+    match_names,
+)
+
+if TYPE_CHECKING:  # looking into a file should not wait for torch
+    import torch
+    from torch import Tensor
+
+    from gpt2.model import GPT2
+
+DTYPES = ("float32", "bfloat16", "float16")
+"""The dtypes in which a model can be loaded."""
+
+
+def load(
+    source: str | Path,
+    dtype: str | torch.dtype | None = "float32",
+    device: str | torch.device = "cpu",
+) -> tuple[GPT2, Tokenizer]:
+    """Load a GPT-2 and its tokenizer, ready to run.
+
+    Args:
+        source: A preset (`gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`), a
+            folder, a file of weights, or a Hugging Face id such as
+            `distilbert/distilgpt2`; tried in that order, so write `./gpt2` for
+            a folder with a preset's name.
+        dtype: `float32`, `bfloat16` or `float16`, whatever the file has; None
+            for what the file has.
+        device: Where the model is to run.
+
+    Returns:
+        The model, in eval mode, and the tokenizer.
+
+    Raises:
+        CheckpointError: Nothing is there, or it is not a GPT-2; the message
+            names the file, the tensor, what came and what was expected.
+        TokenizerError: The tokenizer's files are damaged, or missing and
+            not to be had elsewhere.
+    """
+    place = locate(source)
+    model = _fill(place, dtype, device)
+    return model, read_tokenizer(place.folder, model.config)
+
+
+def load_model(
+    source: str | Path,
+    dtype: str | torch.dtype | None = "float32",
+    device: str | torch.device = "cpu",
+) -> GPT2:
+    """Load a GPT-2 without a tokenizer; arguments and errors as in `load`."""
+    return _fill(locate(source), dtype, device)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkpoint lies on this disk."""
+
+    folder: Path
+    """The folder with its config and its tokenizer."""
+    weights: Path
+    """The file of weights, or the index of several."""
+    preset: str | None = None
+    """The preset it was asked for as, if it was."""
+
+
+def locate(source: str | Path) -> Place:
+    """Find a checkpoint on this disk, or fetch it; arguments as in `load`.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if isinstance(source, str) and source in hub.HUB_PRESETS:
+        return _in_folder(hub.fetch(hub.HUB_PRESETS[source]), source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _in_folder(path)
+    if path.is_file():
+        return Place(path.parent, path)
+    if (index := path.with_name(path.name + ".index")).is_file():
+        return Place(path.parent, index)  # TensorFlow's own way to name it
+    if (pin := hub_pin(source)) is not None:
+        return _in_folder(hub.fetch(pin))
+    raise CheckpointError(
+        f"{str(source)!r} is neither a preset ({', '.join(hub.HUB_PRESETS)}) "
+        f"nor a folder or file here, nor a Hugging Face id (owner/name)"
+    )
+
+
+def hub_pin(source: str | Path) -> hub.Pin | None:
+    """Return what `source` stands for on the hub, if it looks like an id."""
+    text = str(source)
+    if text in hub.HUB_PRESETS:
+        return hub.HUB_PRESETS[text]
+    owner, slash, name = text.partition("/")
+    plain = all(part.strip("~.") and "/" not in part for part in (owner, name))
+    return hub.Pin(text) if slash and plain and "\\" not in text else None
+
+
+def _in_folder(folder: Path, preset: str | None = None) -> Place:
+    weights = find_weights(folder)
+    if weights is None:
+        raise CheckpointError(
+            f"{folder} holds no weights: no model.safetensors, "
+            f"pytorch_model.bin, index of several, or model.ckpt.index"
+        )
+    return Place(folder, weights, preset)
+
+
+def read_config(place: Place, infos: Mapping[str, TensorInfo]) -> GPT2Config:
+    """Read the config beside the weights, or infer that of a published size.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, or it is not what the
+            preset's should be.
+    """
+    for name in ("config.json", "hparams.json"):
+        path = place.folder / name
+        if path.is_file():
+            try:
+                config = GPT2Config.from_dict(read_json(path))
+            except CheckpointError:
+                raise
+            except ValueError as error:
+                raise CheckpointError(f"{path}: {error}") from error
+            check_preset(config, place.preset, str(path))
+            return config
+    return guess_config(infos, str(place.weights))
+
+
+def check_preset(config: GPT2Config, preset: str | None, file: str) -> None:
+    """Hold a config against the published sizes of the preset it came as."""
+    if preset is None:
+        return
+    published = GPT2Config.from_name(preset)
+    for size in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"):
+        if (came := getattr(config, size)) != getattr(published, size):
+            raise CheckpointError(
+                f"{file} has {size}={came}, and {preset} was published with "
+                f"{getattr(published, size)}"
+            )
+
+
+def read_tokenizer(folder: Path, config: GPT2Config) -> Tokenizer:
+    """Read the tokenizer beside the weights, or take GPT-2's own.
+
+    Raises:
+        TokenizerError: The files are damaged; or there are none, and GPT-2's
+            vocabulary does not fit the model or cannot be had.
+        CheckpointError: The vocabulary has ids that the model lacks.
+    """
+    if Tokenizer.find(folder) is None and config.n_vocab == 50257:
+        return Tokenizer.gpt2()
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.n_vocab > config.n_vocab:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has {tokenizer.n_vocab} entries, and "
+            f"the model only {config.n_vocab}"
+        )
+    return tokenizer
+
+
+def _fill(
+    place: Place, dtype: str | torch.dtype | None, device: str | torch.device
+) -> GPT2:
+    """Build the model without memory of its own, and give it the file's."""
+    import torch
+
+    from gpt2.model import GPT2
+
+    wanted = None if dtype is None else _dtype(dtype)
+    weights = open_weights(place.weights)
+    config = read_config(place, weights.infos)
+    names = match_names(weights.infos, config, str(place.weights))
+    if OUTPUT in names:
+        _check_tied(weights, names.pop(OUTPUT), names["wte.weight"])
+    tensors = {}
+    for ours, theirs in names.items():
+        tensor = weights.read(theirs)
+        _check_finite(tensor, theirs, place.weights)
+        tensors[ours] = tensor.to(device=device, dtype=wanted)
+    with torch.device("meta"):
+        model = GPT2(config)
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    import torch
+
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(
+            f"dtype must be one of {', '.join(DTYPES)}; got {dtype}"
+        )
+    wanted: torch.dtype = getattr(torch, name)
+    return wanted
+
+
+def _check_finite(tensor: Tensor, name: str, file: Path) -> None:
+    """Refuse NaNs and infinities; the extremes are NaN where anything is."""
+    low, high = tensor.aminmax()
+    if not (low.isfinite() and high.isfinite()):
+        raise CheckpointError(
+            f"{file}: tensor {name!r} holds numbers that are not finite; the "
+            f"training it comes from went wrong, or the file is damaged"
+        )
+
+
+def _check_tied(weights: Weights, output: str, embedding: str) -> None:
+    """Refuse a file whose output matrix is not the token embedding."""
+    import torch
+
+    if not torch.equal(weights.read(output), weights.read(embedding)):
+        raise CheckpointError(
+            f"{weights.path}: tensor {output!r} differs from {embedding!r}; "
+            f"in GPT-2 the output is the token embedding"
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a checkpoint is, found out without reading its data."""
+
+    file: str
+    """The file of weights, or the index of several."""
+    format: str
+    """`safetensors`, `PyTorch` or `TensorFlow`."""
+    config: GPT2Config
+    infos: Mapping[str, TensorInfo]
+    """Every tensor in the file, by the file's own names."""
+    names: Mapping[str, str]
+    """The file's name for each of the model's."""
+
+
+def look(source: str | Path) -> Look:
+    """Find out what a checkpoint holds, reading no more than its header.
+
+    What is on this disk is looked into here. Of a checkpoint on the hub only
+    the config and the header are fetched, a few kilobytes.
+
+    Args:
+        source: As in `load`.
+
+    Raises:
+        CheckpointError: There is none, or it is not a GPT-2.
+    """
+    pin = None if Path(source).expanduser().exists() else hub_pin(source)
+    preset = str(source) if source in hub.HUB_PRESETS else None
+    if preset is not None:
+        pin = hub.HUB_PRESETS[preset]
+    if pin is None or hub.cached(pin) is not None:
+        place = locate(source)
+        weights = open_weights(place.weights)
+        file, kind, infos = str(place.weights), weights.format, weights.infos
+        config = read_config(place, infos)
+    else:
+        fields, file, infos = hub.look(pin)
+        file, kind = f"{pin.repo}/{file}", "safetensors"
+        config = GPT2Config.from_dict(fields)
+        check_preset(config, preset, file)
+    return Look(file, kind, config, infos, match_names(infos, config, file))

@@ -1,0 +1,322 @@
+"""Read OpenAI's original GPT-2 checkpoints without TensorFlow.
+
+TensorFlow's Saver writes an index, which says where each tensor lies, and
+data files, which hold the tensors' bytes one after the other::
+
+    model.ckpt.index                    model.ckpt.data-00000-of-00001
+    +-----------------------------+     +----------------------------+
+    |   ""          -> header     |  +->| model/h0/attn/c_attn/b     |
+    |   "model/..." -> entry -----|--+  | model/h0/attn/c_attn/w     |
+    |   ...                       |     | ...                        |
+    +-----------------------------+     +----------------------------+
+
+`sorted_table` reads the index as such; here is what the entries mean.
+Source: TensorFlow's core/protobuf/tensor_bundle.proto.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt2.weights.sorted_table import (
+    TensorFlowCheckpointError as TensorFlowCheckpointError,
+)
+from gpt2.weights.sorted_table import (
+    crc_remainder,
+    expect,
+    masked_crc,
+    read_message,
+    read_table,
+    within,
+)
+
+if TYPE_CHECKING:  # looking into an index should not wait for them
+    import numpy as np
+    from torch import Tensor
+
+# TensorFlow's number of a dtype: safetensors' name of it, bytes per number.
+_DTYPES = {
+    1: ("F32", 4),
+    2: ("F64", 8),
+    3: ("I32", 4),
+    9: ("I64", 8),
+    14: ("BF16", 2),
+    19: ("F16", 2),
+}
+# GPT-2 XL has an index of some 20 KB. The limits make a hostile one cheap to
+# refuse.
+_MAX_INDEX_BYTES, _MAX_DIMENSIONS = 2**20, 8
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """What an index says of a tensor."""
+
+    name: str
+    dtype: str
+    """As in safetensors: `F32`; or `DT_` and TensorFlow's number of it."""
+    shape: tuple[int, ...]
+    shard: int
+    """The number of the data file that holds it, from 0."""
+    offset: int
+    """Where it begins in that file, in bytes."""
+    size: int
+    """In bytes."""
+    crc32c: int
+    """The masked CRC-32C of these bytes."""
+
+
+def _shape(data: bytes) -> tuple[int, ...]:
+    """Read a TensorShapeProto: dim 2 (with size 1), unknown_rank 3."""
+    numbers, nested = read_message(data)
+    counts = [read_message(dim)[0].get(1, 0) for dim in nested.get(2, [])]
+    # A varint has no sign: -1 is written as 2**64 - 1.
+    shape = tuple(n if n < 2**63 else n - 2**64 for n in counts)
+    known = len(shape) <= _MAX_DIMENSIONS and not numbers.get(3)
+    fine = known and all(n >= 0 for n in shape)
+    expect(
+        fine and math.prod(n or 1 for n in shape) < 2**60,
+        f"shape {shape[: _MAX_DIMENSIONS + 1]}",
+        f"at most {_MAX_DIMENSIONS} dimensions, known, none negative or huge",
+    )
+    return shape
+
+
+def _entry(name: str, value: bytes, num_shards: int) -> TensorEntry:
+    """Read a BundleEntryProto.
+
+    Its fields: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6.
+    """
+    # TensorFlow names the parts of a sliced tensor by control characters.
+    expect(name.isprintable(), "a part of a tensor", "whole, named tensors")
+    numbers, nested = read_message(value)
+    number, shard, offset, size, crc32c = (
+        numbers.get(field, 0) for field in (1, 3, 4, 5, 6)
+    )
+    expect(shard < num_shards, f"shard {shard}", f"one of {num_shards}")
+    shape = _shape(b"".join(nested.get(2, [])))
+    dtype, item_bytes = _DTYPES.get(number, (f"DT_{number}", 0))
+    fits = size == item_bytes * math.prod(shape)
+    kind = f"{item_bytes * math.prod(shape)} for {dtype} of shape {shape}"
+    expect(fits or number not in _DTYPES, f"{size} bytes", kind)
+    return TensorEntry(name, dtype, shape, shard, offset, size, crc32c)
+
+
+def _bundle(index_path: Path) -> tuple[int, dict[str, TensorEntry]]:
+    """Read an index: how many data files there are, and every entry."""
+    with within(index_path):
+        expect(index_path.is_file(), "no such file", "an index")
+        size, most = index_path.stat().st_size, _MAX_INDEX_BYTES
+        expect(size <= most, f"{size} bytes", f"an index of at most {most}")
+        table = read_table(index_path.read_bytes())
+        key, value = next(table, (b"no name", b""))
+        expect(key == b"", f"{key!r} first", "the header, named by nothing")
+        # BundleHeaderProto: num_shards 1, endianness 2 (0 is little).
+        numbers, _ = read_message(value)
+        num_shards, endianness = numbers.get(1, 0), numbers.get(2, 0)
+        expect(0 < num_shards < 10**5, f"{num_shards} shards", "1 to 99999")
+        expect(endianness == 0, f"endianness {endianness}", "0 (little)")
+        entries = {}
+        for key, value in table:
+            name = key.decode(errors="surrogateescape")
+            with within(f"tensor {name!r}"):
+                entries[name] = _entry(name, value, num_shards)
+    return num_shards, entries
+
+
+def read_index(index_path: Path) -> dict[str, TensorEntry]:
+    """List the tensors of a checkpoint by name, without its data files.
+
+    Args:
+        index_path: The file whose name ends in `.index`.
+
+    Raises:
+        TensorFlowCheckpointError: It is missing or damaged.
+    """
+    return _bundle(index_path)[1]
+
+
+def _mapped(index_path: Path) -> Iterator[tuple[TensorEntry, memoryview]]:
+    """Yield every entry with its bytes, mapped from the data files."""
+    num_shards, entries = _bundle(index_path)
+    stem = index_path.name.removesuffix(".index")
+    in_order = sorted(
+        entries.values(), key=lambda e: (e.shard, e.offset, e.size)
+    )
+    for shard, group in groupby(in_order, key=lambda e: e.shard):
+        name = f"{stem}.data-{shard:05d}-of-{num_shards:05d}"
+        path, end = index_path.with_name(name), 0
+        with within(path):
+            expect(path.is_file(), "no such file", "a data file")
+            data = memoryview(b"")
+            if path.stat().st_size:  # an empty file cannot be mapped
+                with path.open("rb") as file:
+                    data = memoryview(
+                        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                    )
+            for entry in group:
+                start, after = entry.offset, entry.offset + entry.size
+                fits = end <= start and after <= len(data)
+                came = f"tensor {entry.name!r} from byte {start} to {after}"
+                expect(fits, came, f"it from {end} on, up to {len(data)}")
+                end = after
+                yield entry, data[start:after]
+
+
+def read_tensors(
+    index_path: Path, names: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """Map tensors of a checkpoint into memory, by name.
+
+    A page of a data file is read when it is first used. Writing to a tensor
+    changes memory and never the file.
+
+    Args:
+        index_path: The file whose name ends in `.index`.
+        names: The tensors to read; all if None.
+
+    Returns:
+        float32, float16 or bfloat16 tensors.
+
+    Raises:
+        TensorFlowCheckpointError: A file is missing or damaged, the index
+            has no such name, or a tensor to read is of another dtype.
+    """
+    import torch
+
+    dtypes = {
+        "F32": torch.float32,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+    }
+    tensors: dict[str, Tensor] = {}
+    for entry, data in _mapped(index_path):
+        if names is not None and entry.name not in names:
+            continue
+        with within(f"{index_path}: tensor {entry.name!r}"):
+            known = entry.dtype in dtypes
+            expect(known, f"dtype {entry.dtype}", " or ".join(dtypes))
+        dtype = dtypes[entry.dtype]
+        tensor = torch.empty(0, dtype=dtype)
+        if entry.size:
+            tensor = torch.frombuffer(data, dtype=dtype)
+        if entry.offset % dtype.itemsize:  # after one of smaller numbers
+            tensor = tensor.clone()
+        tensors[entry.name] = tensor.reshape(entry.shape)
+    missing = sorted(set(names or ()) - tensors.keys())
+    expect(not missing, f"{index_path}: no tensors {missing}", "them all")
+    return tensors
+
+
+_LAYER = re.compile(
+    r"model/h(0|[1-9][0-9]*)/(ln_[12]/[gb]"
+    r"|(?:attn/c_attn|attn/c_proj|mlp/c_fc|mlp/c_proj)/[wb])"
+)
+_OUTSIDE = {
+    "model/wte": "wte.weight",
+    "model/wpe": "wpe.weight",
+    "model/ln_f/g": "ln_f.weight",
+    "model/ln_f/b": "ln_f.bias",
+}
+
+
+def gpt2_name(tf_name: str) -> str | None:
+    """Return our state dict's name for one of OpenAI's variables, or None.
+
+    >>> gpt2_name("model/h0/attn/c_attn/w")
+    'h.0.attn.c_attn.weight'
+    """
+    if match := _LAYER.fullmatch(tf_name):
+        *path, kind = match[2].split("/")
+        kind = "bias" if kind == "b" else "weight"
+        return ".".join(["h", match[1], *path, kind])
+    return _OUTSIDE.get(tf_name)
+
+
+def find(folder: Path) -> Path | None:
+    """Return the index of the checkpoint in a folder, if there is one.
+
+    First comes what the text file `checkpoint` names, then `model.ckpt.index`,
+    then the only `*.ckpt*.index`.
+
+    Raises:
+        TensorFlowCheckpointError: There are several of the last kind.
+    """
+    wanted = ["model.ckpt.index"]
+    if (folder / "checkpoint").is_file():
+        with (folder / "checkpoint").open("rb") as file:
+            text = file.read(2**16).decode(errors="replace")
+        for key, _, path in (line.partition(":") for line in text.split("\n")):
+            if key.strip() == "model_checkpoint_path":
+                # Only the last part of the path still holds in this folder.
+                last = re.split(r"[/\\]", path.strip().strip('"'))[-1]
+                wanted.insert(0, f"{last}.index")
+    indexes = [path for path in folder.glob("*.index") if path.is_file()]
+    found = {path.name: path for path in sorted(indexes)}
+    for name in wanted:
+        if name in found:
+            return found[name]
+    others = [name for name in found if ".ckpt" in name]
+    with within(folder):
+        expect(len(others) < 2, f"{' and '.join(others)}", "one checkpoint")
+    return found[others[0]] if others else None
+
+
+_ROW_WORDS = 4096
+
+
+@cache
+def _row_tables() -> tuple[np.ndarray, np.ndarray]:
+    """Tabulate what half a word, low or high, is a row of words later."""
+    import numpy as np
+
+    # The remainder is linear: those of 32 single bits give all, by XOR.
+    row = bytes(4 * _ROW_WORDS)
+    bits = [np.uint32(crc_remainder(row, 1 << bit)) for bit in range(32)]
+    low = high = np.zeros(1, np.uint32)
+    for low_bit, high_bit in zip(bits[:16], bits[16:], strict=True):
+        low = np.concatenate([low, low ^ low_bit])
+        high = np.concatenate([high, high ^ high_bit])
+    return low, high
+
+
+def verify_checksums(index_path: Path) -> None:
+    """Compare the numbers in the data files with their checksums.
+
+    Byte by byte, half a gigabyte would take minutes. A row of words takes
+    little longer than a word, and a row can be moved onto the next one without
+    a change of the remainder, until one row is left: about a second.
+
+    Args:
+        index_path: The file whose name ends in `.index`.
+
+    Raises:
+        TensorFlowCheckpointError: A checksum differs, or a file is missing or
+            damaged.
+    """
+    import numpy as np
+
+    low, high = _row_tables()
+    for entry, data in _mapped(index_path):
+        if entry.dtype.startswith("DT_"):  # text is summed in another way
+            continue
+        first = len(data) % (4 * _ROW_WORDS)
+        register = crc_remainder(data[:first], 0xFFFFFFFF)
+        rows = np.frombuffer(data[first:], "<u4").reshape(-1, _ROW_WORDS)
+        if len(rows):
+            row = rows[0].copy()
+            row[0] ^= register
+            for following in rows[1:]:
+                row = low[row & 0xFFFF] ^ high[row >> 16] ^ following
+            register = crc_remainder(row.tobytes(), 0)
+        came, stored = masked_crc(register), entry.crc32c
+        with within(f"{index_path}: tensor {entry.name!r}"):
+            expect(came == stored, f"CRC {came:#x}", f"{stored:#x}")

@@ -1,0 +1,571 @@
+"""Mistakes one could make in the model, each of which some test must notice.
+
+Every mutation replaces one piece of one source file in a copy of the package,
+and names the test files that must then fail, each by itself. `python
+tests/mutations.py` runs them all and says which went unnoticed;
+`test_mutations.py` does the same within the suite.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+TIME_LIMIT = 600.0
+"""Seconds for all runs together, so that an endless loop ends."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One mistake: in `file`, `old` becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    noticed_by: tuple[str, ...]
+
+    def apply(self, package: Path) -> None:
+        """Make the mistake in this copy of the package.
+
+        Raises:
+            ValueError: The source has changed, and the mutation must follow.
+        """
+        path = package / self.file
+        source = path.read_text(encoding="utf-8")
+        if source.count(self.old) != 1:
+            raise ValueError(
+                f"mutation {self.name!r}: expected once in {self.file}, found "
+                f"{source.count(self.old)} times:\n{self.old}"
+            )
+        mutated = source.replace(self.old, self.new)
+        compile(mutated, path, "exec")
+        path.write_text(mutated, encoding="utf-8")
+
+
+ATTENTION, FEED_FORWARD = "test_attention.py", "test_feed_forward.py"
+LAYER, MODEL, PARITY = "test_layer.py", "test_model.py", "test_parity.py"
+
+MUTATIONS = [
+    # Who looks at whom.
+    Mutation(
+        "the mask lets one later key through",
+        "attention.py",
+        "everything.tril(diagonal=n_keys - n_queries)",
+        "everything.tril(diagonal=n_keys - n_queries + 1)",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "the mask hides a token from itself",
+        "attention.py",
+        "everything.tril(diagonal=n_keys - n_queries)",
+        "everything.tril(diagonal=n_keys - n_queries - 1)",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "the mask forgets the cached keys",
+        "attention.py",
+        "everything.tril(diagonal=n_keys - n_queries)",
+        "everything.tril(diagonal=0)",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "the fused kernel lines up the first query with the first cached key",
+        "attention.py",
+        "whole = causal and mask is None and n_queries == n_keys",
+        "whole = causal and mask is None",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "the mask means the opposite",
+        "attention.py",
+        "scores.masked_fill(~mask, -math.inf)",
+        "scores.masked_fill(mask, -math.inf)",
+        (ATTENTION,),
+    ),
+    Mutation(
+        "the layer is not causal",
+        "layer.py",
+        "causal=mask is None",
+        "causal=False",
+        (LAYER, MODEL, PARITY),
+    ),
+    Mutation(
+        "padding is looked at",
+        "attention.py",
+        "return causal & real | itself",
+        "return causal | itself & real",
+        (ATTENTION, MODEL, PARITY),
+    ),
+    Mutation(
+        "padding may look at nothing, not even itself",
+        "attention.py",
+        "return causal & real | itself",
+        "return causal & real",
+        (ATTENTION, MODEL),
+    ),
+    # How much each key counts.
+    Mutation(
+        "the scores are not scaled",
+        "attention.py",
+        "scores = scores / math.sqrt(query.size(-1))",
+        "scores = scores / 1",
+        (ATTENTION, PARITY),
+    ),
+    Mutation(
+        "the scores are divided by D, not by its root",
+        "attention.py",
+        "scores = scores / math.sqrt(query.size(-1))",
+        "scores = scores / query.size(-1)",
+        (ATTENTION, PARITY),
+    ),
+    Mutation(
+        "the fused scores are not scaled",
+        "attention.py",
+        "is_causal=whole,",
+        "is_causal=whole, scale=1.0,",
+        (ATTENTION, LAYER, PARITY),
+    ),
+    Mutation(
+        "the softmax runs over the queries",
+        "attention.py",
+        "scores.softmax(dim=-1)",
+        "scores.softmax(dim=-2)",
+        (ATTENTION,),
+    ),
+    # Maps and heads.
+    Mutation(
+        "queries and keys are swapped",
+        "attention.py",
+        "q, k, v = self.c_attn(query)",
+        "k, q, v = self.c_attn(query)",
+        (ATTENTION, LAYER, PARITY),
+    ),
+    Mutation(
+        "keys and values are swapped",
+        "attention.py",
+        "q, k, v = self.c_attn(query)",
+        "q, v, k = self.c_attn(query)",
+        (ATTENTION, LAYER, PARITY),
+    ),
+    Mutation(
+        "keys and values are swapped in cross-attention",
+        "attention.py",
+        "inputs = (query, key, value)",
+        "inputs = (query, value, key)",
+        (ATTENTION,),
+    ),
+    Mutation(
+        "a square matrix is used transposed",
+        "attention.py",
+        "self.resid_dropout(self.c_proj(merged))",
+        "self.resid_dropout(merged @ self.c_proj.weight.T + self.c_proj.bias)",
+        (ATTENTION, LAYER, PARITY),
+    ),
+    Mutation(
+        "the heads take every third number",
+        "attention.py",
+        "x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)",
+        "x.unflatten(-1, (-1, self.n_head)).movedim(-1, 1)",
+        (ATTENTION, LAYER, PARITY),
+    ),
+    Mutation(
+        "the heads are merged without moving their axis back",
+        "attention.py",
+        "mixed.transpose(1, 2).flatten(2)",
+        "mixed.reshape(mixed.size(0), mixed.size(2), -1)",
+        (ATTENTION, LAYER, PARITY),
+    ),
+    Mutation(
+        "a map forgets its bias",
+        "linear.py",
+        "torch.addmm(self.bias, rows, self.weight)",
+        "(rows @ self.weight)",
+        ("test_linear.py", FEED_FORWARD, PARITY),
+    ),
+    # The cache.
+    Mutation(
+        "new keys are written over the first",
+        "attention.py",
+        "self.keys[:, :, self.length : end] = key",
+        "self.keys[:, :, : key.size(2)] = key",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "new values are written over the first",
+        "attention.py",
+        "self.values[:, :, self.length : end] = value",
+        "self.values[:, :, : value.size(2)] = value",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "an overfull cache goes unnoticed",
+        "attention.py",
+        "if end > self.keys.size(2):",
+        "if end > 2 * self.keys.size(2):",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "selecting sequences forgets their order",
+        "attention.py",
+        "def select(self, rows: Tensor) -> None:",
+        "def select(self, rows: Tensor) -> None:\n"
+        "        rows = rows.sort().values\n",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "all layers share one memory",
+        "model.py",
+        "cache.layers[i]",
+        "cache.layers[0]",
+        (MODEL,),
+    ),
+    Mutation(
+        "cached positions are not counted",
+        "model.py",
+        "torch.arange(past, past + n_new,",
+        "torch.arange(0, n_new,",
+        (MODEL,),
+    ),
+    # Activations and norms.
+    Mutation(
+        "the exact GELU in the place of GPT-2's",
+        "feed_forward.py",
+        'F.gelu(x, approximate="tanh")',
+        "F.gelu(x)",
+        (FEED_FORWARD, LAYER, PARITY),
+    ),
+    Mutation(
+        "GPT-2's GELU in the place of the exact one",
+        "feed_forward.py",
+        "F.gelu(x)",
+        'F.gelu(x, approximate="tanh")',
+        (FEED_FORWARD, PARITY),
+    ),
+    Mutation(
+        "the variance is divided by C - 1",
+        "layer_norm.py",
+        "self.weight.shape, self.weight, ",
+        "self.weight.shape, self.weight * (1 - 1 / x.size(-1)) ** 0.5, ",
+        ("test_layer_norm.py", LAYER, PARITY),
+    ),
+    Mutation(
+        "epsilon is always GPT-2's",
+        "layer_norm.py",
+        "self.bias, self.epsilon",
+        "self.bias, 1e-5",
+        ("test_layer_norm.py", PARITY),
+    ),
+    # The stream.
+    Mutation(
+        "attention replaces the stream",
+        "layer.py",
+        "x = x + self.attn(",
+        "x = self.attn(",
+        (LAYER, PARITY),
+    ),
+    Mutation(
+        "the feed-forward network replaces the stream",
+        "layer.py",
+        "return x + self.mlp(self.ln_2(x))",
+        "return self.mlp(self.ln_2(x))",
+        (LAYER, PARITY),
+    ),
+    Mutation(
+        "the second norm is missing",
+        "layer.py",
+        "self.mlp(self.ln_2(x))",
+        "self.mlp(x)",
+        (LAYER, PARITY),
+    ),
+    Mutation(
+        "the first norm is used twice",
+        "layer.py",
+        "self.mlp(self.ln_2(x))",
+        "self.mlp(self.ln_1(x))",
+        (LAYER, PARITY),
+    ),
+    Mutation(
+        "the feed-forward network does not see what attention found",
+        "layer.py",
+        "self.mlp(self.ln_2(x))",
+        "self.mlp(self.ln_2(normed))",
+        (LAYER, PARITY),
+    ),
+    Mutation(
+        "the final norm is missing",
+        "model.py",
+        "return self.ln_f(x)",
+        "return x",
+        (MODEL, PARITY),
+    ),
+    Mutation(
+        "positions are missing",
+        "model.py",
+        "self.wte(tokens) + self.wpe(positions)",
+        "self.wte(tokens) + 0 * self.wpe(positions)",
+        (MODEL, PARITY),
+    ),
+    Mutation(
+        "padding uses up positions",
+        "model.py",
+        "positions = positions_of(attention_mask)[:, past:]",
+        "positions = torch.arange(past, past + n_new)",
+        (MODEL, PARITY),
+    ),
+    Mutation(
+        "positions begin at 1",
+        "embeddings.py",
+        "cumsum(dim=-1) - 1",
+        "cumsum(dim=-1) - 0",
+        ("test_embeddings.py", MODEL),
+    ),
+    # The output and the loss.
+    Mutation(
+        "the output does not teach the embeddings",
+        "model.py",
+        "F.linear(hidden, self.wte.weight)",
+        "F.linear(hidden, self.wte.weight.detach())",
+        (MODEL, PARITY),
+    ),
+    Mutation(
+        "the output has a matrix of its own",
+        "model.py",
+        "self.drop = nn.Dropout(config.embd_dropout)",
+        "self.drop = nn.Dropout(config.embd_dropout)\n"
+        "        self.lm_head = Embedding(config.n_vocab, config.n_embd)",
+        (MODEL, PARITY),
+    ),
+    Mutation(
+        "the last column in the place of the last token",
+        "model.py",
+        "return last - real.flip(-1).argmax(dim=-1)",
+        "return last",
+        (MODEL,),
+    ),
+    Mutation(
+        "the targets are not shifted",
+        "model.py",
+        "inputs, targets = tokens[:, :-1], tokens[:, 1:]",
+        "inputs, targets = tokens[:, :-1], tokens[:, :-1]",
+        (MODEL, PARITY),
+    ),
+    Mutation(
+        "the targets are shifted twice",
+        "model.py",
+        "inputs, targets = tokens[:, :-1], tokens[:, 1:]",
+        "inputs, targets = tokens[:, :-1], tokens[:, 1:].roll(-1, -1)",
+        (MODEL, PARITY),
+    ),
+    Mutation(
+        "padding is predicted from",
+        "model.py",
+        "attention_mask[:, :-1].bool() & attention_mask[:, 1:].bool()",
+        "attention_mask[:, 1:].bool()",
+        (MODEL, PARITY),
+    ),
+    Mutation(
+        "padding is predicted",
+        "model.py",
+        "attention_mask[:, :-1].bool() & attention_mask[:, 1:].bool()",
+        "attention_mask[:, :-1].bool()",
+        (MODEL, PARITY),
+    ),
+    # Dropout.
+    Mutation(
+        "attention keeps its dropout in eval",
+        "attention.py",
+        "self.attn_dropout.p if self.training else 0.0",
+        "self.attn_dropout.p",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "the fused kernel has no dropout",
+        "attention.py",
+        "self.attn_dropout.p if self.training else 0.0",
+        "0.0",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "the weights spelled out have no dropout",
+        "attention.py",
+        "weights = self.attn_dropout(",
+        "weights = nn.Identity()(",
+        (ATTENTION, PARITY),
+    ),
+    Mutation(
+        "attention's output has no dropout",
+        "attention.py",
+        "self.resid_dropout(self.c_proj(merged))",
+        "self.c_proj(merged)",
+        (ATTENTION, LAYER, PARITY),
+    ),
+    Mutation(
+        "the feed-forward network's output has no dropout",
+        "feed_forward.py",
+        "self.dropout(self.c_proj(hidden))",
+        "self.c_proj(hidden)",
+        (FEED_FORWARD, LAYER, PARITY),
+    ),
+    Mutation(
+        "the embeddings have no dropout",
+        "model.py",
+        "self.drop(self.wte",
+        "nn.Identity()(self.wte",
+        (MODEL, PARITY),
+    ),
+    Mutation(
+        "the embeddings keep their dropout in eval",
+        "model.py",
+        "self.drop(self.wte",
+        "F.dropout(self.wte",
+        (MODEL, PARITY),
+    ),
+    # How a model begins.
+    Mutation(
+        "attention's way back into the stream begins too large",
+        "attention.py",
+        "config.n_embd, config.n_embd, std=config.residual_std",
+        "config.n_embd, config.n_embd",
+        (ATTENTION, MODEL),
+    ),
+    Mutation(
+        "the feed-forward network's way back begins too large",
+        "feed_forward.py",
+        "config.inner_size, config.n_embd, std=config.residual_std",
+        "config.inner_size, config.n_embd",
+        (FEED_FORWARD, MODEL),
+    ),
+    Mutation(
+        "one addition per layer is counted",
+        "config.py",
+        "math.sqrt(2 * self.n_layer)",
+        "math.sqrt(self.n_layer)",
+        ("test_config.py", ATTENTION, FEED_FORWARD, MODEL),
+    ),
+    Mutation(
+        "positions begin as large as tokens",
+        "model.py",
+        "Embedding(config.n_ctx, config.n_embd, std=0.01)",
+        "Embedding(config.n_ctx, config.n_embd)",
+        (MODEL,),
+    ),
+    # Files.
+    Mutation(
+        "n_ctx is read before n_positions",
+        "config.py",
+        '("n_positions", "n_ctx")',
+        '("n_ctx", "n_positions")',
+        ("test_config.py",),
+    ),
+    Mutation(
+        "another scaling of attention is accepted",
+        "config.py",
+        '"scale_attn_by_inverse_layer_idx": False,',
+        "",
+        ("test_config.py",),
+    ),
+]
+
+OPTIONS = [
+    "-x",  # one failure is enough
+    "--tb=short",
+    # The full-size model takes long and notices no more than the tiny ones.
+    *("-k", "not full_size"),
+    # Neither plugins nor the collection of garbage at the end are needed, and
+    # they would take most of the time.
+    "--disable-plugin-autoload",
+    *("-p", "no:unraisableexception"),
+    *("-p", "no:cacheprovider"),
+]
+
+Run = tuple[Mutation | None, str]
+"""A mutation, or None for the source as it is, and a test file."""
+
+
+def run(what: Run) -> tuple[int, str]:
+    """Run one test file against a copy of the package, in this process.
+
+    Returns:
+        pytest's exit code (0 passed, 1 failed) and what it wrote.
+    """
+    mutation, test_file = what
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder).resolve()
+        ignore = shutil.ignore_patterns("__pycache__", "data")
+        for name in ("gpt2", "tests"):
+            shutil.copytree(PROJECT / name, copy / name, ignore=ignore)
+        shutil.copy(PROJECT / "pyproject.toml", copy)
+        if mutation is not None:
+            mutation.apply(copy / "gpt2")
+        os.chdir(copy)
+        elsewhere = [
+            path for path in sys.path if Path(path).resolve() != PROJECT
+        ]
+        sys.path[:] = [str(copy), *elsewhere]
+        sys.dont_write_bytecode = True
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            exit_code = pytest.main([f"tests/{test_file}", *OPTIONS])
+        tested = Path(sys.modules["gpt2"].__file__ or "")
+        assert tested.is_relative_to(copy), f"{tested} was tested"
+        os.chdir(PROJECT)
+    return int(exit_code), output.getvalue()
+
+
+def all_runs() -> list[Run]:
+    """Each mutation with each of its test files; these files unmutated."""
+    runs: list[Run] = [
+        (mutation, file)
+        for mutation in MUTATIONS
+        for file in mutation.noticed_by
+    ]
+    return [(None, file) for file in sorted({file for _, file in runs})] + runs
+
+
+def run_all(runs: Sequence[Run]) -> Mapping[Run, tuple[int, str]]:
+    """Do the runs side by side, each in a fresh process.
+
+    The processes are forked from one that has imported the large libraries and
+    nothing of this package: that takes seconds only once.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "hypothesis",
+            "pytest",
+            "torch.testing",
+            "transformers.models.gpt2.modeling_gpt2",
+        ]
+    )
+    with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        results = pool.map_async(run, runs, chunksize=1).get(TIME_LIMIT)
+    return dict(zip(runs, results, strict=True))
+
+
+def main() -> None:
+    """Run all, print the outcome of each, and exit with 1 if one survived."""
+    unexpected = 0
+    for (mutation, file), (exit_code, output) in run_all(all_runs()).items():
+        expected = pytest.ExitCode.OK if mutation is None else 1
+        unexpected += exit_code != expected
+        name = "as it is" if mutation is None else mutation.name
+        verdict = "ok   " if exit_code == expected else "WRONG"
+        sys.stdout.write(f"{verdict} {file} | {name}\n")
+        if "-v" in sys.argv or exit_code != expected:
+            sys.stdout.write(output)
+    sys.exit(unexpected > 0)
+
+
+if __name__ == "__main__":
+    main()

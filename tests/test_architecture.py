@@ -1,0 +1,207 @@
+"""Who may import whom, and what the package does without.
+
+Read from the source with `ast`: nothing is imported here.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gpt2
+
+PACKAGE = Path(gpt2.__file__).parent
+
+# module: the modules of this package that it may import. Imports go one way.
+# `weights` and `training` know the tokenizer as something to save along.
+PARTS = {"config", "linear"}
+MODEL = {"config", "model", "attention", "embeddings"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "config": set(),
+    "tokenizer": set(),
+    "stories": set(),
+    "data": set(),
+    "linear": set(),
+    "embeddings": PARTS,
+    "layer_norm": PARTS,
+    "attention": PARTS,
+    "feed_forward": PARTS,
+    "layer": PARTS | {"attention", "feed_forward", "layer_norm"},
+    "model": PARTS | {"attention", "embeddings", "layer", "layer_norm"},
+    "weights": MODEL | {"tokenizer"},
+    "sampling": MODEL,
+    "evaluation": MODEL,
+    "completion": MODEL | {"sampling", "tokenizer"},
+    "training": MODEL | {"data", "tokenizer", "weights"},
+}
+# These know all, and nothing else knows them.
+COMMAND_LINE = {"__main__", "commands"}
+DOORS = COMMAND_LINE | {"__init__"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+every_file = pytest.mark.parametrize(
+    "file", FILES, ids=[str(file.relative_to(PACKAGE)) for file in FILES]
+)
+
+
+def module_of(file: Path) -> str:
+    """The module of the table; a subpackage counts as one."""
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Give the dotted name of all that is imported anywhere in a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def own_imports(tree: ast.AST) -> set[str]:
+    """Give the modules of this package that a file imports."""
+    found = set()
+    for name in imports(tree):
+        package, *rest = name.split(".")
+        if package == "gpt2":
+            found.add(rest[0] if rest else "__init__")
+    return found
+
+
+def forbidden(tree: ast.AST, module: str = "any") -> Iterator[str]:
+    """Describe what the package does without, where a module has it."""
+    for name in imports(tree):
+        if name.startswith("."):
+            yield f"a relative import, {name}"
+        if name.endswith(".*"):
+            yield f"a wildcard import, {name}"
+        if name.split(".")[0] == "transformers" or name.startswith("pickle."):
+            yield f"an import of {name}"
+        if name.startswith("torch.nn.") and ready_made(name.split(".")[-1]):
+            yield f"a ready-made {name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ready_made(node.attr):
+            yield f"a ready-made {ast.unparse(node)}"
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in {"eval", "exec"} or called.startswith("pickle."):
+            yield f"a call of {called}, which can run code from a file"
+        if called == "print" and module not in COMMAND_LINE:
+            yield "a call of print"
+        if "import_" in called and module != "__init__":
+            yield f"a call of {called}, which hides what is imported"
+        safe = any(
+            ast.unparse(k) == "weights_only=True" for k in node.keywords
+        )
+        if called == "torch.load" and not safe:
+            yield "torch.load without weights_only=True, which can run code"
+
+
+def ready_made(name: str) -> bool:
+    return name.startswith(("Transformer", "MultiheadAttention"))
+
+
+def test_the_table_goes_one_way() -> None:
+    order = list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())
+    assert order.index("config") < order.index("layer") < order.index("model")
+
+
+@every_file
+def test_imports_keep_to_the_table(file: Path) -> None:
+    """A new module belongs into the table before it may import anything."""
+    module = module_of(file)
+    if module in DOORS:
+        return
+    found = own_imports(ast.parse(file.read_text("utf-8"))) - {module}
+    assert found <= MAY_IMPORT[module]
+
+
+@every_file
+def test_the_package_does_without(file: Path) -> None:
+    tree = ast.parse(file.read_text("utf-8"))
+    assert list(forbidden(tree, module_of(file))) == []
+
+
+def test_the_model_is_read() -> None:
+    """Were no file found, the tests above would have nothing to say."""
+    assert {"config", "attention", "layer", "model"} <= {
+        module_of(file) for file in FILES
+    }
+    tree = ast.parse((PACKAGE / "layer.py").read_text("utf-8"))
+    assert own_imports(tree) == {
+        "attention",
+        "config",
+        "feed_forward",
+        "layer_norm",
+    }
+
+
+@pytest.mark.parametrize(
+    "source, found",
+    [
+        ("import gpt2.model", {"model"}),
+        ("from gpt2.weights.hub import x", {"weights"}),
+        ("from gpt2 import model as m, config", {"model", "config"}),
+        ("def f():\n    from gpt2.model import GPT2", {"model"}),
+        ("import gpt2", {"__init__"}),
+        ("import torch, gpt2x.model", set()),
+    ],
+)
+def test_imports_are_seen(source: str, found: set[str]) -> None:
+    assert own_imports(ast.parse(source)) == found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import transformers",
+        "from transformers.models import gpt2",
+        "pickle.load(file)",
+        "pickle.Unpickler(file)",
+        "from pickle import loads",
+        "from .model import GPT2",
+        "from gpt2.model import *",
+        "nn.TransformerEncoderLayer(8, 2)",
+        "torch.nn.MultiheadAttention",
+        "from torch.nn import Transformer",
+        "print('hello')",
+        "importlib.import_module('gpt2.model')",
+        "__import__('gpt2')",
+        "eval('1 + 1')",
+        "exec('x = 1')",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+    ],
+)
+def test_what_is_forbidden_is_seen(source: str) -> None:
+    assert len(list(forbidden(ast.parse(source)))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "model.eval()",
+        "nn.Linear(2, 3)",
+        "from gpt2.attention import MultiHeadAttention",
+        "torch.load(path, weights_only=True)",
+        "pprint(x)",
+        "try: f()\nexcept pickle.UnpicklingError: pass",
+    ],
+)
+def test_what_is_allowed_passes(source: str) -> None:
+    assert not list(forbidden(ast.parse(source)))
+
+
+def test_each_exception_has_its_place() -> None:
+    printing, late = ast.parse("print()"), ast.parse("import_module(name)")
+    assert not list(forbidden(printing, "__main__"))
+    assert not list(forbidden(printing, "commands"))
+    assert not list(forbidden(late, "__init__"))
+    assert list(forbidden(printing, "__init__"))
+    assert list(forbidden(late, "__main__"))

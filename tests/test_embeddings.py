@@ -1,0 +1,57 @@
+"""The two tables of vectors, and where a token stands."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gpt2.embeddings import Embedding, positions_of
+
+
+def test_a_lookup_is_a_product_with_one_hot_rows() -> None:
+    table = Embedding(17, 12)
+    ids = torch.randint(17, (2, 5))
+    vectors = table(ids)
+    assert vectors.shape == (2, 5, 12)
+    one_hot = F.one_hot(ids, 17).float()  # (2, 5, 17)
+    torch.testing.assert_close(vectors, one_hot @ table.weight)
+
+
+def test_the_gradient_reaches_a_row_once_for_each_time_it_was_used() -> None:
+    table = Embedding(4, 3)
+    table(torch.tensor([[2, 0, 2]])).sum().backward()
+    times = torch.tensor([1.0, 0.0, 2.0, 0.0])
+    assert torch.equal(table.weight.grad, times[:, None].expand(4, 3))
+
+
+def test_begins_normal() -> None:
+    table = Embedding(300, 200, std=0.01)
+    assert table.weight.mean().item() == pytest.approx(0, abs=0.001)
+    assert table.weight.std().item() == pytest.approx(0.01, rel=0.02)
+
+
+@pytest.mark.parametrize("wrong, came", [(17, "0 to 17"), (-1, "-1 to 0")])
+def test_an_id_outside_the_table_is_refused(wrong: int, came: str) -> None:
+    with pytest.raises(ValueError, match=f"between 0 and 16.*got {came}"):
+        Embedding(17, 12)(torch.tensor([[0, wrong]]))
+
+
+@pytest.mark.parametrize(
+    "attention_mask, positions",
+    [
+        ([1, 1, 1, 1], [0, 1, 2, 3]),
+        ([0, 0, 1, 1], [0, 0, 0, 1]),  # padding on the left
+        ([1, 1, 0, 0], [0, 1, 1, 1]),  # on the right
+        ([1, 0, 0, 1], [0, 0, 0, 1]),  # in the middle
+        ([0, 0, 0, 0], [0, 0, 0, 0]),
+    ],
+)
+def test_a_token_stands_behind_the_real_tokens_before_it(
+    attention_mask: list[int], positions: list[int]
+) -> None:
+    """At padding only the range matters: a position that the table has."""
+    for dtype in (torch.int64, torch.int32, torch.bool, torch.float32):
+        found = positions_of(torch.tensor([attention_mask], dtype=dtype))
+        assert found.tolist() == [positions]
+        assert found.dtype == torch.int64

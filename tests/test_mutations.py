@@ -1,0 +1,59 @@
+"""Each mistake of `mutations.py` is noticed by the tests that it names.
+
+About a minute, nearly all of this suite's time: `--ignore
+tests/test_mutations.py` leaves it out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from mutations import MUTATIONS, PROJECT, Mutation, Run, all_runs, run_all
+
+pytestmark = pytest.mark.xdist_group("mutations")
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+def test_fits_the_source(mutation: Mutation, tmp_path: Path) -> None:
+    source = PROJECT / "gpt2" / mutation.file
+    shutil.copy(source, tmp_path)
+    mutation.apply(tmp_path)
+    assert (tmp_path / mutation.file).read_bytes() != source.read_bytes()
+
+
+def test_one_that_no_longer_fits_says_so(tmp_path: Path) -> None:
+    mutation = Mutation("sign", "f.py", "a + b", "a - b", ("test_f.py",))
+    for source in ("a - b", "a + b; a + b"):
+        (tmp_path / "f.py").write_text(source)
+        with pytest.raises(
+            ValueError, match=r"'sign': expected once in f\.py"
+        ):
+            mutation.apply(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> Mapping[Run, tuple[int, str]]:
+    return run_all(all_runs())
+
+
+@pytest.mark.parametrize(
+    "what",
+    all_runs(),
+    ids=lambda what: f"{what[0].name if what[0] else 'nothing'}-{what[1]}",
+)
+def test_is_noticed(
+    outcomes: Mapping[Run, tuple[int, str]], what: Run
+) -> None:
+    """The tests fail with the mistake, and pass without any."""
+    mutation, _ = what
+    exit_code, output = outcomes[what]
+    expected = (
+        pytest.ExitCode.OK
+        if mutation is None
+        else pytest.ExitCode.TESTS_FAILED
+    )
+    assert exit_code == expected, output
+    assert "NameError" not in output  # a mistake, not a typing error

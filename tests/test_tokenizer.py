@@ -1,0 +1,597 @@
+"""Byte-level BPE: training, files, and two encoders that must agree."""
+
+import hashlib
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import regex
+import tiktoken
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gpt2 import tokenizer as module
+from gpt2.tokenizer import (
+    BYTE_TO_CHARACTER,
+    END_OF_TEXT,
+    Tokenizer,
+    TokenizerError,
+    byte_alphabet,
+    learn_merges,
+    merge_piece,
+    spell,
+    split_text,
+    unspell,
+)
+
+TEXT = (
+    "The cat that sat on the mat saw the other cat, and the other cat sat.\n"
+    "  It's 1234 o'clock; they'll say: 'we're the cats that you've fed'!\n"
+    "Größe, naïve café, 日本語の文字, привет мир, 😀😃😄😀, 👩‍👩‍👧 ...\n\n"
+    "    indented = [the, that, then, than, thaw]  # ##########\n"
+) * 3
+OWN = Tokenizer.train(TEXT, 400)
+BYTES = Tokenizer.bytes()
+
+FRAGMENTS = [
+    *["<|endoftext|>", "'ll", "'S", "the", " that", "aaaa", "123", "½", "٣"],
+    *[" ", "   ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\u2028", "\x1c"],
+    *["\x00", "\x85", "\ufeff", "\ufffd", "\u200d", "e\u0301", "é", "ß"],
+    *["日本", "😀", "👩‍👩‍👧", "\U0010ffff", "مرحبا", "Ġ", "Ā", "!?", "_"],
+]
+TEXTS = st.lists(st.sampled_from(FRAGMENTS) | st.text()).map("".join)
+
+# The two encoders use different libraries for Unicode, which may disagree on
+# whether a character is a letter when only one knows it: none of those here.
+KNOWN = st.text(st.characters(exclude_categories=["Cs", "Cn"]))
+KNOWN_TEXTS = st.lists(st.sampled_from(FRAGMENTS) | KNOWN).map("".join)
+
+
+def border_tokenizer() -> Tokenizer:
+    """Merge across borders of pieces wherever no border is, to show each."""
+    tokens = [bytes([byte]) for byte in BYTE_TO_CHARACTER]
+    tokens += [bytes([a, b]) for a in b"a1! \n'" for b in range(256)]
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    return Tokenizer(ranks, {END_OF_TEXT: len(tokens)})
+
+
+BORDERS = border_tokenizer()
+
+# A busy machine may be slow now and then, which is no fault of the code.
+unhurried = settings(deadline=None)
+
+
+@pytest.fixture(scope="session")
+def real() -> Tokenizer:
+    try:
+        return Tokenizer.gpt2()
+    except TokenizerError as error:
+        pytest.skip(str(error))
+
+
+# Encoding
+
+
+def test_pieces_follow_the_pattern():
+    assert split_text("Hello, it's  2 dogs\n\n x ") == [
+        *["Hello", ",", " it", "'s", " ", " 2", " dogs", "\n\n", " x", " "],
+    ]
+
+
+def test_merging_takes_the_lowest_rank_and_then_the_leftmost():
+    ranks = {b"bc": 256, b"ab": 257, b"aa": 258, b"bcd": 259}
+    assert merge_piece(b"abc", ranks) == [b"a", b"bc"]
+    assert merge_piece(b"abbc", ranks) == [b"ab", b"bc"]
+    assert merge_piece(b"aaa", ranks) == [b"aa", b"a"]
+    assert merge_piece(b"abcd", ranks) == [b"a", b"bcd"]
+    assert merge_piece(b"", ranks) == []
+
+
+@unhurried
+@given(TEXTS)
+def test_any_text_round_trips(text):
+    for tokenizer in (OWN, BYTES, BORDERS):
+        for ids in (tokenizer.encode(text), tokenizer.encode_slowly(text)):
+            assert tokenizer.decode(ids) == text
+            assert all(0 <= i < tokenizer.end_of_text for i in ids)
+        assert tokenizer.encode_bytes(text.encode()) == tokenizer.encode(text)
+
+
+@unhurried
+@given(KNOWN_TEXTS)
+def test_both_encoders_agree(text):
+    for tokenizer in (OWN, BYTES, BORDERS):
+        assert tokenizer.encode(text) == tokenizer.encode_slowly(text)
+
+
+@unhurried
+@given(KNOWN, st.sampled_from("a1! \n'"))
+def test_both_encoders_see_the_same_borders(text, before):
+    text = "".join(before + character for character in text)
+    assert BORDERS.encode(text) == BORDERS.encode_slowly(text)
+
+
+@unhurried
+@given(KNOWN_TEXTS)
+def test_both_encoders_agree_on_gpt2s_vocabulary(real, text):
+    ids = real.encode(text)
+    assert ids == real.encode_slowly(text)
+    assert ids == tiktoken.get_encoding("gpt2").encode_ordinary(text)
+    assert real.decode(ids) == text
+
+
+@unhurried
+@given(st.data())
+def test_both_encoders_agree_on_any_trained_vocabulary(data):
+    texts = st.text("ab \u00e9", min_size=1) | KNOWN_TEXTS
+    pieces = module.count_pieces(data.draw(st.lists(texts)))
+    size = 257 + len(learn_merges(pieces, data.draw(st.integers(0, 60))))
+    corpus = [piece.decode() for piece in pieces.elements()]
+    tokenizer = Tokenizer.train(corpus, size)
+    text = data.draw(texts)
+    assert tokenizer.encode(text) == tokenizer.encode_slowly(text)
+
+
+@unhurried
+@given(st.binary() | TEXTS.map(str.encode).map(lambda data: data[1:-1]))
+@example(b"\xed\xb2\x80 a CESU surrogate \xf0\x9f\x98 cut emoji \xff\xfe")
+def test_any_bytes_round_trip(data):
+    for tokenizer in (OWN, BYTES):
+        assert tokenizer.decode_bytes(tokenizer.encode_bytes(data)) == data
+
+
+def test_known_gpt2_ids(real):
+    known = {
+        "Hello world": [15496, 995],
+        "Hello, my": [15496, 11, 616],
+        "The dog": [464, 3290],
+        "Data visualization empowers users to": [
+            *[6601, 32704, 795, 30132, 2985, 284],
+        ],
+        "John and Mary went to the": [7554, 290, 5335, 1816, 284, 262],
+    }
+    for text, ids in known.items():
+        assert real.encode(text) == real.encode_slowly(text) == ids
+    assert (real.n_vocab, real.end_of_text) == (50257, 50256)
+
+
+@pytest.mark.parametrize("method", ["encode", "encode_slowly"])
+def test_a_lone_surrogate_is_an_error(method):
+    with pytest.raises(TokenizerError, match=r"surrogate U\+D83D"):
+        getattr(OWN, method)("smile \ud83d")
+    with pytest.raises(TokenizerError, match=r"surrogate U\+DE00"):
+        Tokenizer.train("smile \ude00", 257)
+
+
+def test_a_million_spaces_do_not_crash():
+    for text in (" " * 1_100_000 + "x", "x" + "\n" * 1_100_000):
+        assert BYTES.decode(BYTES.encode(text)) == text
+
+
+@unhurried
+@given(st.text(" \n\u3000ax", max_size=20))
+def test_cutting_long_runs_changes_no_piece(text):
+    short_run_end = regex.compile(r"(?=\s\S)(?<=\s{2})")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_LONG_RUN_END", short_run_end)
+        assert OWN.encode(text) == OWN.encode_slowly(text)
+
+
+def test_the_long_run_cut_matches_its_threshold():
+    spaces = " " * 100_001
+    assert module._LONG_RUN_END.split(f"a{spaces}b  c{spaces}") == [
+        "a" + spaces[1:],
+        f" b  c{spaces}",
+    ]
+
+
+# Special tokens
+
+
+def test_special_tokens_are_text_unless_asked_for():
+    text = f"a{END_OF_TEXT}b"
+    plain = OWN.encode(text)
+    assert OWN.end_of_text not in plain
+    assert OWN.decode(plain) == text
+    asked = OWN.encode(text, allow_special=True)
+    assert asked == [*OWN.encode("a"), 399, *OWN.encode("b")]
+    assert OWN.decode(asked) == text
+    assert OWN.special_tokens == {END_OF_TEXT: 399}
+
+
+def test_special_tokens_may_have_any_id(tmp_path):
+    specials = {"<pad>": 0, END_OF_TEXT: 1, "<a b>": OWN.n_vocab + 1}
+    ranks = {token: rank + 2 for token, rank in OWN.ranks.items()}
+    Tokenizer(ranks, specials).save(tmp_path)
+    moved = Tokenizer.load(tmp_path)
+    assert moved.special_tokens == specials
+    assert moved.ranks == ranks
+    assert moved.merges == OWN.merges
+    shifted = [token_id + 2 for token_id in OWN.encode(TEXT)]
+    assert moved.encode(TEXT) == moved.encode_slowly(TEXT) == shifted
+    asked = moved.encode("<a b><pad>", allow_special=True)
+    assert asked == [OWN.n_vocab + 1, 0]
+    assert moved.decode(asked) == "<a b><pad>"
+
+
+# Decoding
+
+
+@pytest.mark.parametrize("token_id", [-1, 400, 10**30])
+def test_an_unknown_id_is_an_error(token_id):
+    message = f"id from 0 to 399, got {token_id}"
+    with pytest.raises(TokenizerError, match=message):
+        OWN.decode([0, token_id])
+    with pytest.raises(TokenizerError, match=message):
+        list(OWN.stream([0, token_id]))
+
+
+def test_token_bytes_is_the_inverse_of_the_ranks():
+    for tokenizer in (OWN, BYTES):
+        for token, rank in tokenizer.ranks.items():
+            assert tokenizer.token_bytes(rank) == token
+        end = tokenizer.token_bytes(tokenizer.end_of_text)
+        assert end == END_OF_TEXT.encode()
+
+
+def test_bytes_that_are_not_utf8_are_shown_as_replaced():
+    assert BYTES.decode(BYTES.encode_bytes(b"a\xffb\xf0\x9f")) == "a�b�"
+
+
+def test_streaming_holds_back_unfinished_characters():
+    ids = BYTES.encode("é😀!")
+    assert len(ids) == 2 + 4 + 1
+    assert list(BYTES.stream(ids)) == ["é", "😀", "!"]
+    assert list(BYTES.stream(ids[:4])) == ["é", "�"]
+
+
+def test_streaming_yields_each_character_as_soon_as_it_is_whole():
+    given_so_far = []
+
+    def ids():
+        for token_id in BYTES.encode("a😀"):
+            given_so_far.append(token_id)
+            yield token_id
+
+    stream = BYTES.stream(ids())
+    assert (next(stream), len(given_so_far)) == ("a", 1)
+    assert (next(stream), len(given_so_far)) == ("😀", 5)
+
+
+@unhurried
+@given(st.lists(st.integers(0, 399)))
+def test_streaming_says_what_decoding_says(ids):
+    parts = list(OWN.stream(ids))
+    assert "".join(parts) == OWN.decode(ids)
+    assert "" not in parts
+
+
+@unhurried
+@given(TEXTS.filter(lambda text: "\ufffd" not in text))
+def test_streaming_never_shows_half_a_character(text):
+    for tokenizer in (OWN, BYTES):
+        parts = tokenizer.stream(tokenizer.encode(text))
+        assert not any("\ufffd" in part for part in parts)
+
+
+# Training
+
+
+def test_merges_worked_by_hand():
+    # aaabdaaabac: aa occurs 4 times. Then aa+a and a+b tie at 2, and a+b is
+    # first in byte order. Then aa+ab, 2; then four pairs tie, a+c is first.
+    tokenizer = Tokenizer.train("aaabdaaabac", 261)
+    expected = [(b"a", b"a"), (b"a", b"b"), (b"aa", b"ab"), (b"a", b"c")]
+    assert tokenizer.merges == expected
+    assert tokenizer.ranks[b"aaab"] == 258
+    d = tokenizer.ranks[b"d"]
+    assert tokenizer.encode("aaabdaaabac") == [258, d, 258, 259]
+    assert (tokenizer.n_vocab, tokenizer.end_of_text) == (261, 260)
+
+
+def naive_merges(pieces: dict[bytes, int], n_merges: int) -> list:
+    words = {piece: [bytes([byte]) for byte in piece] for piece in pieces}
+    merges = []
+    for _ in range(n_merges):
+        counts: Counter = Counter()
+        for piece, word in words.items():
+            for pair in pairwise(word):
+                counts[pair] += pieces[piece]
+        if not counts:
+            break
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        for word in words.values():
+            at = 0
+            while at < len(word) - 1:
+                if (word[at], word[at + 1]) == best:
+                    word[at : at + 2] = [b"".join(best)]
+                at += 1
+    return merges
+
+
+SMALL_BYTES = st.lists(st.sampled_from(b"abc"), min_size=1).map(bytes)
+PIECES = st.dictionaries(SMALL_BYTES, st.integers(1, 9))
+
+
+@unhurried
+@given(PIECES, st.integers(0, 40))
+def test_counting_only_what_changed_is_counting_all_again(pieces, n_merges):
+    merges = learn_merges(pieces, n_merges)
+    assert merges == naive_merges(pieces, n_merges)
+    results = [first + second for first, second in merges]
+    assert len(set(results)) == len(results)
+
+
+def test_training_reads_texts_once_and_ignores_their_order():
+    lines = TEXT.splitlines(keepends=True)
+    forwards = Tokenizer.train(iter(lines), 350)
+    backwards = Tokenizer.train(reversed(lines), 350)
+    assert forwards.ranks == backwards.ranks
+    assert len(forwards.merges) == 350 - 257
+
+
+def test_the_separator_of_documents_is_not_learned():
+    documents = ["the cat", " the cat", "sat"] * 3
+    joined = Tokenizer.train(END_OF_TEXT.join(documents), 264)
+    assert joined.ranks == Tokenizer.train(documents, 264).ranks
+
+
+def test_too_few_pairs_is_an_error_that_says_how_many_there_are():
+    with pytest.raises(TokenizerError, match=r"n_vocab=300, .* for 260$"):
+        Tokenizer.train("abc abc", 300)
+    assert Tokenizer.train("abc", 259).merges == [(b"a", b"b"), (b"ab", b"c")]
+
+
+@pytest.mark.parametrize("n_vocab", [256, 0, -1])
+def test_a_vocabulary_needs_room_for_bytes_and_the_end(n_vocab):
+    with pytest.raises(TokenizerError, match=f"257, got {n_vocab}"):
+        Tokenizer.train(TEXT, n_vocab)
+
+
+def test_the_smallest_vocabulary_is_bytes_and_the_end_of_text():
+    assert (BYTES.n_vocab, BYTES.end_of_text) == (257, 256)
+    assert BYTES.merges == []
+    assert BYTES.encode("A é") == [32, 220, 127, 102]
+    assert {BYTES.token_bytes(i)[0] for i in range(256)} == set(range(256))
+
+
+# Files
+
+
+def test_the_byte_alphabet_is_gpt2s():
+    alphabet = byte_alphabet()
+    assert sorted(alphabet) == list(range(256))
+    assert len(set(alphabet.values())) == 256
+    assert "".join(alphabet.values()).isprintable()
+    assert " " not in alphabet.values()
+    assert spell(b" \n\x00Az\xe9\xad") == "ĠĊĀAzéŃ"
+    assert unspell("ĠĊĀAzéŃ") == b" \n\x00Az\xe9\xad"
+    known = {"!": 0, "A": 32, "~": 93, "\x00": 188, "\n": 198, " ": 220}
+    for char, token_id in known.items():  # these ids are GPT-2's own
+        assert BYTES.encode(char) == [token_id]
+
+
+@pytest.mark.parametrize("tokenizer", [OWN, BYTES], ids=["own", "bytes"])
+def test_saving_and_loading_changes_nothing(tokenizer, tmp_path):
+    folder = tmp_path / "new" / "folder"
+    tokenizer.save(folder)
+    loaded = Tokenizer.load(str(folder))
+    assert loaded.ranks == tokenizer.ranks
+    assert loaded.merges == tokenizer.merges
+    assert loaded.special_tokens == tokenizer.special_tokens
+    assert loaded.encode(TEXT) == tokenizer.encode(TEXT)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"vocab.json", "merges.txt", "tokenizer_config.json"}
+
+
+def test_openais_file_names_are_read_too(tmp_path):
+    OWN.save(tmp_path)
+    ours = tmp_path / "vocab.json", tmp_path / "merges.txt"
+    theirs = tmp_path / "encoder.json", tmp_path / "vocab.bpe"
+    assert Tokenizer.find(tmp_path) == ours
+    for path, new_path in zip(ours, theirs, strict=True):
+        path.rename(new_path)
+    assert Tokenizer.find(str(tmp_path)) == theirs
+    assert Tokenizer.load(tmp_path).ranks == OWN.ranks
+
+
+def test_windows_line_ends_are_read_too(tmp_path):
+    OWN.save(tmp_path)
+    path = tmp_path / "merges.txt"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert Tokenizer.load(tmp_path).ranks == OWN.ranks
+
+
+def test_gpt2s_files_are_written_byte_for_byte(real, tmp_path):
+    real.save(tmp_path)
+    published = {
+        "vocab.json": "196139668be63f3b5d6574427317ae82"
+        "f612a97c5d1cdaf36ed2256dbf636783",
+        "merges.txt": "1ce1664773c50f3e0cc8842619a93edc"
+        "4624525b728b188a9e0be33b7726adc5",
+    }
+    for name, expected in published.items():
+        content = (tmp_path / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == expected
+    assert Tokenizer.load(tmp_path).ranks == real.ranks
+
+
+def test_a_failed_save_leaves_the_old_files(tmp_path, monkeypatch):
+    BYTES.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_text = Path.write_text
+
+    def fail_at_the_config(path, *args, **kwargs):
+        if path.name == "tokenizer_config.json":
+            raise OSError("no space left on device")
+        return write_text(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", fail_at_the_config)
+    with pytest.raises(OSError, match="no space"):
+        OWN.save(tmp_path)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after == before
+
+
+def test_without_cache_and_network_the_error_says_what_to_do(
+    tmp_path, monkeypatch
+):
+    def no_network(path):
+        raise OSError("no route to host")
+
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("tiktoken.load.read_file", no_network)
+    monkeypatch.setattr("tiktoken.registry.ENCODINGS", {})
+    with pytest.raises(TokenizerError, match="TIKTOKEN_CACHE_DIR"):
+        Tokenizer.gpt2()
+
+
+# Hostile files
+
+
+def change_vocabulary(**changes):
+    """Rewrite vocab.json: a token with the id None is taken out."""
+
+    def change(folder):
+        path = folder / "vocab.json"
+        entries = (json.loads(path.read_text()) | changes).items()
+        kept = {key: value for key, value in entries if value is not None}
+        path.write_text(json.dumps(kept))
+
+    return change
+
+
+def write(name, content):
+    def change(folder):
+        (folder / name).write_bytes(content)
+
+    return change
+
+
+def write_merges(*lines):
+    text = "".join(f"{line}\n" for line in ("#version: 0.2", *lines))
+    return write("merges.txt", text.encode())
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def make_folder(name):
+    def change(folder):
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return change
+
+
+# The vocabulary under attack: merges "a b" (256), "b c" (257), "ab c" (258).
+MERGED = {"ab": 256, "bc": 257, "abc": 258, END_OF_TEXT: 259}
+IN_VOCABULARY = {
+    "missing": (remove("vocab.json"), "expected the files"),
+    "a folder": (make_folder("vocab.json"), "vocab.json: cannot be read"),
+    "empty": (write("vocab.json", b""), "vocab.json: cannot be read"),
+    "not JSON": (write("vocab.json", b"{1: 2"), "vocab.json: cannot be read"),
+    "too deep": (write("vocab.json", b"[" * 10**6), "vocab.json: cannot be"),
+    "not UTF-8": (write("vocab.json", b'{"\xff": 1}'), "vocab.json: cannot"),
+    "a list": (write("vocab.json", b"[1, 2]"), "vocab.json: expected an obj"),
+    "text id": (change_vocabulary(ab="256"), "vocab.json: 'ab' has id '256'"),
+    "float id": (change_vocabulary(ab=256.0), "'ab' has id 256.0"),
+    "true id": (change_vocabulary(ab=True), "'ab' has id True"),
+    "no name": (change_vocabulary(**{"": 260}), "vocab.json: '' has id 260"),
+    "id twice": (change_vocabulary(**{"<x>": 259}), "got 259 in place of 260"),
+    "id gap": (change_vocabulary(**{"<x>": 261}), "got 261 in place of 260"),
+    "id below 0": (change_vocabulary(**{"<x>": -1}), "got -1 in place of 0"),
+    "no byte": (change_vocabulary(A=None), "vocab.json: no token for .*0x41"),
+    "no end": (change_vocabulary(**{END_OF_TEXT: None}), "json: .*endoftext"),
+    "surrogate": (change_vocabulary(**{"\ud800": 260}), "vocab.json: .*D800"),
+}
+IN_MERGES = {
+    "missing": (remove("merges.txt"), "merges.txt: cannot be read"),
+    "not UTF-8": (write("merges.txt", b"\xff"), "merges.txt: cannot be read"),
+    "one part": (write_merges("a b", "bc"), "line 3: 'bc' is not two tokens"),
+    "three parts": (write_merges("a b c"), "line 2: .* is not two tokens"),
+    "bad part": (write_merges("a 語"), "line 2: 'a 語' is not two tokens"),
+    "no part": (write_merges("a b", " c"), "line 3: .* no earlier line makes"),
+    "unknown part": (write_merges("ab c"), "line 2: .* no earlier line makes"),
+    "unknown end": (write_merges("c ab"), "line 2: .* no earlier line makes"),
+    "second header": (write_merges("#version: 0.2"), "line 2: .* no earlier"),
+    "unknown result": (write_merges("a a"), "line 2: .* no id left"),
+    "same line twice": (write_merges("a b", "a b"), "line 3: .* no id left"),
+    "wrong order": (write_merges("b c", "a b"), "line 3: .* 256, after 257"),
+    "forestalled": (write_merges("a b", "b c", "a bc"), "line 4: .*forestall"),
+    "lost line": (write_merges("a b", "b c"), "merges.txt: no .* token 'abc'"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    alphabet = BYTE_TO_CHARACTER.values()
+    vocabulary = {char: token_id for token_id, char in enumerate(alphabet)}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary | MERGED))
+    write_merges("a b", "b c", "ab c")(tmp_path)
+    return tmp_path
+
+
+def test_the_files_before_the_attacks_are_good(folder):
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.encode("abc bc") == [258, tokenizer.ranks[b" "], 257]
+    change_vocabulary(**{"<x>": 260, "a 語": 261})(folder)
+    special = {END_OF_TEXT: 259, "<x>": 260, "a 語": 261}
+    assert Tokenizer.load(folder).special_tokens == special
+
+
+def load_after(attack, folder):
+    change, message = attack
+    change(folder)
+    with pytest.raises(TokenizerError, match=message) as caught:
+        Tokenizer.load(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("attack", IN_VOCABULARY)
+def test_a_hostile_vocabulary_is_refused_by_name_and_reason(folder, attack):
+    load_after(IN_VOCABULARY[attack], folder)
+
+
+@pytest.mark.parametrize("attack", IN_MERGES)
+def test_hostile_merges_are_refused_by_name_and_reason(folder, attack):
+    load_after(IN_MERGES[attack], folder)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    assert Tokenizer.find(tmp_path / "nowhere") is None
+    with pytest.raises(TokenizerError, match="nowhere: expected the files"):
+        Tokenizer.load(tmp_path / "nowhere")
+
+
+# Agreement with other libraries
+
+
+def test_transformers_reads_the_same_tokens_from_the_files(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    more = {**OWN.special_tokens, "<pad>": OWN.n_vocab}
+    texts = [*FRAGMENTS, TEXT, f"a{END_OF_TEXT}b <pad> c", "  a  b\n\n c  "]
+    for tokenizer in (OWN, BYTES, Tokenizer(OWN.ranks, more)):
+        tokenizer.save(tmp_path)
+        for name in ("AutoTokenizer", "GPT2Tokenizer", "GPT2TokenizerFast"):
+            other = getattr(transformers, name).from_pretrained(tmp_path)
+            assert len(other) == tokenizer.n_vocab
+            assert other.eos_token_id == tokenizer.end_of_text
+            for text in texts:
+                ids = tokenizer.encode(text, allow_special=True)
+                assert other(text)["input_ids"] == ids
+                assert other.decode(ids) == text
+
+
+def test_vocabularies_trained_by_tokenizers_load(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    other = tokenizers.ByteLevelBPETokenizer()
+    other.train_from_iterator([TEXT], 420, special_tokens=["<s>", END_OF_TEXT])
+    other.save_model(str(tmp_path))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.special_tokens == {"<s>": 0, END_OF_TEXT: 1}
+    assert tokenizer.encode(TEXT) == other.encode(TEXT).ids
