@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from gpt2.commands import convert, generate, inspect, predict, train
-from gpt2.tokenizer import TokenizerError
+from gpt2.bpe import TokenizerError
+from gpt2.commands import convert, evaluate, generate, inspect, predict, train
 from gpt2.weights.errors import CheckpointError
 
 COMMANDS = {
@@ -17,6 +18,7 @@ COMMANDS = {
     "inspect": inspect,
     "convert": convert,
     "train": train,
+    "eval": evaluate,
 }
 
 
@@ -49,9 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(error, 2)
 
 
+class Parser(argparse.ArgumentParser):
+    """Report bad use in one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where to read more, and exit with 2."""
+        self.exit(2, f"gpt2: {message} (see {self.prog} --help)\n")
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; on bad use, say so and exit with 2."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="gpt2",
         description="Run a GPT-2: continue a text, explain a prediction, look "
         "into a checkpoint or convert it.",

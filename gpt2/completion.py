@@ -49,10 +49,8 @@ def complete(
 
     Raises:
         ValueError: The prompt is too long, a stop is empty, or a setting is
-            out of its range.
+            out of its range. Raised when the first piece is asked for.
     """
-    if not all(stop):
-        raise ValueError("a stop must be a string with something in it")
     device = model.wte.weight.device
     ids = torch.tensor([encode_prompt(tokenizer, prompt)], device=device)
     drawn = stream(
@@ -71,24 +69,36 @@ def complete(
 def until(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
     """Pass pieces of text on, up to the first of the strings in `stop`.
 
-    What may be the beginning of one is held back until it is decided.
+    The first is the one that begins first, however the text is cut into
+    pieces. So what may be the beginning of one is held back until it is
+    decided.
+
+    Raises:
+        ValueError: `stop` is a string, or has an empty one in it.
     """
+    if isinstance(stop, str) or not all(stop):
+        raise ValueError(
+            f"stop must be a list of strings that are not empty; got {stop!r}"
+        )
     held = ""
     for piece in pieces:
         held += piece
-        found = [place for s in stop if (place := held.find(s)) >= 0]
-        if found:
-            held = held[: min(found)]
-            break
-        keep = max(
-            (n for s in stop for n in range(len(s)) if held.endswith(s[:n])),
-            default=0,
+        may_begin = (
+            i
+            for i in range(len(held))
+            if any(
+                held.startswith(s, i) or s.startswith(held[i:]) for s in stop
+            )
         )
-        ready = held[: len(held) - keep]
-        held = held[len(ready) :]
-        if ready:
-            yield ready
-    if held:
+        at = next(may_begin, len(held))
+        if at:
+            yield held[:at]
+        held = held[at:]
+        if held.startswith(tuple(stop)):
+            return
+    # No more comes, so that what has only begun is no stop.
+    found = (held.find(s) for s in stop if s in held)
+    if held := held[: min(found, default=len(held))]:
         yield held
 
 

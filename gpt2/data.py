@@ -2,7 +2,7 @@
 
 A corpus is tokenised once and kept as one long row of ids, in which
 `<|endoftext|>` stands before, between and behind the documents. The file is
-mapped into memory: what is not looked at is not read, so a corpus may be
+written bit by bit and mapped into memory for reading, so a corpus may be
 larger than memory.
 
 Which rows make up the batch of a step depends on the seed and on the step, and
@@ -14,7 +14,7 @@ word.
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,33 +42,49 @@ class Tokens:
     ids: np.ndarray
     """(N,), uint16 or uint32."""
     starts: np.ndarray
-    """(D,) of int64: where each document's leading end-of-text stands."""
+    """(D + 1,) of int64: where the ends of text stand, of which each but the
+    last leads a document."""
     n_vocab: int
     """Ids lie below this."""
+    fingerprint: int
+    """A number that another corpus is unlikely to have."""
 
     def __len__(self) -> int:
         """Return how many ids there are, ends of documents included."""
         return len(self.ids)
 
-    @property
-    def fingerprint(self) -> int:
-        """A number that another corpus is unlikely to have."""
-        edges = self.ids[:4096].tobytes() + self.ids[-4096:].tobytes()
-        return crc32(edges, len(self))
-
     def split(self, fraction: float) -> tuple[Tokens, Tokens]:
-        """Cut off the last `fraction`, at a document's start if there is one.
+        """Cut off the last `fraction`, where a document begins if one does.
+
+        Where none begins soon enough to leave half of what was asked for, as
+        in a text that is one long document, the cut goes through a document.
 
         Returns:
             What comes before and what comes after.
+
+        Raises:
+            ValueError: Nothing or everything is to be cut off.
         """
-        cut = int(len(self) * (1 - fraction))
-        if (late := self.starts[self.starts >= cut]).size and late[0] > 0:
-            cut = int(late[0])
-        first = self.starts[self.starts < cut]
-        return (
-            Tokens(self.ids[: cut + 1], first, self.n_vocab),
-            Tokens(self.ids[cut:], late - cut, self.n_vocab),
+        if not 0 < fraction < 1:
+            raise ValueError(
+                f"the share to cut off must lie between 0 and 1; got "
+                f"{fraction}"
+            )
+        n_last = round(len(self) * fraction)
+        cut = end = len(self) - n_last
+        later = self.starts[np.searchsorted(self.starts, cut) :]
+        if later.size and len(self) - later[0] > n_last / 2:
+            cut = int(later[0])
+            end = cut + 1  # its end of text also ends the document before
+        return self._part(0, end), self._part(cut, len(self))
+
+    def _part(self, begin: int, end: int) -> Tokens:
+        first, last = np.searchsorted(self.starts, (begin, end))
+        return Tokens(
+            self.ids[begin:end],
+            self.starts[first:last] - begin,
+            self.n_vocab,
+            crc32(f"{begin}:{end}".encode(), self.fingerprint),
         )
 
 
@@ -93,14 +109,14 @@ def write_tokens(
         The corpus, mapped.
 
     Raises:
-        DataError: There are no ids, or one is out of range.
+        DataError: There is no text, or an id is out of range.
         OSError: The file cannot be written.
     """
     dtype = np.dtype("<u2" if n_vocab <= 2**16 else "<u4")
-    stage = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    stage.parent.mkdir(parents=True, exist_ok=True)
-    stage.mkdir()
-    n_tokens = n_documents = 0
+    stage = path.with_name(f".{path.name}.part")
+    shutil.rmtree(stage, ignore_errors=True)  # left by one that was killed
+    stage.mkdir(parents=True)
+    n_tokens = n_ends = 0
     try:
         with (
             (stage / "ids").open("wb") as ids_file,
@@ -113,15 +129,18 @@ def write_tokens(
                 ids_file.write(ids.astype(dtype).tobytes())
                 starts_file.write(ends.astype("<i8").tobytes())
                 n_tokens += len(ids)
-                n_documents += len(ends)
-        if n_tokens < 2:
+                n_ends += len(ends)
+        if n_tokens == n_ends:
             raise DataError("there is no text to make tokens of")
         facts = {
             "n_tokens": n_tokens,
-            "n_documents": n_documents,
             "n_vocab": n_vocab,
+            "checksum": checksum(stage / "ids", stage / "starts"),
         }
         (stage / "facts").write_text(json.dumps(facts, indent=2) + "\n")
+        for name in _PARTS:
+            with (stage / name).open("rb") as file:  # the data before the name
+                os.fsync(file.fileno())
         # The facts come last: without them there is no corpus.
         for name, place in zip(_PARTS, _places(path), strict=True):
             (stage / name).replace(place)
@@ -138,6 +157,16 @@ def _places(path: Path) -> tuple[Path, Path, Path]:
     return path, path.with_suffix(".starts"), path.with_suffix(".json")
 
 
+def checksum(*paths: Path) -> int:
+    """Read files through, block by block, and return their checksum."""
+    value = 0
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                value = crc32(block, value)
+    return value
+
+
 def _check_range(ids: np.ndarray, n_vocab: int) -> None:
     if ids.size and not (ids.min() >= 0 and ids.max() < n_vocab):
         raise DataError(
@@ -149,28 +178,32 @@ def _check_range(ids: np.ndarray, n_vocab: int) -> None:
 def read_tokens(path: Path) -> Tokens:
     """Map a corpus that `write_tokens` wrote.
 
+    It is read through once, to see that it is what was written.
+
     Raises:
-        DataError: It is not there whole.
+        DataError: It is not there, or damaged.
     """
     ids_path, starts_path, facts_path = _places(path)
     try:
         facts = json.loads(facts_path.read_text())
-        n_vocab = facts["n_vocab"]
+        n_tokens, n_vocab = facts["n_tokens"], facts["n_vocab"]
         dtype = np.dtype("<u2" if n_vocab <= 2**16 else "<u4")
-        ids = np.memmap(ids_path, dtype, "r")
-        starts = np.memmap(starts_path, "<i8", "r")
-        whole = (len(ids), len(starts)) == (
-            facts["n_tokens"],
-            facts["n_documents"],
-        )
+        size, expected = ids_path.stat().st_size, n_tokens * dtype.itemsize
+        found = checksum(ids_path, starts_path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a corpus: {error}") from error
-    if not whole:
+    if size != expected:
         raise DataError(
-            f"{path} holds {len(ids):,} ids and {len(starts):,} documents; "
-            f"{facts_path.name} promises other numbers"
+            f"{path} is damaged: it has {size:,} bytes, and {n_tokens:,} "
+            f"tokens take {expected:,}"
         )
-    return Tokens(ids, starts, n_vocab)
+    if found != facts.get("checksum"):
+        raise DataError(
+            f"{path} is damaged, or {starts_path.name} is: together they do "
+            f"not have the checksum that {facts_path.name} has"
+        )
+    ids = np.memmap(ids_path, dtype, "r")
+    return Tokens(ids, np.memmap(starts_path, "<i8", "r"), n_vocab, found)
 
 
 def draw_batch(
@@ -231,7 +264,12 @@ def pad(
     Returns:
         Tokens (B, T) of int64 and attention mask (B, T) of bool, where T is
         the length of the longest.
+
+    Raises:
+        ValueError: There are no sequences.
     """
+    if not sequences:
+        raise ValueError("there are no sequences to put into a batch")
     longest = max(map(len, sequences))
     tokens = torch.full((len(sequences), longest), padding)
     mask = torch.zeros_like(tokens, dtype=torch.bool)

@@ -36,9 +36,9 @@ def penalize_repetition(
     Returns:
         (B, V).
     """
-    counted = torch.ones_like(tokens) if real is None else real.long()
+    counted = torch.ones_like(tokens) if real is None else real
     times = torch.zeros_like(logits, dtype=torch.long)  # (B, V)
-    times.scatter_add_(1, tokens, counted)
+    times.scatter_add_(1, tokens.long(), counted.long())
     lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
     return torch.where(times > 0, lowered, logits)
 
@@ -62,8 +62,11 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """Keep the most likely tokens that together reach probability `p`.
 
     The smallest such set, so the token that crosses the line is in it, and
-    there is always one. Holtzman et al. (2020), section 3.1. (B, V).
+    there is always one. Holtzman et al. (2020), section 3.1. A p of 1 keeps
+    everything, whatever the rounding of the sum: (B, V).
     """
+    if p == 1:
+        return logits
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
     probabilities = ordered.softmax(dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities
@@ -97,7 +100,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
-        self._check("temperature", self.temperature >= 0, "0 or more")
+        self._check(
+            "temperature",
+            0 <= self.temperature < math.inf,
+            "0 or more, and finite",
+        )
         self._check(
             "top_k", self.top_k is None or self.top_k >= 1, "1 or more"
         )
@@ -106,7 +113,9 @@ class Sampling:
             fine = value is None or 0 < value <= 1
             self._check(name, fine, "above 0 and at most 1")
         self._check(
-            "repetition_penalty", self.repetition_penalty > 0, "above 0"
+            "repetition_penalty",
+            0 < self.repetition_penalty < math.inf,
+            "above 0, and finite",
         )
 
     def _check(self, name: str, fine: bool, allowed: str) -> None:
@@ -195,18 +204,17 @@ def generate(
         ValueError: A prompt is empty or longer than `n_ctx`, or a setting is
             out of its range.
     """
-    added = list(
-        stream(
-            model,
-            tokens,
-            max_new_tokens,
-            attention_mask=attention_mask,
-            n_samples=n_samples,
-            stop_tokens=stop_tokens,
-            seed=seed,
-            **sampling,
-        )
+    drawn = stream(
+        model,
+        tokens,
+        max_new_tokens,
+        attention_mask=attention_mask,
+        n_samples=n_samples,
+        stop_tokens=stop_tokens,
+        seed=seed,
+        **sampling,
     )
+    added = list(drawn)
     prompts = tokens.repeat_interleave(n_samples, dim=0)
     return torch.cat([prompts, *(token[:, None] for token in added)], dim=1)
 
@@ -225,6 +233,8 @@ def stream(
 ) -> Iterator[Tensor]:
     """Yield what `generate` adds as it comes, (B * n_samples,) at a time."""
     settings = Sampling(**sampling)
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be 1 or more; got {n_samples}")
     n_new = _room(model, tokens, attention_mask, max_new_tokens)
     generator = seeded(seed, tokens.device)
     stops = _ids(stop_tokens, tokens.device)
@@ -333,13 +343,14 @@ def beam_search(
 
 @contextmanager
 def evaluating(model: GPT2) -> Iterator[None]:
-    """Switch dropout off, and afterwards back to what it was."""
-    was_training = model.training
+    """Switch dropout off, and afterwards each module back to its mode."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
 
 
 def _room(
@@ -353,8 +364,13 @@ def _room(
         raise ValueError(
             f"max_new_tokens must be 0 or more; got {max_new_tokens}"
         )
+    if tokens.dim() != 2:
+        raise ValueError(
+            "tokens must have the shape (B, T), one row for each prompt; got "
+            f"{tuple(tokens.shape)}"
+        )
     if attention_mask is None:
-        shortest = longest = tokens.size(-1)
+        shortest = longest = tokens.size(1)
     else:
         lengths = attention_mask.long().sum(dim=-1)
         shortest, longest = int(lengths.min()), int(lengths.max())
@@ -381,5 +397,7 @@ def seeded(
 ) -> torch.Generator | None:
     """Return a generator that starts from `seed`; None and generators stay."""
     if isinstance(seed, int):
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed must be from 0 to 2**64 - 1; got {seed}")
         return torch.Generator(device).manual_seed(seed)
     return seed

@@ -22,7 +22,9 @@ PARTS = {"config", "linear"}
 MODEL = {"config", "model", "attention", "embeddings"}
 MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
-    "tokenizer": set(),
+    "bpe": set(),
+    "vocabulary": {"bpe"},
+    "tokenizer": {"bpe", "vocabulary"},
     "stories": set(),
     "data": set(),
     "linear": set(),
@@ -34,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": PARTS | {"attention", "embeddings", "layer", "layer_norm"},
     "weights": MODEL | {"tokenizer"},
     "sampling": MODEL,
-    "evaluation": MODEL,
+    "evaluation": MODEL | {"data", "sampling", "tokenizer"},
+    "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},
     "completion": MODEL | {"sampling", "tokenizer"},
     "training": MODEL | {"data", "tokenizer", "weights"},
 }

@@ -1,4 +1,4 @@
-"""Tests of the invented language: exact, unambiguous, checked, and true to itself."""
+"""The invented language: exact, unambiguous, and true to itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from gpt2.stories.memory import Story
 
 SPLITS = ("train", "held_out", "all")
 # How GPT-2 cuts ASCII text before it merges bytes.
-PIECES = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+")
+PIECES = re.compile(
+    r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,9 @@ def toy(t: Teller) -> None:
     if t.choose((" sat", " ran"), None, "verb") == 0:
         t.choose((" here.", " there."), (1.0, 4.0), "place")
     elif name == 0:
-        t.choose((" to [name Tom|Mia].", " off.", " up."), (2.0, 1.0, 1.0), "place")
+        t.choose(
+            (" to [name Tom|Mia].", " off.", " up."), (2.0, 1.0, 1.0), "place"
+        )
     t.say("")
 
 
@@ -43,24 +47,35 @@ def follow(text: str) -> Reader:
     return reader
 
 
-# --- The engine, on a language small enough to be listed ----------------------------------------
+# --- The engine, on a language small enough to be listed
+# ----------------------------------------
 
 
-def test_a_small_language_is_listed_with_probabilities_that_add_up_to_one() -> None:
+def test_a_small_language_is_listed_and_adds_up_to_one() -> None:
     texts = dict(every_text(toy))
     assert set(texts) == {
-        *("Mia sat here.", "Mia sat there.", "Mia ran to Tom.", "Mia ran off.", "Mia ran up."),
+        *(
+            "Mia sat here.",
+            "Mia sat there.",
+            "Mia ran to Tom.",
+            "Mia ran off.",
+            "Mia ran up.",
+        ),
         *("Tom sat here.", "Tom sat there.", "Tom ran"),
     }
     assert math.isclose(sum(map(math.exp, texts.values())), 1.0)
-    assert math.isclose(math.exp(texts["Mia ran to Tom."]), 3 / 4 * 1 / 2 * 2 / 4)
+    assert math.isclose(
+        math.exp(texts["Mia ran to Tom."]), 3 / 4 * 1 / 2 * 2 / 4
+    )
 
 
 def test_reading_gives_the_listed_probability_and_the_exact_entropy() -> None:
     exact = chained = 0.0
     for text, log_probability in every_text(toy):
         forks = follow(text).forks
-        assert math.isclose(sum(f.log_probability for f in forks), log_probability)
+        assert math.isclose(
+            sum(f.log_probability for f in forks), log_probability
+        )
         exact -= math.exp(log_probability) * log_probability
         chained += math.exp(log_probability) * sum(f.entropy for f in forks)
     assert math.isclose(exact, chained)
@@ -75,26 +90,35 @@ def test_writing_draws_as_often_as_the_probabilities_say() -> None:
         drawn[writer.text] += 1
     expected = {text: math.exp(logp) * n for text, logp in every_text(toy)}
     assert set(drawn) == set(expected)
-    # Chi-square with 7 degrees of freedom exceeds 29.9 once in ten thousand times.
-    assert sum((drawn[text] - e) ** 2 / e for text, e in expected.items()) < 29.9
+    # Chi-square with 7 degrees of freedom exceeds 29.9 once in ten thousand
+    # times.
+    assert (
+        sum((drawn[text] - e) ** 2 / e for text, e in expected.items()) < 29.9
+    )
 
 
 def test_a_mark_is_a_recall_only_where_no_other_option_is_open() -> None:
     def program(t: Teller) -> None:
-        t.choose(("Mia saw [name Tom|Mia] and", "Mia saw Ben and"), None, "who")
+        t.choose(
+            ("Mia saw [name Tom|Mia] and", "Mia saw Ben and"), None, "who"
+        )
         t.say(" then [name Tom|Mia|Ben@saw] left.")
 
     reader = Reader("Mia saw Tom and then Tom left.")
     program(reader)
-    assert [(r.start, r.answer, r.alternatives, r.source) for r in reader.recalls] == [
-        (21, "Tom", ("Mia", "Ben"), 4)
-    ]
+    assert [
+        (r.start, r.answer, r.alternatives, r.source) for r in reader.recalls
+    ] == [(21, "Tom", ("Mia", "Ben"), 4)]
 
 
 @pytest.mark.parametrize(
     ("texts", "weights", "message"),
     [
-        (("the barn", "the", "a well"), None, "'the' is the beginning of the option 'the barn'"),
+        (
+            ("the barn", "the", "a well"),
+            None,
+            "'the' is the beginning of the option 'the barn'",
+        ),
         (("a [x b|c]", "a b"), None, "is the beginning"),
         ((), None, "at least one"),
         (("a", "b"), (1.0, 0.0), "positive weights"),
@@ -124,15 +148,22 @@ def test_the_reader_says_where_a_text_strays(
     with pytest.raises(stories.NotAStory) as error:
         follow(text)
     verdict = error.value.verdict
-    assert (verdict.offset, verdict.found, verdict.expected) == (offset, found, expected)
+    assert (verdict.offset, verdict.found, verdict.expected) == (
+        offset,
+        found,
+        expected,
+    )
     assert str(offset) in str(error.value)
 
 
-# --- Stories are exact --------------------------------------------------------------------------
+# --- Stories are exact
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_written_story_is_read_with_the_probability_it_was_written_with(split: str) -> None:
+def test_every_written_story_is_read_with_the_probability_it_was_written_with(
+    split: str,
+) -> None:
     rng = random.Random(3)
     for _ in range(150):
         writer = Writer(rng.random)
@@ -162,27 +193,43 @@ def test_choices_are_taken_as_often_as_their_probabilities_say(
     for reading in train:
         for fork in reading.forks:
             first = fork.probabilities[0]
-            surprise[fork.kind] = surprise.get(fork.kind, 0) + (fork.taken == 0) - first
-            variance[fork.kind] = variance.get(fork.kind, 0) + first * (1 - first)
+            surprise[fork.kind] = (
+                surprise.get(fork.kind, 0) + (fork.taken == 0) - first
+            )
+            variance[fork.kind] = variance.get(fork.kind, 0) + first * (
+                1 - first
+            )
     for kind, difference in surprise.items():
         assert abs(difference) < 4.5 * math.sqrt(variance[kind]) + 1, kind
 
 
-def test_the_odd_odds_of_the_weather_are_kept(train: list[stories.Reading]) -> None:
-    told = Counter(r.memory.weather.adjective for r in train if r.memory.time and r.memory.weather)
+def test_the_odd_odds_of_the_weather_are_kept(
+    train: list[stories.Reading],
+) -> None:
+    told = Counter(
+        r.memory.weather.adjective
+        for r in train
+        if r.memory.time and r.memory.weather
+    )
     n, total = sum(told.values()), sum(w.weight for w in words.WEATHERS)
     for weather in words.WEATHERS:
         p = weather.weight / total
-        assert abs(told[weather.adjective] - n * p) < 4.5 * math.sqrt(n * p * (1 - p))
+        assert abs(told[weather.adjective] - n * p) < 4.5 * math.sqrt(
+            n * p * (1 - p)
+        )
 
 
-def test_the_entropy_agrees_with_the_mean_surprise(train: list[stories.Reading]) -> None:
+def test_the_entropy_agrees_with_the_mean_surprise(
+    train: list[stories.Reading],
+) -> None:
     n = len(train)
     estimate = stories.entropy(300, seed=1)
     surprise = [-reading.log_probability for reading in train]
     mean = sum(surprise) / n
     error = math.sqrt(sum((x - mean) ** 2 for x in surprise) / n / n)
-    assert abs(estimate.nats_per_story - mean) < 4 * (error + estimate.standard_error)
+    assert abs(estimate.nats_per_story - mean) < 4 * (
+        error + estimate.standard_error
+    )
     assert 0.3 < estimate.standard_error < 0.6
     assert estimate.stories > 1e12
     low = estimate.nats_per_story - 3 * estimate.standard_error
@@ -191,24 +238,33 @@ def test_the_entropy_agrees_with_the_mean_surprise(train: list[stories.Reading])
     assert math.isclose(estimate.bits_per_byte, bits)
 
 
-# --- Stories are checked ------------------------------------------------------------------------
+# --- Stories are checked
+# ---------------------------------------------------------------------------
 
 
-def test_every_kind_of_error_is_found_where_it_stands(train: list[stories.Reading]) -> None:
+def test_every_kind_of_error_is_found_where_it_stands(
+    train: list[stories.Reading],
+) -> None:
     tried: Counter[str] = Counter()
     for reading in train:
         for recall in reading.recalls:
             if tried[recall.kind] >= 25:
                 continue
             tried[recall.kind] += 1
-            before, after = reading.text[: recall.start], reading.text[recall.start :]
+            before, after = (
+                reading.text[: recall.start],
+                reading.text[recall.start :],
+            )
             for wrong in recall.alternatives:
                 assert wrong != recall.answer
                 text = before + wrong + after.removeprefix(recall.answer)
                 verdict = stories.check(text, "train")
                 assert not verdict
                 assert verdict.offset is not None
-                assert 0 <= verdict.offset - recall.start <= len(wrong), (recall, verdict)
+                assert 0 <= verdict.offset - recall.start <= len(wrong), (
+                    recall,
+                    verdict,
+                )
                 assert verdict.line == before.count("\n") + 1
     assert set(tried) == set(stories.KINDS)
     assert min(tried.values()) >= 5
@@ -221,13 +277,16 @@ def test_the_offset_is_the_first_character_that_begins_no_story(
     for reading in train[:150]:
         at = int(rng.random() * len(reading.text))
         for text in (
-            reading.text[:at] + reading.text[at + 1 :],  # a letter, a quote, a stop is missing
+            reading.text[:at]
+            + reading.text[at + 1 :],  # a letter, a quote, a stop is missing
             reading.text[:at] + "x" + reading.text[at + 1 :],
             reading.text[:at],
             reading.text + " ",
         ):
             verdict = stories.check(text)
-            if verdict:  # what is left may still be a story: `the[y]`, and so on
+            if (
+                verdict
+            ):  # what is left may still be a story: `the[y]`, and so on
                 continue
             assert verdict.offset is not None
             assert at <= verdict.offset <= len(text)
@@ -240,11 +299,15 @@ def test_the_offset_is_the_first_character_that_begins_no_story(
 def test_another_name_or_a_missing_quote_is_no_story() -> None:
     text = stories.sample(4)
     hero = stories.read(text).memory.hero
-    other = next(p for p in words.NAMES if p.she == hero.she and p.name not in text)
+    other = next(
+        p for p in words.NAMES if p.she == hero.she and p.name not in text
+    )
     assert stories.check(text.replace(hero.name, other.name))
     first, last = text.index(hero.name), text.rindex(hero.name)
     assert first < last
-    verdict = stories.check(text[:last] + other.name + text[last + len(hero.name) :])
+    verdict = stories.check(
+        text[:last] + other.name + text[last + len(hero.name) :]
+    )
     assert verdict.offset is not None
     assert last <= verdict.offset < last + len(other.name)
     close = text.index('"', text.index('"') + 1)
@@ -253,7 +316,8 @@ def test_another_name_or_a_missing_quote_is_no_story() -> None:
         stories.log_probability("Once upon a time.")
 
 
-# --- Stories are true ---------------------------------------------------------------------------
+# --- Stories are true
+# ---------------------------------------------------------------------------
 
 
 def number(word: str) -> int:
@@ -265,7 +329,8 @@ def test_sums_are_right(train: list[stories.Reading]) -> None:
     count = "(" + "|".join(words.NUMBERS) + ")"
     for reading in train:
         found = re.search(
-            rf"(?:picked|baked|found) {count} .*?{count} more.*? {count}\.\n.*?"
+            rf"(?:picked|baked|found) {count} .*?{count} more.*? "
+            rf"{count}\.\n.*?"
             rf"(?:ate|swallowed|gave|dropped) {count}\b.*?\? {count} .*?"
             rf"(?:: {count} each(.*?)\n|half)",
             reading.text,
@@ -285,13 +350,17 @@ def test_sums_are_right(train: list[stories.Reading]) -> None:
     assert seen > 40
 
 
-def test_people_look_where_they_believe_the_thing_to_be(train: list[stories.Reading]) -> None:
+def test_people_look_where_they_believe_the_thing_to_be(
+    train: list[stories.Reading],
+) -> None:
     seen = {True: 0, False: 0}
     for reading in train:
         if " and went out to" not in reading.text:
             continue
         first, now = (str(place) for place in reading.memory.places[:2])
-        knows = "saw it all" in reading.text or "saw everything" in reading.text
+        knows = (
+            "saw it all" in reading.text or "saw everything" in reading.text
+        )
         looked = re.search(r"(?:He|She) looked (.*?),", reading.text)
         assert looked
         assert looked[1] == (now if knows else first)
@@ -304,19 +373,27 @@ def test_swaps_end_with_the_right_owners(train: list[stories.Reading]) -> None:
     for reading in train:
         owners: dict[str, str] = {}
         text = reading.text
-        for giver, taker, thing in re.findall(r"(\w+) gave (\w+) the ([\w -]+?)[,.]", text):
+        for giver, taker, thing in re.findall(
+            r"(\w+) gave (\w+) the ([\w -]+?)[,.]", text
+        ):
             owners[thing] = taker
             assert giver != taker
-        claims = re.findall(r"the ([\w -]+?) (?:came )?to (\w+)", text.split("\n")[-2][6:])
+        claims = re.findall(
+            r"the ([\w -]+?) (?:came )?to (\w+)", text.split("\n")[-2][6:]
+        )
         if len(owners) == 3 and len(claims) == 3:
             seen += 1
             assert dict(claims) == owners
     assert seen > 15
 
 
-def test_the_way_home_is_the_way_there_turned_round(train: list[stories.Reading]) -> None:
+def test_the_way_home_is_the_way_there_turned_round(
+    train: list[stories.Reading],
+) -> None:
     back = dict(words.LEGS)
-    leg = "(" + "|".join(sorted({x for pair in words.LEGS for x in pair})) + ")"
+    leg = (
+        "(" + "|".join(sorted({x for pair in words.LEGS for x in pair})) + ")"
+    )
     way = re.compile(rf"{leg}, {leg} and {leg}")
     journeys = [way.findall(r.text) for r in train if "went home," in r.text]
     assert len(journeys) > 30
@@ -324,56 +401,87 @@ def test_the_way_home_is_the_way_there_turned_round(train: list[stories.Reading]
         assert home == tuple(back[step] for step in reversed(there))
 
 
-def test_words_agree_with_what_they_stand_for(train: list[stories.Reading]) -> None:
+def test_words_agree_with_what_they_stand_for(
+    train: list[stories.Reading],
+) -> None:
     seen: Counter[bool] = Counter()
     for reading in train:
         text = reading.text
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", text)
         for noun in reading.memory.nouns:
-            assert not re.search(rf"\b{noun.word} {'was' if noun.many else 'were'}\b", text)
+            assert not re.search(
+                rf"\b{noun.word} {'was' if noun.many else 'were'}\b", text
+            )
             if noun.group != "food":
-                article = re.search(rf"\b(an?|some) [a-z]+ {noun.word}\b", text)
+                article = re.search(
+                    rf"\b(an?|some) [a-z]+ {noun.word}\b", text
+                )
                 assert not article or (article[1] == "some") == noun.many
         genders = {person.she for person in reading.memory.people}
         if len(genders) == 1:
             (she,) = genders
-            wrong = r"\b([Hh]e|[Hh]im|[Hh]is)\b" if she else r"\b([Ss]he|[Hh]er)\b"
+            wrong = (
+                r"\b([Hh]e|[Hh]im|[Hh]is)\b" if she else r"\b([Ss]he|[Hh]er)\b"
+            )
             seen[she] += 1
             assert not re.search(wrong, text)
     assert min(seen.values()) > 50
-    assert [person.she for person in words.NAMES if person.name in ("Ella", "Tom")] == [True, False]
+    assert [
+        person.she for person in words.NAMES if person.name in ("Ella", "Tom")
+    ] == [True, False]
 
 
 def test_nothing_is_told_as_new_twice(train: list[stories.Reading]) -> None:
     for reading in train:
-        for told in (reading.memory.people, reading.memory.nouns, reading.memory.places):
+        for told in (
+            reading.memory.people,
+            reading.memory.nouns,
+            reading.memory.places,
+        ):
             assert len(set(told)) == len(told)
 
 
-# --- Splits -------------------------------------------------------------------------------------
+# --- Splits
+# ---------------------------------------------------------------------------
 
 
 NOUNS = (*words.THINGS, *(counted.noun for counted in words.COUNTED))
 WORDS_FOR = (
     {person: re.compile(rf"\b{person.name}\b") for person in words.NAMES}
     | {noun: re.compile(rf"\b{noun.word}\b") for noun in NOUNS}
-    | {place: re.compile(rf"\b({place}|to {place.spot})\b") for place in words.PLACES}
+    | {
+        place: re.compile(rf"\b({place}|to {place.spot})\b")
+        for place in words.PLACES
+    }
 )
 
 
-def combinations(text: str) -> list[tuple[words.Person, words.Noun, words.Place]]:
-    """Find, by the bare words, every hero, thing and place that a text brings together."""
-    told = {item for item, pattern in WORDS_FOR.items() if pattern.search(text)}
-    hero = min((p for p in words.NAMES if p in told), key=lambda p: text.index(p.name))
+def combinations(
+    text: str,
+) -> list[tuple[words.Person, words.Noun, words.Place]]:
+    """Find every hero, thing and place that a text brings together."""
+    told = {
+        item for item, pattern in WORDS_FOR.items() if pattern.search(text)
+    }
+    hero = min(
+        (p for p in words.NAMES if p in told), key=lambda p: text.index(p.name)
+    )
     nouns = [noun for noun in NOUNS if noun in told]
-    return [(hero, noun, place) for noun in nouns for place in words.PLACES if place in told]
+    return [
+        (hero, noun, place)
+        for noun in nouns
+        for place in words.PLACES
+        if place in told
+    ]
 
 
 def test_training_stories_never_bring_together_what_is_held_out(
     train: list[stories.Reading],
 ) -> None:
     for reading in train:
-        assert not any(stories.held_out(*triple) for triple in combinations(reading.text))
+        assert not any(
+            stories.held_out(*triple) for triple in combinations(reading.text)
+        )
         assert reading.memory.centre in combinations(reading.text)
 
 
@@ -384,7 +492,11 @@ def test_held_out_stories_turn_on_what_is_held_out() -> None:
         centre = stories.read(text, "held_out").memory.centre
         assert centre
         assert stories.held_out(*centre)
-        held = [triple for triple in combinations(text) if stories.held_out(*triple)]
+        held = [
+            triple
+            for triple in combinations(text)
+            if stories.held_out(*triple)
+        ]
         assert centre in held
         assert {place for _, _, place in held} == {centre[2]}
         verdict = stories.check(text, "train")
@@ -398,11 +510,20 @@ def test_held_out_stories_turn_on_what_is_held_out() -> None:
 def test_one_combination_in_ten_is_held_out_for_every_hero_and_thing() -> None:
     for hero in words.NAMES:
         for noun in NOUNS:
-            held = [stories.held_out(hero, noun, place) for place in words.PLACES]
+            held = [
+                stories.held_out(hero, noun, place) for place in words.PLACES
+            ]
             assert 3 <= sum(held) <= 4
     rng = random.Random(9)
-    centres = [stories.read(stories.sample(rng, "all")).memory.centre for _ in range(400)]
-    assert 20 <= sum(stories.held_out(*centre) for centre in centres if centre) <= 62
+    centres = [
+        stories.read(stories.sample(rng, "all")).memory.centre
+        for _ in range(400)
+    ]
+    assert (
+        20
+        <= sum(stories.held_out(*centre) for centre in centres if centre)
+        <= 62
+    )
 
 
 def test_an_unknown_split_is_refused() -> None:
@@ -410,10 +531,13 @@ def test_an_unknown_split_is_refused() -> None:
         stories.sample(1, "test")
 
 
-# --- Shape --------------------------------------------------------------------------------------
+# --- Shape
+# ---------------------------------------------------------------------------
 
 
-def test_stories_are_plain_short_and_various(train: list[stories.Reading]) -> None:
+def test_stories_are_plain_short_and_various(
+    train: list[stories.Reading],
+) -> None:
     vocabulary: set[str] = set()
     for reading in train:
         text = reading.text
@@ -438,10 +562,20 @@ def test_even_a_long_winded_teller_stays_short() -> None:
         def __init__(self) -> None:
             self.text = ""
 
-        def choose(self, texts: Sequence[str], weights: Sequence[float] | None, kind: str) -> int:
+        def choose(
+            self,
+            texts: Sequence[str],
+            weights: Sequence[float] | None,
+            kind: str,
+        ) -> int:
             index = int(rng.random() * len(texts))
-            if kind not in ("opening", "plot", "turn", "aside") or rng.random() < 0.3:
-                index = max(range(len(texts)), key=lambda i: len(plain(texts[i])))
+            if (
+                kind not in ("opening", "plot", "turn", "aside")
+                or rng.random() < 0.3
+            ):
+                index = max(
+                    range(len(texts)), key=lambda i: len(plain(texts[i]))
+                )
             self.text += plain(texts[index])
             return index
 
@@ -458,7 +592,8 @@ def test_even_a_long_winded_teller_stays_short() -> None:
     assert len(PIECES.findall(longest)) < 235
 
 
-# --- Probes -------------------------------------------------------------------------------------
+# --- Probes
+# ---------------------------------------------------------------------------
 
 
 def test_probes_have_one_right_answer_and_wrong_alternatives() -> None:
@@ -470,10 +605,15 @@ def test_probes_have_one_right_answer_and_wrong_alternatives() -> None:
         assert right.offset == len(probe.prompt + probe.answer)
         assert probe.alternatives
         for wrong in probe.alternatives:
-            # The text ends here, so a wrong answer that begins the right one strays at its end.
+            # The text ends here, so a wrong answer that begins the right one
+            # strays at its end.
             verdict = stories.check(probe.prompt + wrong + ".", "held_out")
             assert verdict.offset is not None
-            assert len(probe.prompt) <= verdict.offset <= len(probe.prompt + wrong)
+            assert (
+                len(probe.prompt)
+                <= verdict.offset
+                <= len(probe.prompt + wrong)
+            )
         assert 1 <= probe.distance <= 160
         assert 0 <= probe.source < len(probe.prompt)
 
@@ -483,22 +623,32 @@ def test_probes_of_some_kinds_are_repeatable() -> None:
     found = stories.probes(5, seed=2, kinds=kinds)
     assert [p.kind for p in found] == ["belief"] * 3 + ["sum"] * 2
     assert found == stories.probes(5, seed=2, kinds=kinds)
-    assert max(p.distance for p in stories.probes(20, seed=2, kinds=["weather"])) > 80
+    assert (
+        max(p.distance for p in stories.probes(20, seed=2, kinds=["weather"]))
+        > 80
+    )
     with pytest.raises(ValueError, match="got \\['colour'\\]"):
         stories.probes(5, seed=2, kinds=["belief", "colour"])
 
 
-def test_answers_begin_and_end_where_tokens_may(train: list[stories.Reading]) -> None:
+def test_answers_begin_and_end_where_tokens_may(
+    train: list[stories.Reading],
+) -> None:
     for reading in train[:200]:
         ends = {piece.end() for piece in PIECES.finditer(reading.text)} | {0}
         for recall in reading.recalls:
             start = len(reading.text[: recall.start].removesuffix(" "))
             assert start in ends, (recall, reading.text)
-            assert recall.start + len(recall.answer) in ends, (recall, reading.text)
+            assert recall.start + len(recall.answer) in ends, (
+                recall,
+                reading.text,
+            )
 
 
 def test_the_memory_knows_the_people_in_order() -> None:
     reading = stories.read(stories.sample(12))
     assert isinstance(reading.memory, Story)
-    order = sorted(reading.memory.people, key=lambda p: reading.text.index(p.name))
+    order = sorted(
+        reading.memory.people, key=lambda p: reading.text.index(p.name)
+    )
     assert order == reading.memory.people

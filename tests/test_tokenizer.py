@@ -13,18 +13,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpt2 import tokenizer as module
-from gpt2.tokenizer import (
+from gpt2.bpe import (
     BYTE_TO_CHARACTER,
     END_OF_TEXT,
-    Tokenizer,
     TokenizerError,
     byte_alphabet,
+    count_pieces,
     learn_merges,
     merge_piece,
     spell,
     split_text,
     unspell,
 )
+from gpt2.tokenizer import Tokenizer
 
 TEXT = (
     "The cat that sat on the mat saw the other cat, and the other cat sat.\n"
@@ -126,7 +127,7 @@ def test_both_encoders_agree_on_gpt2s_vocabulary(real, text):
 @given(st.data())
 def test_both_encoders_agree_on_any_trained_vocabulary(data):
     texts = st.text("ab \u00e9", min_size=1) | KNOWN_TEXTS
-    pieces = module.count_pieces(data.draw(st.lists(texts)))
+    pieces = count_pieces(data.draw(st.lists(texts)))
     size = 257 + len(learn_merges(pieces, data.draw(st.integers(0, 60))))
     corpus = [piece.decode() for piece in pieces.elements()]
     tokenizer = Tokenizer.train(corpus, size)
@@ -205,6 +206,8 @@ def test_special_tokens_may_have_any_id(tmp_path):
     specials = {"<pad>": 0, END_OF_TEXT: 1, "<a b>": OWN.n_vocab + 1}
     ranks = {token: rank + 2 for token, rank in OWN.ranks.items()}
     Tokenizer(ranks, specials).save(tmp_path)
+    written = json.loads((tmp_path / "vocab.json").read_text())
+    assert list(written.values()) == list(range(len(ranks) + 3))
     moved = Tokenizer.load(tmp_path)
     assert moved.special_tokens == specials
     assert moved.ranks == ranks
@@ -491,7 +494,7 @@ def make_folder(name):
 # The vocabulary under attack: merges "a b" (256), "b c" (257), "ab c" (258).
 MERGED = {"ab": 256, "bc": 257, "abc": 258, END_OF_TEXT: 259}
 IN_VOCABULARY = {
-    "missing": (remove("vocab.json"), "expected the files"),
+    "missing": (remove("vocab.json"), "expected one of"),
     "a folder": (make_folder("vocab.json"), "vocab.json: cannot be read"),
     "empty": (write("vocab.json", b""), "vocab.json: cannot be read"),
     "not JSON": (write("vocab.json", b"{1: 2"), "vocab.json: cannot be read"),
@@ -507,6 +510,7 @@ IN_VOCABULARY = {
     "id below 0": (change_vocabulary(**{"<x>": -1}), "got -1 in place of 0"),
     "no byte": (change_vocabulary(A=None), "vocab.json: no token for .*0x41"),
     "no end": (change_vocabulary(**{END_OF_TEXT: None}), "json: .*endoftext"),
+    "lost bytes": (change_vocabulary(ðŁ=260), "no line makes .* 'ðŁ'"),
     "surrogate": (change_vocabulary(**{"\ud800": 260}), "vocab.json: .*D800"),
 }
 IN_MERGES = {
@@ -564,7 +568,7 @@ def test_hostile_merges_are_refused_by_name_and_reason(folder, attack):
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     assert Tokenizer.find(tmp_path / "nowhere") is None
-    with pytest.raises(TokenizerError, match="nowhere: expected the files"):
+    with pytest.raises(TokenizerError, match="nowhere: expected one of"):
         Tokenizer.load(tmp_path / "nowhere")
 
 

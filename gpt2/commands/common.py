@@ -6,6 +6,7 @@ import argparse
 import json
 import secrets
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -92,14 +93,15 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
 
 def read_text(options: argparse.Namespace) -> str:
     """Return the text of the command line, or else standard input."""
-    if options.text is not None:
-        return str(options.text)
-    if sys.stdin.isatty():
-        print("gpt2: reading the text; Ctrl-D ends it", file=sys.stderr)
     try:
-        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"standard input is not UTF-8: {error}") from error
+        if options.text is not None:
+            options.text.encode()  # what a shell hands over may be any bytes
+            return str(options.text)
+        if sys.stdin.isatty():
+            print("gpt2: reading the text; Ctrl-D ends it", file=sys.stderr)
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeError as error:
+        raise ValueError(f"the text is not UTF-8: {error}") from error
 
 
 def load(options: argparse.Namespace) -> tuple[GPT2, Tokenizer]:
@@ -126,10 +128,13 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
 
     Where no seed is given, one is drawn, so that it can be shown.
     """
-    from gpt2.sampling import Sampling
+    import torch
+
+    from gpt2.sampling import Sampling, seeded
 
     if options.seed is None:
         options.seed = secrets.randbelow(2**32)
+    seeded(options.seed, torch.device("cpu"))
     names = [field.name for field in fields(Sampling)]
     settings = {name: getattr(options, name) for name in names}
     Sampling(**settings)
@@ -142,8 +147,23 @@ def quoted(text: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value for a program to read."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value for a program to read, whole whatever the encoding."""
+    escape = (sys.stdout.encoding or "").lower() != "utf-8"
+    print(json.dumps(value, indent=2, ensure_ascii=escape))
+
+
+def print_table(
+    rows: Sequence[Sequence[object]], right: Collection[int] = ()
+) -> None:
+    """Print rows in columns, of which those named go to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(padded).rstrip())
 
 
 def positive(text: str) -> int:

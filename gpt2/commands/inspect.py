@@ -6,8 +6,9 @@ import argparse
 from collections import Counter
 from dataclasses import asdict
 
-from gpt2.commands.common import MODEL_HELP, print_json
+from gpt2.commands.common import MODEL_HELP, print_json, print_table
 from gpt2.weights import loading
+from gpt2.weights.layout import OUTPUT
 
 HELP = "look into a checkpoint"
 DESCRIPTION = (
@@ -25,8 +26,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Show what a checkpoint holds, without reading its data."""
     found = loading.look(options.model)
+    # In the model's order, and what the model does not need at the end.
     ours = {theirs: name for name, theirs in found.names.items()}
-    parameters = [found.infos[name] for name in ours]
+    infos = {name: found.infos[name] for name in [*ours, *found.infos]}
+    parameters = [infos[name] for name in ours if ours[name] != OUTPUT]
     count = sum(info.n_numbers for info in parameters)
     if options.json:
         print_json(
@@ -37,39 +40,34 @@ def run(options: argparse.Namespace) -> None:
                 "parameters": count,
                 "tensors": {
                     name: {**asdict(info), "name_in_model": ours.get(name)}
-                    for name, info in found.infos.items()
+                    for name, info in infos.items()
                 },
             }
         )
         return
     dtypes = Counter(info.dtype for info in parameters)
     n_bytes = sum(info.n_bytes for info in parameters)
-    print(f"file        {found.file} ({found.format})")
-    for name, value in asdict(found.config).items():
-        if value is not None:
-            print(f"{name:<11} {value}")
-    print(
-        f"parameters  {count:,} in {len(ours)} tensors, "
-        f"{'/'.join(dtypes)}, {n_bytes / 1e6:,.1f} MB"
-    )
+    summary = {
+        "file": f"{found.file} ({found.format})",
+        **asdict(found.config),
+        "parameters": f"{count:,} in {len(parameters)} tensors, "
+        f"{'/'.join(dtypes)}, {n_bytes:,} bytes",
+    }
+    print_table([item for item in summary.items() if item[1] is not None])
     print()
-    rows = [
-        (
-            name,
-            str(list(info.shape)),
-            info.dtype,
-            f"{info.n_bytes:,}",
-            ours.get(name, "(not needed)"),
-        )
-        for name, info in found.infos.items()
-    ]
-    heads = ("in the file", "shape", "dtype", "bytes", "in the model")
-    widths = [
-        max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))
-    ]
-    for row in (heads, *rows):
-        cells = [
-            cell.rjust(width) if i == 3 else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    print_table(
+        [("in the file", "shape", "dtype", "bytes", "in the model")]
+        + [
+            (
+                name,
+                list(info.shape),
+                info.dtype,
+                f"{info.n_bytes:,}",
+                ours.get(name, "(not needed)").replace(
+                    OUTPUT, "(wte.weight again)"
+                ),
+            )
+            for name, info in infos.items()
+        ],
+        right={3},
+    )

@@ -10,6 +10,7 @@ from gpt2.commands.common import (
     load,
     positive,
     print_json,
+    print_table,
     quoted,
     read_text,
     sampling,
@@ -53,20 +54,39 @@ def run(options: argparse.Namespace) -> None:
         print_json({"model": options.model, "prompt": prompt, **asdict(found)})
         return
     print("The text as tokens:\n")
-    print("position     id  token")
-    for i, (token, text) in enumerate(
-        zip(found.ids, found.texts, strict=True)
-    ):
-        print(f"{i:8} {token:6}  {quoted(text)}")
-    print("\nWhat may come next:\n")
-    print("rank     id  token              logit  probability  drawn with")
-    for rank, candidate in enumerate(found.candidates, 1):
-        print(
-            f"{rank:4} {candidate.id:6}  {quoted(candidate.text):<16} "
-            f"{candidate.logit:7.2f} {candidate.probability:11.2%} "
-            f"{candidate.chance:11.2%}"
-        )
-    print(
-        f"\nDrawn with seed {options.seed}: {quoted(found.sampled.text)} "
-        f"(id {found.sampled.id}, probability {found.sampled.probability:.2%})"
+    ids_and_texts = zip(found.ids, found.texts, strict=True)
+    print_table(
+        [("position", "id", "token")]
+        + [
+            (i, id_, quoted(text))
+            for i, (id_, text) in enumerate(ids_and_texts)
+        ],
+        right={0, 1},
     )
+    print("\nWhat may come next, and the chance with which it is drawn:\n")
+    print_table(
+        [("rank", "id", "token", "logit", "probability", "chance")]
+        + [
+            (
+                rank,
+                each.id,
+                quoted(each.text),
+                f"{each.logit:.2f}",
+                percent(each.probability),
+                percent(each.chance),
+            )
+            for rank, each in enumerate(found.candidates, 1)
+        ],
+        right={0, 1, 3, 4, 5},
+    )
+    drawn = found.sampled
+    print(
+        f"\nDrawn with seed {options.seed}: {quoted(drawn.text)} "
+        f"(id {drawn.id}, probability {percent(drawn.probability)}, "
+        f"chance {percent(drawn.chance)})"
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share of 1 with three digits that count, however small."""
+    return f"{100 * share:#.3g}".rstrip(".") + "%" if share else "0%"

@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2 import stories
-from gpt2.commands.common import MODEL_HELP, positive
+from gpt2.bpe import END_OF_TEXT
+from gpt2.commands.common import MODEL_HELP, device, positive
 from gpt2.config import ACTIVATIONS, GPT2Config
-from gpt2.tokenizer import END_OF_TEXT, Tokenizer
+from gpt2.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from gpt2.data import Tokens
     from gpt2.model import GPT2
+    from gpt2.training.checkpoint import Progress
+    from gpt2.training.loop import Report, Run
+    from gpt2.training.metrics import Metrics
+    from gpt2.training.settings import TrainingSettings
     from gpt2.training.workers import Workers
 
 HELP = "train a model, on stories or on any text"
@@ -48,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data",
         nargs="+",
         metavar="FILE",
-        help=f"text files; documents in one are parted by {END_OF_TEXT} "
+        help=f"text files; documents within one are parted by {END_OF_TEXT} "
         f"(default: stories)",
     )
     add(
@@ -61,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--held-out",
-        type=float,
+        type=_share,
         default=0.05,
         metavar="SHARE",
         help="how much of --data to keep for measuring (default: 0.05)",
@@ -73,8 +78,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         choices=("own", "gpt2", "bytes"),
         default="own",
-        help="own: learned from the data; gpt2: OpenAI's; bytes: no merges "
-        "(default: own, or that of --model)",
+        help="own: learned from the data, or that of --model; gpt2: OpenAI's; "
+        "bytes: no merges (default: own)",
     )
     add(
         "--n-vocab",
@@ -98,7 +103,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--dropout",
-        type=float,
+        type=_share,
         default=0.0,
         metavar="P",
         help="share of numbers to drop while training (default: 0)",
@@ -110,7 +115,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("n_accumulate", positive, 1, "parts that these are cut into"),
         ("context", positive, None, "tokens in a row; the most, by default"),
         ("learning_rate", float, 2e-3, "the highest learning rate"),
-        ("final_learning_rate", float, 2e-5, "the last learning rate"),
+        (
+            "final_learning_rate",
+            float,
+            None,
+            "the last; a hundredth of it, by default",
+        ),
         ("n_warmup", int, 200, "steps of warm-up"),
         ("weight_decay", float, 0.1, "decay of matrices"),
         ("clip", float, 1.0, "longest gradient"),
@@ -168,22 +178,44 @@ def _add_field(
     )
 
 
+def _share(text: str) -> float:
+    """Parse a share of something, from 0 up to but not 1."""
+    number = float(text)
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be from 0 up to but not 1, got {number}"
+        )
+    return number
+
+
 def run(options: argparse.Namespace) -> None:
     """Prepare the data and the model, train, and show how it goes."""
+    from gpt2.training.checkpoint import check_folder
     from gpt2.training.workers import Workers
 
     settings = _settings(options)
+    if options.model is None:
+        _config(options, n_vocab=1)
+    elif options.tokenizer != "own":
+        raise ValueError(
+            f"--model has a tokenizer of its own; got --tokenizer "
+            f"{options.tokenizer}"
+        )
+    check_folder(Path(options.output), options.resume)
     workers = Workers.join(options.device, options.sharing)
     try:
+        device(options)
         _train(options, settings, workers)
     finally:
         workers.leave()
 
 
-def _settings(options: argparse.Namespace) -> Any:
+def _settings(options: argparse.Namespace) -> TrainingSettings:
     """Return the run's settings, refusing bad ones before any work."""
     from gpt2.training.settings import TrainingSettings
 
+    if options.final_learning_rate is None:
+        options.final_learning_rate = options.learning_rate / 100
     values = {
         field.name: getattr(options, field.name)
         for field in fields(TrainingSettings)
@@ -197,7 +229,7 @@ def _settings(options: argparse.Namespace) -> Any:
 
 
 def _train(
-    options: argparse.Namespace, settings: Any, workers: Workers
+    options: argparse.Namespace, settings: TrainingSettings, workers: Workers
 ) -> None:
     import torch
 
@@ -225,41 +257,55 @@ def _train(
         resume=options.resume,
     )
     if not workers.is_first:
-        for _ in run.steps():
-            pass
+        for report in run.steps():
+            if _is_shown(report, options):
+                _whole(run, model)
         return
+    entropy = None
+    if options.data is None:
+        entropy = _entropy(settings.evaluate_rows, data.tokenizer, run.context)
     facts = {
         "title": f"{model.num_parameters():,} parameters",
         "n_parameters": model.num_parameters(),
         "config": asdict(model.config),
         "settings": asdict(settings),
-        "entropy": data.entropy,
+        "entropy": entropy,
     }
     metrics = Metrics(folder, facts, run.progress.step)
     try:
         _show(run, model, data, metrics, options)
     finally:
         metrics.close()
-    draw(folder)
-    progress = run.progress
+    try:
+        draw(folder)
+    except ImportError as error:
+        print(f"gpt2: no picture of the loss: {error}", file=sys.stderr)
+    _summarise(folder, run.progress, entropy)
+
+
+def _summarise(
+    folder: Path, progress: Progress, entropy: float | None
+) -> None:
+    """Print what came out."""
+    print(f"{folder}: {progress.step:,} steps, {progress.n_tokens:,} tokens")
+    if progress.best_loss is None:
+        return
     print(
-        f"{folder}: {progress.step:,} steps, {progress.n_tokens:,} tokens; "
-        f"lowest held-out loss {progress.best_loss:.4f} nats per token, after "
-        f"step {progress.best_step:,}"
+        f"The lowest held-out loss was {progress.best_loss:.4f} nats per "
+        f"token, after step {progress.best_step:,}"
     )
-    if data.entropy is not None:
-        gap = progress.best_loss - data.entropy
+    if entropy is not None:
         print(
-            f"The entropy of the stories is {data.entropy:.4f} nats per "
-            f"token; the model is {gap:.4f} above it"
+            f"The entropy of the stories is {entropy:.4f} nats per token; the "
+            f"model is {progress.best_loss - entropy:.4f} above it"
         )
 
 
 def _show(
-    run: Any,
+    run: Run,
     model: GPT2,
     data: Data,
-    metrics: Any,
+    metrics: Metrics,
     options: argparse.Namespace,
 ) -> None:
     """Take the steps, with a progress bar, a record and now and then a sample.
@@ -276,28 +322,41 @@ def _show(
         dynamic_ncols=True,
     )
     with bar:
-        speed = held_out = 0.0
+        speed = 0.0
+        shown = {}
         for report in run.steps():
             metrics.add(report)
             tokens = run.settings.batch_size * run.context
             now = tokens / report.seconds
             speed = now if speed == 0 else 0.9 * speed + 0.1 * now
+            shown["loss"] = f"{report.loss:.3f}"
+            shown["tok/s"] = f"{speed:,.0f}"
             if report.held_out_loss is not None:
-                held_out = report.held_out_loss
-                if not options.quiet:
-                    bar.write(_sample(model, data.tokenizer, report.step))
-            shown = {"loss": f"{report.loss:.3f}", "tok/s": f"{speed:,.0f}"}
-            if held_out:
-                shown["held-out"] = f"{held_out:.4f}"
+                shown["held-out"] = f"{report.held_out_loss:.4f}"
+            if _is_shown(report, options):
+                text = _sample(_whole(run, model), data.tokenizer, report.step)
+                bar.write(text, file=sys.stderr)
             bar.set_postfix(shown, refresh=False)
             bar.update()
+
+
+def _is_shown(report: Report, options: argparse.Namespace) -> bool:
+    """Tell whether there is to be a sample after this step."""
+    look = report.step % options.evaluate_every == 0
+    return (look or report.step == options.n_steps) and not options.quiet
+
+
+def _whole(run: Run, model: GPT2) -> GPT2:
+    """Return a model to draw from; all processes have to call this."""
+    return run.whole_model() if run.workers.divides_model else model
 
 
 def _sample(model: GPT2, tokenizer: Tokenizer, step: int) -> str:
     from gpt2.completion import complete
 
-    pieces = complete(model, tokenizer, "", 100, seed=step)
-    text = "".join(islice(pieces, 100)).replace("\n", " ")
+    n_tokens = min(100, model.config.n_ctx - 1)
+    pieces = complete(model, tokenizer, "", n_tokens, seed=step)
+    text = "".join(pieces).replace("\n", " ")
     return f"[step {step:,}] {text}"
 
 
@@ -306,10 +365,8 @@ class Data:
     """What a run is trained and measured on."""
 
     tokens: Tokens
-    held_out: Tokens
+    held_out: Tokens | None
     tokenizer: Tokenizer
-    entropy: float | None
-    """Of the stories that the loss is measured on, in nats per token."""
 
 
 def _prepare(options: argparse.Namespace, folder: Path, quiet: bool) -> Data:
@@ -317,50 +374,85 @@ def _prepare(options: argparse.Namespace, folder: Path, quiet: bool) -> Data:
 
     They are kept with a note of what they were made from, and made anew if
     that has changed.
+
+    Raises:
+        ResumeError: They belong to a run that is to go on, and have changed.
     """
-    from gpt2.data import read_tokens, write_tokens
+    from gpt2.data import read_tokens
+    from gpt2.training.checkpoint import ResumeError, differences
 
     place = folder / "data"
-    recipe = {
-        name: getattr(options, name)
-        for name in ("data", "stories", "held_out", "model", "tokenizer")
-    } | {"n_vocab": options.n_vocab}
+    recipe = _recipe(options)
     note = place / "recipe.json"
-    made = note.exists() and json.loads(note.read_text()) == recipe
-    if made:
-        tokenizer = Tokenizer.load(place)
-        tokens = read_tokens(place / "train.bin")
-    else:
+    made_from = json.loads(note.read_text()) if note.exists() else {}
+    if made_from != recipe:
+        if made_from and options.resume:
+            raise ResumeError(
+                f"{folder} holds a run on other data: "
+                f"{differences(made_from, recipe)}"
+            )
         if not quiet:
             print("Preparing the data ...", file=sys.stderr)
-        tokenizer = _tokenizer(options)
-        tokenizer.save(place)
-        tokens = write_tokens(
-            place / "train.bin",
-            _chunks(options, tokenizer),
-            tokenizer.n_vocab,
-            tokenizer.end_of_text,
-        )
-    if options.data:
-        tokens, held_out = tokens.split(options.held_out)
-        note.write_text(json.dumps(recipe))
-        return Data(tokens, held_out, tokenizer, None)
-    texts = list(_stories(_HELD_OUT_SEED, _HELD_OUT_STORIES))
+        note.unlink(missing_ok=True)
+        _make_data(options, place)
+        stage = note.with_suffix(".part")
+        stage.write_text(json.dumps(recipe))
+        stage.replace(note)
+    tokenizer = Tokenizer.load(place)
+    tokens = read_tokens(place / "train.bin")
+    if options.data is None:
+        return Data(tokens, read_tokens(place / "held-out.bin"), tokenizer)
+    if options.held_out == 0:
+        return Data(tokens, None, tokenizer)
+    return Data(*tokens.split(options.held_out), tokenizer)
+
+
+def _recipe(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what decides the tokenizer and the tokens."""
+    from gpt2.data import checksum
+
+    names = ("stories", "held_out", "model", "tokenizer", "n_vocab")
+    recipe = {name: getattr(options, name) for name in names}
+    files = [Path(name) for name in options.data or []]
+    for path in files:
+        if path.stat().st_size == 0:
+            raise ValueError(f"{path} is empty")
+    return recipe | {
+        "data": [f"{path.name} ({checksum(path):08x})" for path in files]
+    }
+
+
+def _make_data(options: argparse.Namespace, place: Path) -> None:
+    """Make the tokenizer, and the files of tokens with it."""
+    from gpt2.data import write_tokens
+
+    tokenizer = _tokenizer(options)
+    tokenizer.save(place)
     held_out = (
-        read_tokens(place / "held-out.bin")
-        if made
-        else write_tokens(
-            place / "held-out.bin",
-            (_ended(tokenizer, text) for text in texts),
-            tokenizer.n_vocab,
-            tokenizer.end_of_text,
-        )
+        _ended(tokenizer, text)
+        for text in _stories(_HELD_OUT_SEED, _HELD_OUT_STORIES)
     )
-    note.write_text(json.dumps(recipe))
-    measured = texts[: options.evaluate_rows]
-    nats = -sum(map(stories.log_probability, measured))
-    n_tokens = sum(len(_ended(tokenizer, text)) for text in measured)
-    return Data(tokens, held_out, tokenizer, nats / n_tokens)
+    corpora = {"train.bin": _chunks(options, tokenizer)}
+    if options.data is None:
+        corpora["held-out.bin"] = held_out
+    for name, chunks in corpora.items():
+        write_tokens(
+            place / name, chunks, tokenizer.n_vocab, tokenizer.end_of_text
+        )
+
+
+def _entropy(n_rows: int, tokenizer: Tokenizer, context: int) -> float | None:
+    """Return how surprising the stories are that the loss is measured on.
+
+    In nats per token, by the stories' own odds: no model can do better but by
+    luck. None if one is too long for the context, since then the loss is
+    measured on beginnings, which are more surprising than the rest.
+    """
+    texts = list(_stories(_HELD_OUT_SEED, min(n_rows, _HELD_OUT_STORIES)))
+    lengths = [len(_ended(tokenizer, text)) for text in texts]
+    if max(lengths) > context:
+        return None
+    return -sum(map(stories.log_probability, texts)) / sum(lengths)
 
 
 def _tokenizer(options: argparse.Namespace) -> Tokenizer:
@@ -399,15 +491,38 @@ def _some(texts: Iterator[str], most: int) -> Iterator[str]:
 
 
 def _texts(options: argparse.Namespace) -> Iterator[str]:
-    """Read the files block by block, so that none has to fit into memory.
-
-    A block ends where a line does, which is where no token crosses but such
-    as hold several line ends; those are cut.
-    """
+    """Read the files block by block, so that none has to fit into memory."""
     for name in options.data:
-        with Path(name).open(encoding="utf-8", errors="replace") as file:
-            while block := file.read(_BLOCK_CHARACTERS):
-                yield block + file.readline()
+        yield from _blocks(Path(name))
+
+
+# No token crosses from a character that shows to white space.
+_SEAM = re.compile(r"(?<=\S)(?=[ \n])")
+
+
+def _blocks(path: Path) -> Iterator[str]:
+    """Read a file in blocks, of which each can be encoded by itself.
+
+    The tokens are those of the whole, unless a block has no white space and no
+    end of text: then the cut goes through what may have been a token.
+    """
+    rest = ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while block := file.read(_BLOCK_CHARACTERS):
+            rest += block
+            cut = max(
+                max(
+                    (seam.start() for seam in _SEAM.finditer(rest)), default=0
+                ),
+                rest.rfind(END_OF_TEXT),
+            )
+            # What may be the beginning of an end of text is left uncut.
+            cut = cut if cut > 0 else len(rest) - len(END_OF_TEXT)
+            if cut > 0:
+                yield rest[:cut]
+                rest = rest[cut:]
+    if rest:
+        yield rest
 
 
 def _chunks(
@@ -418,9 +533,10 @@ def _chunks(
         for text in _stories(_TRAINING_SEED, options.stories):
             yield _ended(tokenizer, text)
         return
-    for block in _texts(options):
-        yield tokenizer.encode(block, allow_special=True)
-    yield [tokenizer.end_of_text]
+    for name in options.data:
+        for block in _blocks(Path(name)):
+            yield tokenizer.encode(block, allow_special=True)
+        yield [tokenizer.end_of_text]
 
 
 def _ended(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -432,15 +548,20 @@ def _model(options: argparse.Namespace, tokenizer: Tokenizer) -> GPT2:
     from gpt2.model import GPT2
     from gpt2.weights import loading
 
-    dropout = {
-        f"{place}_dropout": options.dropout
-        for place in ("embd", "attn", "resid")
-    }
-    if options.model is not None:
-        loaded = loading.load_model(options.model)
-        model = GPT2(replace(loaded.config, **dropout))
-        model.load_state_dict(loaded.state_dict())
-        return model
+    if options.model is None:
+        return GPT2(_config(options, tokenizer.n_vocab))
+    loaded = loading.load_model(options.model)
+    model = GPT2(replace(loaded.config, **_dropout(options)))
+    model.load_state_dict(loaded.state_dict())
+    return model
+
+
+def _config(options: argparse.Namespace, n_vocab: int) -> GPT2Config:
     sizes = ("n_ctx", "n_embd", "n_head", "n_layer", "activation")
     chosen = {name: getattr(options, name) for name in sizes}
-    return GPT2(GPT2Config(n_vocab=tokenizer.n_vocab, **chosen, **dropout))
+    return GPT2Config(n_vocab, **chosen, **_dropout(options))
+
+
+def _dropout(options: argparse.Namespace) -> dict[str, Any]:
+    places = ("embd", "attn", "resid")
+    return {f"{place}_dropout": options.dropout for place in places}

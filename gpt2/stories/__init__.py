@@ -1,31 +1,42 @@
 """An invented language of short stories, of which everything is known.
 
-A story is told by an ordinary program (`tell`) that has a memory and, at every fork, says which
-texts could come next and how probable each of them is. So the language is a probabilistic grammar
-with memory, and a language model trained on its stories can be held against the truth:
+A story is told by an ordinary program (`tell`) that has a memory and, at every
+fork, says which texts could come next and how probable each of them is. So the
+language is a probabilistic grammar with memory, and a language model trained
+on its stories can be held against the truth:
 
-- **No ambiguity.** Every choice is made at the moment it shows in the text, and no option of a fork
-  may be the beginning of another (the reader checks this at every fork). So at every place of a
-  text at most one option fits: a text has one derivation or none.
-- **Exact probabilities.** The log-probability of a story is the sum over its forks. It is the best
-  that any model can reach on this story on average; a model's loss is never below the entropy.
-- **The entropy.** The entropy of the language is the mean of `-ln p` over its stories, in nats.
-  Choice by choice (the chain rule) it is also the mean of the summed entropies of the forks a story
-  passes, each of them exact; `entropy` averages those (Rao and Blackwell's idea). Stories differ
-  more than draws do, so either mean needs some thousands of stories. To see how far a model is from
-  the truth, fewer will do: compare its loss with `-log_probability` on the same stories.
-- **Checking.** A text that leaves the language does so at one character, and `check` says where,
+- **No ambiguity.** Every choice is made at the moment it shows in the text,
+and no option of a fork
+  may be the beginning of another (the reader checks this at every fork). So at
+  every place of a text at most one option fits: a text has one derivation or
+  none.
+- **Exact probabilities.** The log-probability of a story is the sum over its
+forks. It is the best
+  that any model can reach on this story on average; a model's loss is never
+  below the entropy.
+- **The entropy.** The entropy of the language is the mean of `-ln p` over its
+stories, in nats.
+  Choice by choice (the chain rule) it is also the mean of the summed entropies
+  of the forks a story passes, each of them exact; `entropy` averages those
+  (Rao and Blackwell's idea). Stories differ more than draws do, so either mean
+  needs some thousands of stories. To see how far a model is from the truth,
+  fewer will do: compare its loss with `-log_probability` on the same stories.
+- **Checking.** A text that leaves the language does so at one character, and
+`check` says where,
   and what could have stood there.
-- **Probes.** Where the text so far decides how it goes on (a pronoun, the owner after a swap, where
-  somebody believes a moved thing to be), the teller says so, with the kind of memory needed.
+- **Probes.** Where the text so far decides how it goes on (a pronoun, the
+owner after a swap, where
+  somebody believes a moved thing to be), the teller says so, with the kind of
+  memory needed.
 
-Some combinations of a hero, a thing and a place are held out: stories of the split `train` never
-bring them together, in stories of `held_out` everything turns on one of them, and `all` takes no
-notice. See `held_out`.
+Some combinations of a hero, a thing and a place are held out: stories of the
+split `train` never bring them together, in stories of `held_out` everything
+turns on one of them, and `all` takes no notice. See `held_out`.
 
-Some odds are odd on purpose, for a model to be calibrated against: rain is told of six times as
-often as ice, ducks are met more than any other animal, and red is the favourite colour
-(`WEATHERS`, `ANIMALS` and `COLOURS` in `gpt2.stories.words`).
+Some odds are odd on purpose, for a model to be calibrated against: rain is
+told of six times as often as ice, ducks are met more than any other animal,
+and red is the favourite colour (`WEATHERS`, `ANIMALS` and `COLOURS` in
+`gpt2.stories.words`).
 
 Nothing here needs PyTorch.
 """
@@ -136,7 +147,8 @@ class Entropy:
 
     Attributes:
         nats_per_story: The entropy of one story.
-        standard_error: The standard error of that, from the spread between stories.
+        standard_error: The standard error of that, from the spread between
+            stories.
         bytes_per_story: The mean length of the same stories.
         bits_per_byte: The entropy for each byte of text.
     """
@@ -154,7 +166,8 @@ class Entropy:
     def stories(self) -> float:
         """A number that the language's stories exceed, `exp(H)` with H three errors lowered.
 
-        No language of N texts has more entropy than ln N, so there are at least exp(H) stories.
+        No language of N texts has more entropy than ln N, so there are at
+        least exp(H) stories.
         """
         return math.exp(self.nats_per_story - 3 * self.standard_error)
 
@@ -163,7 +176,8 @@ class Entropy:
 class Probe:
     """A question to a language model: how does this text go on?
 
-    A prompt never ends in a space; where one follows, it begins the answer, as it begins a token.
+    A prompt never ends in a space; where one follows, it begins the answer, as
+    it begins a token.
 
     Attributes:
         kind: The kind of memory needed, one of `KINDS`.
@@ -189,8 +203,8 @@ def sample(rng: random.Random | int, split: str = "train") -> str:
     """Write one story.
 
     Args:
-        rng: The source of chance, or a seed for a new one. Only its `random()` is called, which
-            gives the same numbers in every version of Python.
+        rng: The source of chance, or a seed for a new one. Only its `random()`
+            is called, which gives the same numbers in every version of Python.
         split: `train`, `held_out` or `all`.
 
     Raises:
@@ -206,7 +220,8 @@ def read(text: str, split: str = "all") -> Reading:
     """Follow a story from beginning to end.
 
     Raises:
-        NotAStory: The text is no story of this split; the error's `verdict` says where it errs.
+        NotAStory: The text is no story of this split; the error's `verdict`
+            says where it errs.
         ValueError: There is no such split.
     """
     reader = Reader(text)
@@ -219,7 +234,8 @@ def check(text: str, split: str = "all") -> Verdict:
     """Say whether a text is a story, and if not, where it stops being one.
 
     Returns:
-        A verdict that is true for a story, and that reads as a sentence: `str(verdict)`.
+        A verdict that is true for a story, and that reads as a sentence:
+        `str(verdict)`.
     """
     try:
         read(text, split)
@@ -272,7 +288,8 @@ def probes(
 ) -> list[Probe]:
     """Ask `n` questions, of every kind as nearly equally many as can be.
 
-    A story gives at most one question of each kind, so that the questions do not copy each other.
+    A story gives at most one question of each kind, so that the questions do
+    not copy each other.
 
     Args:
         n: How many questions.
@@ -286,7 +303,8 @@ def probes(
     wanted = list(KINDS if kinds is None else kinds)
     if unknown := [kind for kind in wanted if kind not in KINDS] or not wanted:
         raise ValueError(
-            f"kinds must be some of {', '.join(KINDS)}; got {unknown or wanted}"
+            f"kinds must be some of {', '.join(KINDS)}; got "
+            f"{unknown or wanted}"
         )
     missing = {
         kind: len(range(i, n, len(wanted))) for i, kind in enumerate(wanted)

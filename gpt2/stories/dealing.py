@@ -6,7 +6,8 @@ from gpt2.stories import phrases, words
 from gpt2.stories.memory import Story, amount, creature, sound
 from gpt2.stories.words import ASKED, COMMA, STOP, Person, Thing, article, ask
 
-# --- Counting -----------------------------------------------------------------------------------
+# --- Counting
+# ---------------------------------------------------------------------------
 
 
 def counting(t: Story, verb: str) -> None:
@@ -44,7 +45,8 @@ def counting(t: Story, verb: str) -> None:
     t.aside(" How many were left?")
     t.say(" ")
     t.say(
-        f"{amount(left, total - left, capital=True)} {size} {item.agree(left)}, "
+        f"{amount(left, total - left, capital=True)} {size} "
+        f"{item.agree(left)}, "
     )
     t.say(f"still {t.where(where)}.\n{t.who(a)} shared ")
     source = words.NUMBERS[left]
@@ -67,7 +69,8 @@ def counting(t: Story, verb: str) -> None:
     else:
         even, odd = (".", ", and") if left % 2 == 0 else (", and", ".")
         t.say(
-            f": {amount(left // 2, left)} each{ask('sum', even, odd, source=source)}"
+            f": {amount(left // 2, left)} "
+            f"each{ask('sum', even, odd, source=source)}"
         )
         if left % 2:
             t.say(f" one for {eater}.")
@@ -117,7 +120,8 @@ def _eaten(t: Story, total: int) -> tuple[int, str]:
     return total - gone, "the birds"
 
 
-# --- Swapping -----------------------------------------------------------------------------------
+# --- Swapping
+# ---------------------------------------------------------------------------
 
 
 def swapping(t: Story) -> None:
@@ -142,7 +146,8 @@ def swapping(t: Story) -> None:
         t.aside(" They met")
         _meeting(t)
         t.say(
-            f", and {t.who(a)} gave {t.who(b)} the {mine.name} for the {wish.name}."
+            f", and {t.who(a)} gave {t.who(b)} the {mine.name} for the "
+            f"{wish.name}."
         )
         _two_owners(t, b, mine, wish)
         return
@@ -160,7 +165,8 @@ def swapping(t: Story) -> None:
     t.say(f" {mine.a_full}.\nSo all three met")
     _meeting(t)
     t.say(
-        f". {t.who(a)} gave {t.who(c)} the {mine.name}, {t.who(c)} gave {t.who(b)} "
+        f". {t.who(a)} gave {t.who(c)} the {mine.name}, {t.who(c)} gave "
+        f"{t.who(b)} "
     )
     t.say(
         f"the {third.name}, and {t.who(b)} gave {t.who(a)} the {wish.name}.\n"
@@ -209,7 +215,8 @@ def _two_owners(t: Story, b: Person, mine: Thing, wish: Thing) -> None:
         t.coda(same_day=False)
 
 
-# --- A journey ----------------------------------------------------------------------------------
+# --- A journey
+# ---------------------------------------------------------------------------
 
 
 def journey(t: Story) -> None:

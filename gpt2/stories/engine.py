@@ -1,17 +1,20 @@
 """Tell, follow and weigh texts that an ordinary program with a memory tells from left to right.
 
-The program asks `choose` at every fork, and the fork is told at the moment it is decided. No option
-of a fork may be the beginning of another one, so a text fits at most one option at every fork: it
-has one derivation or none, and its probability is the product of the probabilities along it. The
-program itself is never changed. Who answers decides what happens:
+The program asks `choose` at every fork, and the fork is told at the moment it
+is decided. No option of a fork may be the beginning of another one, so a text
+fits at most one option at every fork: it has one derivation or none, and its
+probability is the product of the probabilities along it. The program itself is
+never changed. Who answers decides what happens:
 
     Writer    draws an option, so the program writes a text;
-    Reader    takes the option the text goes on with, so the program checks and weighs the text;
-    Explorer  takes a given path, so that a small language can be listed from end to end.
+    Reader    takes the option the text goes on with, so the program checks and
+    weighs the text; Explorer  takes a given path, so that a small language can
+    be listed from end to end.
 
-Words that the text so far already decides are told with a mark, `[kind answer|wrong|wrong@source]`:
-the answer is told, the wrong ones are what a forgetful teller might have said instead, and the
-source is the word that decides it (where it is left out, the last telling of the answer itself).
+Words that the text so far already decides are told with a mark, `[kind
+answer|wrong|wrong@source]`: the answer is told, the wrong ones are what a
+forgetful teller might have said instead, and the source is the word that
+decides it (where it is left out, the last telling of the answer itself).
 """
 
 from __future__ import annotations
@@ -79,14 +82,16 @@ class Recall:
 class Verdict:
     """Say whether a text belongs to a language, and if not, where it leaves it.
 
-    Everything before `offset` begins some text of the language, and with one more character it no
-    longer does.
+    Everything before `offset` begins some text of the language, and with one
+    more character it no longer does.
 
     Attributes:
-        offset: The first character that cannot stand where it stands; None if all is well.
+        offset: The first character that cannot stand where it stands; None if
+            all is well.
         line: Its line, counted from one.
         found: A little of what came, from the beginning of the word.
-        expected: What could have come instead. Empty if the text should have ended.
+        expected: What could have come instead. Empty if the text should have
+            ended.
     """
 
     offset: int | None = None
@@ -149,7 +154,8 @@ class Writer:
         """Start with nothing told.
 
         Args:
-            draw: Returns a number from 0 up to but not 1, such as `random.Random(0).random`.
+            draw: Returns a number from 0 up to but not 1, such as
+                `random.Random(0).random`.
         """
         self._draw = draw
         self._pieces: list[str] = []
@@ -218,7 +224,8 @@ class Reader:
             self.forks.append(Fork(self._told, kind, options, shares, taken))
         for recall in _recalls(texts[taken], self._text, self._told):
             before = self._text[self._told : recall.start]
-            # A fork may still be open where the answer stands; then it is no certain answer.
+            # A fork may still be open where the answer stands; then it is no
+            # certain answer.
             if all(
                 o.startswith(before + recall.answer)
                 for o in options
@@ -295,7 +302,8 @@ def every_text(
 ) -> Iterator[tuple[str, float]]:
     """List a whole language, each text with its log-probability in nats.
 
-    Only for languages small enough to be listed: for them it gives the exact entropy.
+    Only for languages small enough to be listed: for them it gives the exact
+    entropy.
 
     Args:
         program: Tells one text through the teller it is given.
@@ -344,12 +352,14 @@ def _check_fork(
         raise ValueError(
             f"expected {len(options)} positive weights, got {list(weights)}"
         )
-    # Whatever sorts between a word and its continuation begins with that word too.
+    # Whatever sorts between a word and its continuation begins with that word
+    # too.
     ordered = sorted(options)
     for shorter, longer in pairwise(ordered):
         if longer.startswith(shorter):
             raise ValueError(
-                f"the option {shorter!r} is the beginning of the option {longer!r}"
+                f"the option {shorter!r} is the beginning of the option "
+                f"{longer!r}"
             )
 
 

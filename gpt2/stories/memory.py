@@ -29,8 +29,9 @@ Value = TypeVar("Value", bound=Hashable)
 def held_out(hero: Person, noun: Noun, place: Place) -> bool:
     """Tell whether these three may not come together in a training story.
 
-    They may not when their numbers, added, are a multiple of ten: one combination in ten, spread
-    so evenly that any hero and thing keep some places for training and some for holding out.
+    They may not when their numbers, added, are a multiple of ten: one
+    combination in ten, spread so evenly that any hero and thing keep some
+    places for training and some for holding out.
     """
     return (hero.number + noun.number + place.number) % HELD_OUT_EVERY == 0
 
@@ -42,10 +43,12 @@ class Story:
         people: In the order in which they came; the first one is the hero.
         nouns: The things told so far.
         places: The places told so far.
-        centre: The hero, the thing and the place that the story turns on, once all are told.
+        centre: The hero, the thing and the place that the story turns on, once
+            all are told.
         weather: The weather it began with, if that was told.
         time: The time of day, if that was told.
-        pet: The name of the hero's animal and what animal it is, if that was told.
+        pet: The name of the hero's animal and what animal it is, if that was
+            told.
         home: Where the hero lives, if that was told.
         trait: What the hero is like, if that was told.
     """
@@ -256,7 +259,8 @@ class Story:
     def aside(self, then: str, often: float = 0.7) -> None:
         """Tell of something at the edge of the story, or nothing, and go on with `then`.
 
-        That nothing is told must show at once, and what shows is the text that follows.
+        That nothing is told must show at once, and what shows is the text that
+        follows.
 
         Args:
             then: The text that follows in any case.
@@ -319,7 +323,8 @@ class Story:
             self.some(phrases.NIGHTS, ".")
         elif way == "trait":
             self.say(
-                f", who {_beside('trait', words.TRAITS, self.trait)}, {hero.he}"
+                f", who {_beside('trait', words.TRAITS, self.trait)}, "
+                f"{hero.he}"
             )
             self.some(phrases.NIGHTS, ".")
 
@@ -382,7 +387,8 @@ def _adjectives(
 ]:
     """Prepare the fork of adjectives: texts, weights, and what each text means.
 
-    What it means is the adjective and, where an article shows it, whether the thing is many.
+    What it means is the adjective and, where an article shows it, whether the
+    thing is many.
     """
     rows: list[tuple[str, float, tuple[str, bool | None]]] = []
     for adjective, (weight, _) in ADJECTIVES.items():

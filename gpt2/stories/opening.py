@@ -10,7 +10,8 @@ from gpt2.stories.engine import Teller
 from gpt2.stories.memory import Story
 from gpt2.stories.words import NAMES
 
-# The words that give a plot away, the plot they begin, and how often it is told.
+# The words that give a plot away, the plot they begin, and how often it is
+# told.
 PLOTS: dict[str, tuple[Callable[[Story], None], float]] = {
     " could not find": (seeking.lost, 3),
     " lost": (seeking.lost, 1),

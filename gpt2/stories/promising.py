@@ -15,7 +15,8 @@ from gpt2.stories.words import (
     ask,
 )
 
-# --- Promises -----------------------------------------------------------------------------------
+# --- Promises
+# ---------------------------------------------------------------------------
 
 
 def borrowed(t: Story) -> None:
@@ -201,7 +202,8 @@ def wished(t: Story) -> None:
         " ate all the plums",
     )
     t.say(
-        f", and {ask('promise', undone, *(w[2] for w in wrong), source=chore)}.\n"
+        ", and "
+        f"{ask('promise', undone, *(w[2] for w in wrong), source=chore)}.\n"
     )
     t.say(f"So {t.who(b, 'owner')} kept")
     t.the(it)
@@ -236,7 +238,8 @@ def _paid(t: Story, b: Person, it: Thing) -> None:
     else:
         t.speak(b)
         t.say(
-            f" {t.who(a)} went home without the {it.name}.\nBut {t.who(b)} could not sleep."
+            f" {t.who(a)} went home without the {it.name}.\nBut {t.who(b)} "
+            "could not sleep."
         )
         t.say(" In the morning")
         t.the(it)

@@ -1,8 +1,9 @@
 """Plots of seeking: lost and found, hidden and sought, kept in a box.
 
-A plot begins after the opening has named the hero (`One rainy morning, Ella`) and told the words
-that give the plot away (` could not find`). Texts begin with the space or line break before them.
-In all plots `a` is the hero, `b` the friend and `it` the thing.
+A plot begins after the opening has named the hero (`One rainy morning, Ella`)
+and told the words that give the plot away (` could not find`). Texts begin
+with the space or line break before them. In all plots `a` is the hero, `b` the
+friend and `it` the thing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from gpt2.stories import phrases, words
 from gpt2.stories.memory import Story, creature, sound
 from gpt2.stories.words import ASKED, COMMA, INDOORS, STOP, Person, Thing, ask
 
-# --- Lost and found -----------------------------------------------------------------------------
+# --- Lost and found
+# ---------------------------------------------------------------------------
 
 
 def lost(t: Story) -> None:
@@ -53,7 +55,8 @@ def lost(t: Story) -> None:
         {True: "\nThat night", False: f"\n{t.who(b)} took {it.it} home"}
     ):
         t.say(
-            f" the {it.full} {it.was} back {t.where(home)}, where {it.they} belonged."
+            f" the {it.full} {it.was} back {t.where(home)}, where {it.they} "
+            "belonged."
         )
         return
     if home:
@@ -185,7 +188,8 @@ def _find(t: Story, b: Person, it: Thing) -> None:
         )
 
 
-# --- Hidden and sought --------------------------------------------------------------------------
+# --- Hidden and sought
+# ---------------------------------------------------------------------------
 
 
 def hidden(t: Story) -> None:
@@ -234,7 +238,8 @@ def hidden(t: Story) -> None:
     knows = seen in ("window", "hole")
     if t.pick({True: f' "{a.He} will look', False: "\nSoon"}):
         t.say(
-            f" {t.where(first, 'belief')}{COMMA} {t.who(b, 'speaker')} thought.\nSoon"
+            f" {t.where(first, 'belief')}{COMMA} {t.who(b, 'speaker')} "
+            "thought.\nSoon"
         )
     t.say(f" {t.who(a)} came back")
     t.one(
@@ -266,7 +271,8 @@ def hidden(t: Story) -> None:
         _warmer(t, b, it)
     if t.pick({True: "\nThen it was", False: "\nThey laughed"}, (2, 3)):
         t.say(
-            f" {t.who(a)}'s turn to hide something. {t.who(b)} is still looking"
+            f" {t.who(a)}'s turn to hide something. {t.who(b)} is still "
+            "looking"
         )
         t.one(
             ".",
@@ -315,7 +321,8 @@ def _warmer(t: Story, b: Person, it: Thing) -> None:
     )
 
 
-# --- Kept in a box ------------------------------------------------------------------------------
+# --- Kept in a box
+# ---------------------------------------------------------------------------
 
 
 def boxed(t: Story) -> None:

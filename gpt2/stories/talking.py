@@ -16,7 +16,8 @@ from gpt2.stories.words import (
     ask,
 )
 
-# --- Guessing -----------------------------------------------------------------------------------
+# --- Guessing
+# ---------------------------------------------------------------------------
 
 
 def guessing(t: Story) -> None:
@@ -154,7 +155,8 @@ def _guesses(t: Story, b: Person, it: Thing) -> None:
             t.say(f' "{ask("fact", "Yes", "No", source=it.noun.word)}')
             t.speak(a)
             t.say(
-                f" It had taken only {ask('count', count, *others, source='Is it')} "
+                " It had taken only "
+                f"{ask('count', count, *others, source='Is it')} "
             )
             plural = (
                 ("guess", "guesses")
@@ -172,7 +174,8 @@ def _guesses(t: Story, b: Person, it: Thing) -> None:
     t.say(".")
 
 
-# --- A strange noise ----------------------------------------------------------------------------
+# --- A strange noise
+# ---------------------------------------------------------------------------
 
 
 def noise(t: Story) -> None:
@@ -213,7 +216,8 @@ def noise(t: Story) -> None:
     t.say(".")
     t.aside(f" But there was no {feared} {t.where(place)}. There was only ")
     t.say(
-        f"{article(animal, words.ANIMALS[animal][0])} {creature(animal, 'sound')},"
+        f"{article(animal, words.ANIMALS[animal][0])} "
+        f"{creature(animal, 'sound')},"
     )
     t.some(phrases.PREDICAMENTS)
     t.say(

@@ -1,7 +1,8 @@
 """The words a story keeps in mind: who, what, where, and everything that goes moo.
 
-Names, things and places are numbered by their position in `NAMES`, `THINGS` and `PLACES`; the
-splits are defined by these numbers (see `held_out` in `gpt2.stories.memory`).
+Names, things and places are numbered by their position in `NAMES`, `THINGS`
+and `PLACES`; the splits are defined by these numbers (see `held_out` in
+`gpt2.stories.memory`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def ask(kind: str, answer: str, *wrong: str, source: str = "") -> str:
         kind: One of the kinds of dependency.
         answer: What is told.
         wrong: At least one alternative that would be an error.
-        source: The words that decide it, if they are not the answer's own last telling.
+        source: The words that decide it, if they are not the answer's own last
+            telling.
     """
     return (
         f"[{kind} {answer}|{'|'.join(wrong)}{'@' + source if source else ''}]"
@@ -236,16 +238,17 @@ class Place:
 
 _INDOORS = listed(
     """under + the bed, behind + the door, on + the shelf, in + the cupboard, behind + the curtain,
-    under + the stairs, in + the attic, in + the cellar, behind + the sofa, beside + the clock,
-    in + the bathtub, by + the fireplace, on + the windowsill, in + the oven, on + the piano,
-    under + the table"""
+    under + the stairs, in + the attic, in + the cellar, behind + the sofa,
+    beside + the clock, in + the bathtub, by + the fireplace, on + the
+    windowsill, in + the oven, on + the piano, under + the table"""
 )
 _OUTDOORS = listed(
     """in + the barn, under + the bridge, behind + the shed, in + the apple tree, under + the hedge,
-    by + the pond, in + the hen house, on + the garden wall, in + the wheelbarrow, by + the well,
-    in + the rowing boat, under + the bench, behind + the haystack, among + the beans,
-    on + the swing, in + the hollow log, beside + the beehive, at + the top of the hill,
-    in + the long grass, in + the letterbox"""
+    by + the pond, in + the hen house, on + the garden wall, in + the
+    wheelbarrow, by + the well, in + the rowing boat, under + the bench, behind
+    + the haystack, among + the beans, on + the swing, in + the hollow log,
+    beside + the beehive, at + the top of the hill, in + the long grass, in +
+    the letterbox"""
 )
 PLACES = tuple(
     Place(where, spot, number)
@@ -333,7 +336,8 @@ TIMES = {
     "afternoon": ("supper", 3),
     "evening": ("bedtime", 2),
 }
-# By what clock people meet at that time of day; the empty one is where none was told.
+# By what clock people meet at that time of day; the empty one is where none
+# was told.
 HOURS = {
     "morning": range(7, 12),
     "afternoon": range(1, 6),
@@ -351,11 +355,12 @@ PETS = listed(
 )
 TRAITS = listed(
     """never wore shoes, was always hungry, counted everything twice, talked to beetles,
-    had lost two teeth, wanted to be a pirate, was never in a hurry, knew every cloud by name,
-    could stand on one leg all day, was afraid of nothing but geese, collected long words,
-    asked too many questions, laughed like a donkey, could wiggle both ears, sang in the bath,
-    had a cold, never said please, slept with one eye open, was the youngest of nine,
-    did not believe in Mondays"""
+    had lost two teeth, wanted to be a pirate, was never in a hurry, knew every
+    cloud by name, could stand on one leg all day, was afraid of nothing but
+    geese, collected long words, asked too many questions, laughed like a
+    donkey, could wiggle both ears, sang in the bath, had a cold, never said
+    please, slept with one eye open, was the youngest of nine, did not believe
+    in Mondays"""
 )
 MONSTERS = listed("dragon, giant, ghost, burglar, troll, witch, wolf")
 CONTAINERS = listed("box, tin, suitcase, trunk, chest, crate, jar, pot")
@@ -393,7 +398,8 @@ ANIMALS = {
 }
 
 NUMBERS = listed(
-    "no, one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve"
+    "no, one, two, three, four, five, six, seven, eight, nine, ten, eleven, "
+    "twelve"
 )
 
 
@@ -421,9 +427,9 @@ class Counted:
 
 _COUNTED = listed(
     """apple apples picked, pear pears picked, cherry cherries picked, peach peaches picked,
-    turnip turnips picked, bun buns baked, muffin muffins baked, biscuit biscuits baked,
-    pie pies baked, egg eggs found, chestnut chestnuts found, strawberry strawberries found,
-    walnut walnuts found"""
+    turnip turnips picked, bun buns baked, muffin muffins baked, biscuit
+    biscuits baked, pie pies baked, egg eggs found, chestnut chestnuts found,
+    strawberry strawberries found, walnut walnuts found"""
 )
 COUNTED = tuple(
     Counted(one, many, verb, Noun(many, "food", True, number))

@@ -2,8 +2,8 @@
 
 A checkpoint is a folder `step-00000100`: a model in Hugging Face's layout,
 which `gpt2.load` opens, and beside it `optimizer.safetensors` and
-`training.json`. It is written under another name and renamed when it is whole,
-so that a run may be killed at any moment.
+`training.json`. It is written elsewhere and moved to its place when it is
+whole, so that a run may be killed at any moment.
 
 There are no random states in it: the data and the dropout of a step follow
 from the seed and the number of the step (see `gpt2.training.loop`).
@@ -14,12 +14,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -42,7 +44,7 @@ class Progress:
 
     step: int = 0
     """Steps taken."""
-    best_loss: float = float("inf")
+    best_loss: float | None = None
     """The lowest held-out loss so far, in nats per token."""
     best_step: int = 0
     n_without_best: int = 0
@@ -74,6 +76,90 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def check_folder(folder: Path, resume: bool) -> None:
+    """Refuse to begin a run where there is one, or to go on with none.
+
+    Raises:
+        ResumeError: It is so.
+    """
+    if resume and not checkpoints(folder):
+        raise ResumeError(f"{folder} holds no checkpoint to go on from")
+    if not resume and checkpoints(folder):
+        raise ResumeError(
+            f"{folder} holds a run already; resume it, or choose another "
+            f"folder"
+        )
+
+
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in which fields two descriptions differ; empty if in none."""
+    return ", ".join(
+        f"{key} was {was.get(key)} and is {value}"
+        for key, value in now.items()
+        if was.get(key) != value
+    )
+
+
+@contextmanager
+def workplace(folder: Path) -> Iterator[Path]:
+    """Give a folder for files that are not yet whole.
+
+    It lies in the run's, so that to move a file into place is to rename it,
+    and is emptied before and after: a run that was killed while writing leaves
+    no more behind than one that went on.
+
+    Raises:
+        OSError: What was to be written could not be.
+    """
+    place = folder / ".writing"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        yield place
+    except SafetensorError as error:  # its way to say that the disk is full
+        raise OSError(f"{place}: {error}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def write_best(folder: Path, model: GPT2, tokenizer: Tokenizer | None) -> None:
+    """Put a model into the run's folder, in the place of the one before.
+
+    Raises:
+        OSError: It cannot be written; the one before is still there.
+    """
+    with workplace(folder) as stage:
+        save(stage / "best", model, tokenizer)
+        # The weights come last: a folder is a model when it has those.
+        last = "model.safetensors"
+        for path in sorted(
+            (stage / "best").iterdir(), key=lambda path: path.name == last
+        ):
+            path.replace(folder / path.name)
+
+
+def write_snapshot(
+    folder: Path, model: GPT2, tokenizer: Tokenizer | None, step: int
+) -> None:
+    """Keep a model as it is after a step, for looking at it later.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    place = folder / "snapshots" / f"step-{step:08d}"
+    with workplace(folder) as stage:
+        save(stage / "snapshot", model, tokenizer)
+        _move(stage / "snapshot", place, stage)
+
+
+def _move(new: Path, place: Path, stage: Path) -> None:
+    """Move a folder to its place; what an earlier run left there goes."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        place.rename(stage / "old")
+    new.rename(place)
+
+
 def write_checkpoint(
     folder: Path,
     model: GPT2,
@@ -100,27 +186,21 @@ def write_checkpoint(
     Raises:
         OSError: It cannot be written; those that were there still are.
     """
-    parent = folder / "checkpoints"
-    parent.mkdir(parents=True, exist_ok=True)
-    stage = parent / f".writing-{secrets.token_hex(4)}"
-    place = parent / f"step-{progress.step:08d}"
-    try:
-        save(stage, model, tokenizer)
-        save_file(optimizer, stage / "optimizer.safetensors")
+    place = folder / "checkpoints" / f"step-{progress.step:08d}"
+    with workplace(folder) as stage:
+        new = stage / "checkpoint"
+        save(new, model, tokenizer)
+        save_file(optimizer, new / "optimizer.safetensors")
         facts = {
             "progress": asdict(progress),
             "settings": asdict(settings),
             "data": data,
         }
-        (stage / "training.json").write_text(json.dumps(facts, indent=2))
-        for path in stage.iterdir():
+        (new / "training.json").write_text(json.dumps(facts, indent=2))
+        for path in new.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        if place.exists():  # left by a run that was started anew here
-            shutil.rmtree(place)
-        stage.rename(place)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        _move(new, place, stage)
     for old in checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old)
     return place
@@ -132,10 +212,8 @@ def read_checkpoint(folder: Path) -> State:
     Raises:
         ResumeError: There is none, or it is damaged.
     """
-    found = checkpoints(folder)
-    if not found:
-        raise ResumeError(f"{folder} holds no checkpoint to go on from")
-    place = found[-1]
+    check_folder(folder, resume=True)
+    *earlier, place = checkpoints(folder)
     try:
         facts = json.loads((place / "training.json").read_text())
         return State(
@@ -145,5 +223,14 @@ def read_checkpoint(folder: Path) -> State:
             facts["data"],
             load_file(place / "optimizer.safetensors"),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ResumeError(f"{place} cannot be read: {error}") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        SafetensorError,
+    ) as error:
+        way_out = f"; remove it to go on from {earlier[-1]}" if earlier else ""
+        raise ResumeError(
+            f"{place} cannot be read: {error}{way_out}"
+        ) from error

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,9 +27,13 @@ from gpt2.training.checkpoint import (
     Progress,
     ResumeError,
     State,
+    check_folder,
     checkpoints,
+    differences,
     read_checkpoint,
+    write_best,
     write_checkpoint,
+    write_snapshot,
 )
 from gpt2.training.optimizer import (
     make_optimizer,
@@ -38,7 +43,7 @@ from gpt2.training.optimizer import (
 )
 from gpt2.training.settings import TrainingSettings
 from gpt2.training.workers import Workers
-from gpt2.weights.saving import save
+from gpt2.weights.loading import load_model
 
 
 class TrainingError(RuntimeError):
@@ -103,8 +108,8 @@ class Run:
             resume: Go on from the last checkpoint in the folder.
 
         Raises:
-            ValueError: The corpus has ids that the model lacks, or the
-                settings do not go together.
+            ValueError: The corpus is too short or has ids that the model
+                lacks, or the settings do not go together.
             ResumeError: There is no checkpoint, it belongs to another run, or
                 there is one and `resume` is false.
         """
@@ -115,12 +120,9 @@ class Run:
         self.snapshots = snapshots
         self.progress = Progress()
         self.context = settings.context or model.config.n_ctx
+        check_folder(self.folder, resume)
         self._check(model)
-        if not resume and checkpoints(self.folder):
-            raise ResumeError(
-                f"{self.folder} holds a run already; resume it, or choose "
-                f"another folder"
-            )
+        self.measured = self._rows_to_measure()
         state = read_checkpoint(self.folder) if resume else None
         if state is not None:
             self._take_up(model, state)
@@ -151,41 +153,57 @@ class Run:
                 f"{model.config.n_ctx}; got {self.context}"
             )
         shares = self.workers.count * self.settings.n_accumulate
-        for name in ("batch_size", "evaluate_rows"):
-            if (rows := getattr(self.settings, name)) % shares:
-                raise ValueError(
-                    f"{name} must be a multiple of {shares}, the number of "
-                    f"processes times n_accumulate; got {rows}"
-                )
+        if (rows := self.settings.batch_size) % shares:
+            raise ValueError(
+                f"batch_size must be a multiple of {shares}, the number of "
+                f"processes times n_accumulate; got {rows}"
+            )
+        if self.settings.patience is not None and self.held_out is None:
+            raise ValueError("patience needs held-out text to lose it over")
+        draw_batch(self.tokens, 0, 1, self.context + 1)  # long enough?
+
+    def _rows_to_measure(self) -> tuple[Tensor, Tensor] | None:
+        """Return the rows of the held-out loss and which tokens are real.
+
+        With `windows="documents"` these are whole documents, each by itself.
+        They are the same every time.
+        """
+        if self.held_out is None:
+            return None
+        n_rows, length = self.settings.evaluate_rows, self.context + 1
+        if self.settings.windows == "documents":
+            rows, mask = first_documents(self.held_out, n_rows, length)
+        else:
+            rows = draw_batch(self.held_out, 0, n_rows, length)
+            mask = torch.ones_like(rows, dtype=torch.bool)
+        if len(rows) % self.workers.count:
+            raise ValueError(
+                f"evaluate_rows must be a multiple of {self.workers.count}, "
+                f"the number of processes; there are {len(rows)} rows"
+            )
+        return rows, mask
 
     def _take_up(self, model: GPT2, state: State) -> None:
         """Bring the model to where a checkpoint stands."""
-        now = asdict(self.settings)
-        changed = [key for key in now if state.settings.get(key) != now[key]]
-        if changed:
-            differences = ", ".join(
-                f"{key} was {state.settings.get(key)} and is {now[key]}"
-                for key in changed
-            )
+        if changed := differences(state.settings, asdict(self.settings)):
             raise ResumeError(
-                f"{state.folder} belongs to another run: {differences}"
+                f"{state.folder} belongs to another run: {changed}"
             )
         if state.data != self.tokens.fingerprint:
             raise ResumeError(
                 f"{state.folder} belongs to a run on another corpus"
             )
-        from gpt2.weights.loading import load_model
-
         saved = load_model(state.folder)
-        if saved.config != model.config:
-            raise ResumeError(
-                f"{state.folder} holds a model of other sizes: {saved.config}"
-            )
+        if changed := differences(asdict(saved.config), asdict(model.config)):
+            raise ResumeError(f"{state.folder} holds another model: {changed}")
         model.load_state_dict(saved.state_dict())  # copies
         self.progress = state.progress
 
     def steps(self) -> Iterator[Report]:
         """Train, and report after every step.
+
+        A checkpoint is written when the next report is asked for: by then
+        this one has been dealt with, and is not lost if the run is killed.
 
         Raises:
             TrainingError: The loss is no longer a number, or another process
@@ -196,24 +214,33 @@ class Run:
         if progress.step == 0:
             self._snapshot()
         while progress.step < settings.n_steps and not self._is_stale():
-            try:
+            with self._together():
                 report = self._step()
-            except RuntimeError as error:
-                if self.workers.count == 1 or isinstance(error, TrainingError):
-                    raise
-                raise TrainingError(
-                    f"step {progress.step + 1} was not finished, since "
-                    f"another process was lost ({_first_line(error)}); "
-                    f"{self._saved()}"
-                ) from error
-            last = progress.step == settings.n_steps
-            if last or progress.step % settings.evaluate_every == 0:
-                report = self._evaluate(report)
-            self._snapshot()
-            stale = self._is_stale()
-            if last or stale or progress.step % settings.save_every == 0:
-                self._checkpoint()
+                last = progress.step == settings.n_steps
+                if last or progress.step % settings.evaluate_every == 0:
+                    report = self._evaluate(report)
+                self._snapshot()
             yield report
+            last = last or self._is_stale()
+            if last or progress.step % settings.save_every == 0:
+                with self._together():
+                    self._checkpoint()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Say what it means if talking to the other processes fails."""
+        try:
+            yield
+        except RuntimeError as error:
+            alone = self.workers.count == 1
+            known = isinstance(error, TrainingError | torch.OutOfMemoryError)
+            if alone or known:
+                raise
+            raise TrainingError(
+                f"process {self.workers.rank} stops after step "
+                f"{self.progress.step}, as another one seems to be lost "
+                f"({_first_line(error)}); {self._saved()}"
+            ) from error
 
     def _is_stale(self) -> bool:
         patience = self.settings.patience
@@ -235,10 +262,7 @@ class Run:
             windows=settings.windows,
             seed=settings.seed,
         )
-        # Dropout differs from step to step and from process to process.
-        torch.manual_seed(
-            (settings.seed << 40) + (progress.step << 12) + self.workers.rank
-        )
+        self._seed()
         parts = self.workers.rows(batch).chunk(settings.n_accumulate)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.workers.device)
@@ -268,6 +292,16 @@ class Run:
             time.perf_counter() - began,
         )
 
+    def _seed(self) -> None:
+        """Let dropout differ between steps, processes and runs.
+
+        The three numbers are mixed, since PyTorch's generator for the CPU
+        looks at the last 32 bits of a seed only.
+        """
+        key = (self.settings.seed, self.progress.step, self.workers.rank)
+        mixed = np.random.SeedSequence(key).generate_state(1, np.uint64)
+        torch.manual_seed(int(mixed[0]))
+
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(
             self.workers.device.type,
@@ -279,31 +313,24 @@ class Run:
     def _evaluate(self, report: Report) -> Report:
         """Measure the held-out loss, and keep the model if it is the best."""
         progress = self.progress
-        loss = None if self.held_out is None else self._held_out_loss()
-        if loss is None or loss < progress.best_loss:
-            progress.best_loss = math.inf if loss is None else loss
+        loss = self._held_out_loss()
+        best = progress.best_loss
+        if loss is None or best is None or loss < best:
+            progress.best_loss = loss
             progress.best_step = progress.step
             progress.n_without_best = 0
-            model = self._whole_model()
+            model = self.whole_model()
             if self.workers.is_first:
-                save(self.folder, model, self.tokenizer)
+                write_best(self.folder, model, self.tokenizer)
         else:
             progress.n_without_best += 1
-        return Report(**{**asdict(report), "held_out_loss": loss})
+        return replace(report, held_out_loss=loss)
 
-    def _held_out_loss(self) -> float:
-        """Return the mean loss over the held-out rows, the same every time.
-
-        With `windows="documents"` these are whole documents, each by itself.
-        """
-        assert self.held_out is not None
-        n_rows, length = self.settings.evaluate_rows, self.context + 1
-        if self.settings.windows == "documents":
-            rows, mask = first_documents(self.held_out, n_rows, length)
-        else:
-            rows = draw_batch(self.held_out, 0, n_rows, length)
-            mask = torch.ones_like(rows, dtype=torch.bool)
-        rows, mask = self.workers.rows(rows), self.workers.rows(mask)
+    def _held_out_loss(self) -> float | None:
+        """Return the mean loss over the held-out rows, if there are any."""
+        if self.measured is None:
+            return None
+        rows, mask = map(self.workers.rows, self.measured)
         total = torch.zeros(2, device=self.workers.device)  # nats, tokens
         self.model.eval()
         for part, real in zip(rows.split(32), mask.split(32), strict=True):
@@ -315,8 +342,12 @@ class Run:
         nats, count = self.workers.sum(total)
         return float(nats / count)
 
-    def _whole_model(self) -> GPT2:
-        """Return the model with whole tensors on the CPU, without copying."""
+    def whole_model(self) -> GPT2:
+        """Return the model with whole tensors on the CPU.
+
+        What is whole and there already is not copied. Where the model is
+        shared out, all processes have to call this.
+        """
         with torch.device("meta"):
             model = GPT2(self.config)
         tensors = self.workers.whole(self.model.state_dict())
@@ -324,7 +355,7 @@ class Run:
         return model
 
     def _checkpoint(self) -> None:
-        model = self._whole_model()
+        model = self.whole_model()
         state = read_state(self.model, self.optimizer)
         optimizer = self.workers.whole(state)
         if self.workers.is_first:
@@ -343,10 +374,9 @@ class Run:
         """Keep a copy of the model, if one is wanted after this step."""
         step = self.progress.step
         if step in self.snapshots:
-            model = self._whole_model()
+            model = self.whole_model()
             if self.workers.is_first:
-                place = self.folder / "snapshots" / f"step-{step:08d}"
-                save(place, model, self.tokenizer)
+                write_snapshot(self.folder, model, self.tokenizer, step)
 
     def _saved(self) -> str:
         """Say which checkpoint there is."""
@@ -361,12 +391,13 @@ class Run:
         """Say where the first number was not finite."""
         where = "the gradient"
         for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
+            whole = self.workers.whole({name: parameter})[name]
+            if not whole.isfinite().all():
                 where = f"the weights of {name}"
                 break
         else:
-            if not math.isfinite(loss) and self.workers.count == 1:
-                where = f"the output of {self._first_not_finite(parts)}"
+            if not math.isfinite(loss):
+                where = self._first_not_finite(parts)
         return (
             f"step {self.progress.step + 1} (learning rate {rate:.3g}): the "
             f"loss is {loss}; the first numbers that are not finite are in "
@@ -375,7 +406,7 @@ class Run:
 
     @torch.no_grad()
     def _first_not_finite(self, parts: tuple[Tensor, ...]) -> str:
-        """Run the step's rows again, and name the module that goes wrong."""
+        """Run the step's rows again, and say where they go wrong."""
         found: list[str] = []
 
         def watch(name: str) -> Any:
@@ -389,12 +420,16 @@ class Run:
             module.register_forward_hook(watch(name or "the model"))
             for name, module in self.model.named_modules()
         ]
+        self._seed()
         for part in parts:
             with self._autocast():
                 self.model(part[:, :-1])
         for handle in hooks:
             handle.remove()
-        return found[0] if found else "the loss itself"
+        if found:
+            return f"the output of {found[0]}"
+        alone = self.workers.count == 1
+        return "the loss itself" if alone else "another process"
 
 
 def _first_line(error: Exception) -> str:

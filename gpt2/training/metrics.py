@@ -25,16 +25,17 @@ class Metrics:
             step: How many steps the run has taken. Lines of later ones, which
                 a run that was killed may have left, are dropped.
         """
-        self.path = folder / RECORD
+        path = folder / RECORD
         folder.mkdir(parents=True, exist_ok=True)
-        kept = [facts]
-        if step and self.path.exists():
-            kept = [
-                line for line in read(folder) if line.get("step", 0) <= step
-            ]
-        self.file = self.path.open("w", encoding="utf-8")
-        for line in kept:
+        lines = [facts]
+        if step and path.exists():
+            steps = read(folder)[1:]
+            lines += [line for line in steps if line["step"] <= step]
+        stage = path.with_name(f".{RECORD}")
+        self.file = stage.open("w", encoding="utf-8")
+        for line in lines:
             self._write(line)
+        stage.replace(path)  # the file stays open, under its new name
 
     def add(self, report: Report) -> None:
         """Add a step."""

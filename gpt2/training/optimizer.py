@@ -55,10 +55,15 @@ def write_state(
     state: Mapping[str, Tensor],
     workers: Workers,
 ) -> None:
-    """Give the optimizer the numbers that `read_state` returned."""
+    """Give the optimizer the numbers that `read_state` returned.
+
+    Raises:
+        KeyError: Some are missing.
+    """
     for name, parameter in model.named_parameters():
-        for what in ("step", "exp_avg", "exp_avg_sq"):
-            value = state[f"{name}/{what}"]
-            if value.shape == parameter.shape:
-                value = workers.part_of(value, parameter)
-            optimizer.state[parameter][what] = value.clone()
+        for what in ("exp_avg", "exp_avg_sq"):
+            part = workers.part_of(state[f"{name}/{what}"], parameter)
+            optimizer.state[parameter][what] = part
+        # The fused kernel wants even its counter where the parameter is.
+        count = state[f"{name}/step"].to(parameter.device, copy=True)
+        optimizer.state[parameter]["step"] = count

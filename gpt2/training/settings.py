@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from gpt2.data import Windows
 
@@ -66,25 +66,36 @@ class TrainingSettings:
             "evaluate_every",
             "evaluate_rows",
             "save_every",
+            "context",
+            "patience",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be 1 or more; got {getattr(self, name)}"
-                )
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more; got {value}")
+        for name in ("n_warmup", "weight_decay", "seed"):
+            if not (value := getattr(self, name)) >= 0:
+                raise ValueError(f"{name} must be 0 or more; got {value}")
         if self.batch_size % self.n_accumulate:
             raise ValueError(
                 f"batch_size must be a multiple of n_accumulate; got "
                 f"{self.batch_size} and {self.n_accumulate}"
             )
-        if self.learning_rate <= 0 or self.clip <= 0:
+        if not (self.learning_rate > 0 and self.clip > 0):  # nor NaN
             raise ValueError(
                 f"learning_rate and clip must be above 0; got "
                 f"{self.learning_rate} and {self.clip}"
             )
-        if self.precision not in ("float32", "bfloat16"):
+        if not 0 <= self.final_learning_rate <= self.learning_rate:
             raise ValueError(
-                f"precision must be float32 or bfloat16; got {self.precision}"
+                f"final_learning_rate must lie between 0 and learning_rate, "
+                f"{self.learning_rate}; got {self.final_learning_rate}"
             )
+        for name, kind in (("precision", Precision), ("windows", Windows)):
+            if (value := getattr(self, name)) not in get_args(kind):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(get_args(kind))}; got "
+                    f"{value}"
+                )
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step: a line up, then half a cosine.

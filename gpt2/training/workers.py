@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, cast
 
 import torch
@@ -42,9 +43,15 @@ class Workers:
         place = torch.device(device)
         if place.type == "cuda":
             place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            if (n_devices := torch.cuda.device_count()) <= place.index:
+                raise RuntimeError(
+                    f"there are {n_devices} CUDA devices here, and more "
+                    f"processes"
+                )
             torch.cuda.set_device(place)
         backend = "nccl" if place.type == "cuda" else "gloo"
-        dist.init_process_group(backend)
+        # The first process may take long over the data, while the others wait.
+        dist.init_process_group(backend, timeout=timedelta(hours=3))
         return cls(dist.get_rank(), count, place, sharing)
 
     def leave(self) -> None:
@@ -57,17 +64,26 @@ class Workers:
         """Whether this process writes the files."""
         return self.rank == 0
 
+    @property
+    def divides_model(self) -> bool:
+        """Whether no process has the whole model."""
+        return self.count > 1 and self.sharing == "fsdp"
+
     def share(self, model: nn.Module) -> nn.Module:
         """Return the model as the training loop is to call it."""
         if self.count == 1:
             return model
         if self.sharing == "ddp":
             return nn.parallel.DistributedDataParallel(model)
+        from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
+        mesh = init_device_mesh(self.device.type, (self.count,))
         for layer in cast(nn.ModuleList, model.h):
-            fully_shard(layer)
-        fully_shard(model)
+            fully_shard(layer, mesh=mesh)
+        # Not even the outermost part stays whole after a forward pass: then
+        # the model's parameters are the optimizer's at any time.
+        fully_shard(model, mesh=mesh, reshard_after_forward=True)
         return model
 
     def rows(self, batch: Tensor) -> Tensor:

@@ -93,6 +93,26 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
+def read_shard_index(path: Path) -> dict[str, str]:
+    """Read which file beside an index holds which tensor.
+
+    Raises:
+        CheckpointError: The index is damaged, or names a file elsewhere.
+    """
+    index = read_json(path)
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not files:
+        raise CheckpointError(f"{path} has no 'weight_map'")
+    for file in files.values():
+        plain = isinstance(file, str) and Path(file).name == file
+        if not plain or file.endswith(".index.json"):
+            raise CheckpointError(
+                f"{path} names {file!r}, which is not a file of weights "
+                f"beside it"
+            )
+    return files
+
+
 def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
     """Read what a safetensors file holds, and nothing of the data.
 
@@ -195,19 +215,29 @@ def _open_pickle(path: Path) -> Weights:
         )
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is not a plain dictionary of tensors: to unpickle it "
-            f"would run code from the file, and that is not done"
+            f"{path} is not a plain dictionary of tensors: it is damaged, or "
+            f"to unpickle it would run code from it, and that is not done"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(loaded, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor)
-        for name, tensor in loaded.items()
-    ):
+    except Exception as error:  # a damaged pickle can raise nearly any
+        raise CheckpointError(
+            f"{path} cannot be read as a PyTorch file: {error!r:.200}"
+        ) from error
+    if not isinstance(loaded, dict):
         raise CheckpointError(
             f"{path} holds a {type(loaded).__name__}, and a dictionary from "
             f"names to tensors was expected"
         )
+    for name, tensor in loaded.items():
+        plain = isinstance(tensor, torch.Tensor) and not tensor.is_meta
+        if (
+            not isinstance(name, str)
+            or not plain
+            or tensor.layout != torch.strided
+        ):
+            raise CheckpointError(
+                f"{path} holds a {type(tensor).__name__} under {name!r:.80}, "
+                f"and a plain tensor under a name was expected"
+            )
     short = {
         torch.float64: "F64",
         torch.float32: "F32",
@@ -230,18 +260,11 @@ def _open_pickle(path: Path) -> Weights:
 
 def _open_shards(path: Path) -> Weights:
     """Open several files by the index that says which tensor is in which."""
-    index = read_json(path)
-    files = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(files, dict) or not files:
-        raise CheckpointError(f"{path} has no 'weight_map'")
-    shards: dict[str, Weights] = {}
-    for file in files.values():
-        if not isinstance(file, str) or Path(file).name != file:
-            raise CheckpointError(
-                f"{path} names {file!r}, which is not a file beside it"
-            )
-        if file not in shards:
-            shards[file] = open_weights(path.parent / file)
+    files = read_shard_index(path)
+    shards = {
+        file: open_weights(path.parent / file)
+        for file in dict.fromkeys(files.values())
+    }
     for name, file in files.items():
         if name not in shards[file].infos:
             raise CheckpointError(

@@ -14,6 +14,7 @@ from gpt2.weights.formats import (
     SINGLE_FILES,
     find_weights,
     read_json,
+    read_shard_index,
 )
 from gpt2.weights.layout import TensorInfo
 
@@ -51,6 +52,8 @@ HUB_PRESETS = {
 # What comes along with the weights, where the repository has it.
 _COMPANIONS = ("vocab.json", "merges.txt", "tokenizer.json")
 
+_PATIENCE = 10.0  # seconds to wait for the hub's first word
+
 
 def fetch(pin: Pin) -> Path:
     """Return a folder with a repository's checkpoint, fetched if need be.
@@ -69,8 +72,7 @@ def fetch(pin: Pin) -> Path:
     import huggingface_hub as hub
 
     try:
-        info = hub.HfApi().model_info(pin.repo, revision=pin.revision)
-        files = {file.rfilename for file in info.siblings or []}
+        files = _files(pin)
         names = [name for name in _COMPANIONS if name in files]
         names.append(_weights_among(files, pin))
         for name in names:
@@ -79,9 +81,7 @@ def fetch(pin: Pin) -> Path:
             )
             _verify(path, pin.sha256.get(name))
             if name in INDEX_FILES:
-                names.extend(
-                    sorted(set(read_json(path)["weight_map"].values()))
-                )
+                names.extend(sorted(set(read_shard_index(path).values())))
         # Last of all, so that a folder with a config is one that is complete.
         path = Path(
             hub.hf_hub_download(pin.repo, "config.json", revision=pin.revision)
@@ -98,9 +98,15 @@ def cached(pin: Pin) -> Path | None:
     path = try_to_load_from_cache(
         pin.repo, "config.json", revision=pin.revision
     )
-    if not isinstance(path, str) or find_weights(Path(path).parent) is None:
+    folder = Path(path).parent if isinstance(path, str) else None
+    weights = folder and find_weights(folder)
+    if folder is None or weights is None:
         return None
-    return Path(path).parent
+    if weights.name in INDEX_FILES:
+        shards = set(read_shard_index(weights).values())
+        if not all((folder / shard).is_file() for shard in shards):
+            return None
+    return folder
 
 
 def look(pin: Pin) -> tuple[dict[str, Any], str, dict[str, TensorInfo]]:
@@ -117,6 +123,7 @@ def look(pin: Pin) -> tuple[dict[str, Any], str, dict[str, TensorInfo]]:
     import huggingface_hub as hub
 
     try:
+        _files(pin)
         config = hub.hf_hub_download(
             pin.repo, "config.json", revision=pin.revision
         )
@@ -132,6 +139,26 @@ def look(pin: Pin) -> tuple[dict[str, Any], str, dict[str, TensorInfo]]:
     }
     file = INDEX_FILES[0] if metadata.sharded else SINGLE_FILES[0]
     return read_json(Path(config)), file, infos
+
+
+def _files(pin: Pin) -> set[str]:
+    """Ask the hub which files a repository has.
+
+    Nothing else is asked before this: it is tried once and not for long, where
+    a download without a network would be tried again for half a minute.
+
+    Raises:
+        CheckpointError: There is no config among them.
+    """
+    import huggingface_hub as hub
+
+    info = hub.HfApi().model_info(
+        pin.repo, revision=pin.revision, timeout=_PATIENCE
+    )
+    files = {file.rfilename for file in info.siblings or []}
+    if "config.json" not in files:
+        raise CheckpointError(f"{pin.repo} on the hub has no config.json")
+    return files
 
 
 def _weights_among(files: set[str], pin: Pin) -> str:
@@ -176,6 +203,8 @@ def _explained(pin: Pin, error: Exception) -> CheckpointError:
             f"{pin.repo} has no safetensors, and other weights cannot be "
             f"looked into without fetching them"
         )
+    if isinstance(error, errors.SafetensorsParsingError):
+        return CheckpointError(f"{pin.repo}: {_first_line(error)}")
     if isinstance(error, errors.RevisionNotFoundError):
         return CheckpointError(f"{pin.repo} has no revision {pin.revision!r}")
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -186,6 +215,10 @@ def _explained(pin: Pin, error: Exception) -> CheckpointError:
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return CheckpointError(
             f"{pin.repo} on the hub lacks a file: {_first_line(error)}"
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return CheckpointError(
+            f"{pin.repo} cannot be kept in this machine's cache: {error}"
         )
     return CheckpointError(
         f"{pin.repo} is not in this machine's cache, and the Hugging Face hub "

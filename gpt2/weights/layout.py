@@ -135,6 +135,11 @@ def match_names(
                 f"{file}: {found[ours]!r} and {theirs!r} are the same tensor"
             )
         found[ours] = theirs
+    if config.n_layer > len(infos):  # too many to be listed, perhaps
+        raise CheckpointError(
+            f"{file} has {len(infos)} tensors, too few for {config.n_layer} "
+            f"layers"
+        )
     expected = parameter_shapes(config)
     _refuse(file, "lacks", [name for name in expected if name not in found])
     _refuse(

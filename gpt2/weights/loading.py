@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt2.config import GPT2Config
 from gpt2.tokenizer import Tokenizer
@@ -93,13 +93,8 @@ def locate(source: str | Path) -> Place:
     """
     if isinstance(source, str) and source in hub.HUB_PRESETS:
         return _in_folder(hub.fetch(hub.HUB_PRESETS[source]), source)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _in_folder(path)
-    if path.is_file():
-        return Place(path.parent, path)
-    if (index := path.with_name(path.name + ".index")).is_file():
-        return Place(path.parent, index)  # TensorFlow's own way to name it
+    if (place := _on_disk(source)) is not None:
+        return place
     if (pin := hub_pin(source)) is not None:
         return _in_folder(hub.fetch(pin))
     raise CheckpointError(
@@ -108,14 +103,30 @@ def locate(source: str | Path) -> Place:
     )
 
 
+def _on_disk(source: str | Path) -> Place | None:
+    """Find a checkpoint by its path, if something is there."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _in_folder(path)
+    if path.is_file():
+        return Place(path.parent, path)
+    if (index := path.with_name(path.name + ".index")).is_file():
+        return Place(path.parent, index)  # TensorFlow's own way to name it
+    return None
+
+
 def hub_pin(source: str | Path) -> hub.Pin | None:
     """Return what `source` stands for on the hub, if it looks like an id."""
     text = str(source)
     if text in hub.HUB_PRESETS:
         return hub.HUB_PRESETS[text]
-    owner, slash, name = text.partition("/")
-    plain = all(part.strip("~.") and "/" not in part for part in (owner, name))
-    return hub.Pin(text) if slash and plain and "\\" not in text else None
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(text)
+    except HFValidationError:
+        return None
+    return hub.Pin(text) if "/" in text else None
 
 
 def _in_folder(folder: Path, preset: str | None = None) -> Place:
@@ -138,21 +149,29 @@ def read_config(place: Place, infos: Mapping[str, TensorInfo]) -> GPT2Config:
     for name in ("config.json", "hparams.json"):
         path = place.folder / name
         if path.is_file():
-            try:
-                config = GPT2Config.from_dict(read_json(path))
-            except CheckpointError:
-                raise
-            except ValueError as error:
-                raise CheckpointError(f"{path}: {error}") from error
-            check_preset(config, place.preset, str(path))
-            return config
+            return parse_config(read_json(path), place.preset, str(path))
     return guess_config(infos, str(place.weights))
 
 
-def check_preset(config: GPT2Config, preset: str | None, file: str) -> None:
-    """Hold a config against the published sizes of the preset it came as."""
+def parse_config(
+    fields: Mapping[str, Any], preset: str | None, file: str
+) -> GPT2Config:
+    """Read a config's fields, and hold them against the preset's sizes.
+
+    Args:
+        fields: What `GPT2Config.from_dict` reads.
+        preset: The preset that the config came as, if it did.
+        file: What to call it in a message.
+
+    Raises:
+        CheckpointError: It is not a GPT-2's, or not the preset's.
+    """
+    try:
+        config = GPT2Config.from_dict(fields)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}") from error
     if preset is None:
-        return
+        return config
     published = GPT2Config.from_name(preset)
     for size in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"):
         if (came := getattr(config, size)) != getattr(published, size):
@@ -160,6 +179,7 @@ def check_preset(config: GPT2Config, preset: str | None, file: str) -> None:
                 f"{file} has {size}={came}, and {preset} was published with "
                 f"{getattr(published, size)}"
             )
+    return config
 
 
 def read_tokenizer(folder: Path, config: GPT2Config) -> Tokenizer:
@@ -266,10 +286,9 @@ def look(source: str | Path) -> Look:
     Raises:
         CheckpointError: There is none, or it is not a GPT-2.
     """
-    pin = None if Path(source).expanduser().exists() else hub_pin(source)
     preset = str(source) if source in hub.HUB_PRESETS else None
-    if preset is not None:
-        pin = hub.HUB_PRESETS[preset]
+    remote = preset is not None or _on_disk(source) is None
+    pin = hub_pin(source) if remote else None
     if pin is None or hub.cached(pin) is not None:
         place = locate(source)
         weights = open_weights(place.weights)
@@ -278,6 +297,5 @@ def look(source: str | Path) -> Look:
     else:
         fields, file, infos = hub.look(pin)
         file, kind = f"{pin.repo}/{file}", "safetensors"
-        config = GPT2Config.from_dict(fields)
-        check_preset(config, preset, file)
+        config = parse_config(fields, preset, f"{pin.repo}/config.json")
     return Look(file, kind, config, infos, match_names(infos, config, file))

@@ -43,9 +43,11 @@ def save(
         ends = tokenizer.end_of_text
         fields |= {"bos_token_id": ends, "eos_token_id": ends}
     fields["dtype"] = str(model.wte.weight.dtype).removeprefix("torch.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # On the same disk as the folder, or a rename would be a copy.
-    stage = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    # On the same disk, or a rename would be a copy. A folder may be a disk of
+    # its own, so where there is one, within it.
+    place = folder if folder.exists() else folder.parent
+    place.mkdir(parents=True, exist_ok=True)
+    stage = place / f".gpt2-{secrets.token_hex(4)}"
     stage.mkdir()
     try:
         tensors = {
@@ -56,6 +58,8 @@ def save(
         (stage / "config.json").write_text(
             json.dumps(fields, indent=2) + "\n", encoding="utf-8"
         )
+        # safetensors lets nobody but the owner read; the umask knows better.
+        shutil.copymode(stage / "config.json", stage / "model.safetensors")
         if tokenizer is not None:
             tokenizer.save(stage)
         _move_into(stage, folder)
@@ -66,7 +70,7 @@ def save(
 def _move_into(stage: Path, folder: Path) -> None:
     """Rename the stage to `folder`, or its files into one that exists."""
     for path in stage.iterdir():
-        with path.open("rb") as file:  # the data before the name
+        with path.open("rb+") as file:  # the data before the name
             os.fsync(file.fileno())
     if not folder.exists():
         stage.rename(folder)

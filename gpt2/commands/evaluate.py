@@ -1,0 +1,209 @@
+"""`gpt2 eval`: how good a model is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gpt2.commands.common import (
+    add_model_options,
+    load,
+    positive,
+    print_json,
+)
+
+HELP = "measure how good a model is"
+DESCRIPTION = (
+    "Measure a model: on text (perplexity and bits per byte), on HellaSwag's "
+    "questions or LAMBADA's passages (files of JSON lines), or on stories, of "
+    "which everything is known."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    add = parser.add_argument
+    add(
+        "task",
+        choices=("text", "hellaswag", "lambada", "stories"),
+        help="what to measure",
+    )
+    add(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="what to measure it on; standard input if there is none; for "
+        "stories none is needed",
+    )
+    add_model_options(parser)
+    add(
+        "--stride",
+        type=positive,
+        metavar="N",
+        help="text: how far the window moves (default: half of it)",
+    )
+    add(
+        "--stories",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="stories: how many to take the loss on (default: 1000)",
+    )
+    add(
+        "--samples",
+        type=positive,
+        default=200,
+        metavar="N",
+        help="stories: how many the model is to write (default: 200)",
+    )
+    add(
+        "--probes",
+        type=positive,
+        default=100,
+        metavar="N",
+        help="stories: how many questions of each kind (default: 100)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="default: 0")
+    add("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run one of the tasks."""
+    tasks = {
+        "text": _text,
+        "hellaswag": _hellaswag,
+        "lambada": _lambada,
+        "stories": _stories,
+    }
+    if options.task == "stories" and options.files:
+        raise ValueError("stories are written, not read; drop the files")
+    tasks[options.task](options)
+
+
+def _text(options: argparse.Namespace) -> None:
+    from gpt2.evaluation import text_loss
+
+    text = "".join(_read(options))
+    loss = text_loss(*load(options), text, stride=options.stride)
+    facts = {
+        "tokens": loss.n_tokens,
+        "bytes": loss.n_bytes,
+        "nats_per_token": loss.nats_per_token,
+        "perplexity": loss.perplexity,
+        "bits_per_byte": loss.bits_per_byte,
+    }
+    if options.json:
+        print_json({"model": options.model, **facts})
+        return
+    print(f"tokens          {loss.n_tokens:,}")
+    print(f"bytes           {loss.n_bytes:,}")
+    print(f"nats per token  {loss.nats_per_token:.4f}")
+    print(f"perplexity      {loss.perplexity:.3f}")
+    print(f"bits per byte   {loss.bits_per_byte:.4f}")
+
+
+def _hellaswag(options: argparse.Namespace) -> None:
+    from gpt2.evaluation import Choice, choose_endings
+
+    questions = [
+        Choice(
+            line["ctx"],
+            tuple(f" {ending}" for ending in line["endings"]),
+            int(line["label"]),
+        )
+        for line in _lines(options, "ctx", "endings", "label")
+    ]
+    result = choose_endings(*load(options), questions)
+    if options.json:
+        print_json({"model": options.model, **asdict(result)})
+        return
+    n = result.n_questions
+    print(f"questions                {n:,}")
+    print(f"right                    {result.n_right / n:.4f}")
+    print(f"right, length-normalised {result.n_right_normalized / n:.4f}")
+
+
+def _lambada(options: argparse.Namespace) -> None:
+    from gpt2.evaluation import continues_greedily, last_word
+
+    passages = [last_word(line["text"]) for line in _lines(options, "text")]
+    if not passages:
+        raise ValueError("there are no passages")
+    right = continues_greedily(*load(options), passages)
+    if options.json:
+        print_json(
+            {
+                "model": options.model,
+                "n_passages": len(right),
+                "n_right": sum(right),
+            }
+        )
+        return
+    print(f"passages         {len(right):,}")
+    print(f"last word right  {sum(right) / len(right):.4f}")
+
+
+def _stories(options: argparse.Namespace) -> None:
+    from gpt2.story_grades import grade_probes, grade_samples, measure_gap
+
+    model, tokenizer = load(options)
+    gap = measure_gap(model, tokenizer, options.stories, options.seed)
+    samples = grade_samples(model, tokenizer, options.samples, options.seed)
+    grades = grade_probes(model, tokenizer, options.probes, options.seed)
+    accepted = sum(bool(sample.verdict) for sample in samples)
+    if options.json:
+        print_json(
+            {
+                "model": options.model,
+                "gap": {**asdict(gap), "per_token": gap.per_token},
+                "n_samples": len(samples),
+                "n_accepted": accepted,
+                "probes": [asdict(grade) for grade in grades],
+            }
+        )
+        return
+    print(
+        f"loss      {gap.nats / gap.n_tokens:.4f} nats per token, on "
+        f"{gap.n_stories:,} new stories"
+    )
+    print(
+        f"entropy   {gap.least_nats / gap.n_tokens:.4f}, of the same stories"
+    )
+    print(f"gap       {gap.per_token:.4f} ± {gap.standard_error:.4f}")
+    print(f"samples   {accepted} of {len(samples)} are stories")
+    for sample in samples:
+        if not sample.verdict:
+            print(f"          not one: {sample.verdict}")
+    print("\nquestions about combinations never seen in training:\n")
+    print("kind         right      words back")
+    for grade in grades:
+        share = f"{grade.n_right} of {grade.n_probes}"
+        print(f"{grade.kind:<11} {share:>11} {grade.mean_distance:9.1f}")
+
+
+def _read(options: argparse.Namespace) -> list[str]:
+    """Read the files, or standard input."""
+    if not options.files:
+        return [sys.stdin.buffer.read().decode("utf-8")]
+    return [Path(name).read_text(encoding="utf-8") for name in options.files]
+
+
+def _lines(options: argparse.Namespace, *fields: str) -> list[dict[str, Any]]:
+    """Read JSON lines, each with some fields."""
+    found = []
+    for number, line in enumerate("".join(_read(options)).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            missing = [field for field in fields if field not in value]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"line {number} is not JSON: {error}") from error
+        if missing:
+            raise ValueError(f"line {number} lacks {', '.join(missing)}")
+        found.append(value)
+    return found

@@ -1,0 +1,355 @@
+"""Text in, text out: pieces, stops, and a prediction explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from os.path import commonprefix
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from gpt2.completion import complete, encode_prompt, predict, until
+from gpt2.config import GPT2Config
+from gpt2.model import GPT2
+from gpt2.sampling import Sampling, generate
+from gpt2.tokenizer import END_OF_TEXT, Tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.bytes()
+
+
+@pytest.fixture
+def babbler(shake: Callable[..., GPT2]) -> GPT2:
+    """A model of bytes that says anything, mostly not UTF-8."""
+    config = GPT2Config(n_vocab=257, n_ctx=32, n_embd=12, n_head=3, n_layer=2)
+    return shake(GPT2(config)).eval()
+
+
+def reciter(ids: Sequence[int], n_vocab: int = 257) -> GPT2:
+    """A model that, after a prompt of one token, says these ids.
+
+    Its layers do nothing, each token has an axis of its own, and each position
+    points far along that of the token to be said there.
+    """
+    width = n_vocab
+    model = GPT2(
+        GPT2Config(
+            n_vocab=n_vocab, n_ctx=len(ids) + 1, n_embd=width, n_head=1,
+            n_layer=1, n_inner=1,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.wte.weight.copy_(torch.eye(width))
+        model.wpe.weight[: len(ids)] = 100 * torch.eye(width)[list(ids)]
+        model.ln_f.weight.fill_(1)
+    return model.eval()
+
+
+def recited(
+    text: str | bytes,
+    max_new_tokens: int = 100,
+    stop: Sequence[str] = (),
+    tokenizer: Tokenizer | None = None,
+) -> list[str]:
+    """The pieces in which a text comes that a model says."""
+    tokenizer = tokenizer or Tokenizer.bytes()
+    data = text.encode() if isinstance(text, str) else text
+    ids = tokenizer.encode_bytes(data)
+    pieces = complete(
+        reciter(ids, tokenizer.n_vocab),
+        tokenizer,
+        "?",
+        max_new_tokens,
+        stop=stop,
+        temperature=0,
+    )
+    return list(pieces)
+
+
+# Pieces.
+
+
+def test_an_empty_prompt_is_the_beginning_of_a_text(
+    tokenizer: Tokenizer,
+) -> None:
+    assert encode_prompt(tokenizer, "") == [tokenizer.end_of_text]
+    assert encode_prompt(tokenizer, "ab") == tokenizer.encode("ab")
+    ordinary = encode_prompt(tokenizer, END_OF_TEXT)
+    assert tokenizer.end_of_text not in ordinary  # as anyone may write it
+
+
+def test_pieces_are_whole_characters() -> None:
+    text = "naïve, 日本 and 👩‍🚀\n"
+    assert recited(text) == list(text)
+
+
+def test_bytes_that_are_no_characters() -> None:
+    assert recited(b"a\xffb\xe6\x97") == ["a", "\ufffd", "b", "\ufffd"]
+    # The last token ends within a character.
+    assert recited("日本", max_new_tokens=4) == ["日", "\ufffd"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("prompt", ["", "Once", "é"])
+def test_the_pieces_are_what_generate_gives(
+    babbler: GPT2, tokenizer: Tokenizer, prompt: str, seed: int
+) -> None:
+    ids = torch.tensor([encode_prompt(tokenizer, prompt)])
+    sampling = {"temperature": 0.8, "top_k": 50, "repetition_penalty": 1.2}
+    end = tokenizer.end_of_text
+    expected = generate(
+        babbler, ids, 20, seed=seed, stop_tokens=[end], **sampling
+    )
+    added = expected[0, ids.size(1) :].tolist()
+    pieces = list(
+        complete(babbler, tokenizer, prompt, 20, seed=seed, **sampling)
+    )
+    assert "".join(pieces) == tokenizer.decode(i for i in added if i != end)
+    assert all(pieces)
+    generator = torch.Generator().manual_seed(seed)
+    again = complete(
+        babbler, tokenizer, prompt, 20, seed=generator, **sampling
+    )
+    assert list(again) == pieces
+
+
+def test_it_ends_at_the_end_of_the_text(tokenizer: Tokenizer) -> None:
+    end = tokenizer.end_of_text
+    ids = [*tokenizer.encode("over"), end, *tokenizer.encode("more")]
+    pieces = complete(reciter(ids), tokenizer, "?", temperature=0)
+    assert list(pieces) == ["o", "v", "e", "r"]
+    pieces = complete(reciter([end, 65]), tokenizer, "?", temperature=0)
+    assert list(pieces) == []
+
+
+def test_pieces_come_before_the_next_token_is_computed(
+    tokenizer: Tokenizer,
+) -> None:
+    model = reciter(tokenizer.encode("abc"))
+    events: list[str] = []
+    model.register_forward_pre_hook(lambda *_: events.append("step"))
+    for piece in complete(model, tokenizer, "?", temperature=0):
+        events.append(piece)
+    assert events == ["step", "a", "step", "b", "step", "c"]
+
+
+def test_after_a_stop_nothing_is_computed(tokenizer: Tokenizer) -> None:
+    model = reciter(tokenizer.encode("abcdef"))
+    inputs: list[Tensor] = []
+    model.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    pieces = complete(model, tokenizer, "?", stop=["bc"], temperature=0)
+    assert list(pieces) == ["a"]
+    assert len(inputs) == 3  # for a, b and c
+
+
+def test_no_room(babbler: GPT2, tokenizer: Tokenizer) -> None:
+    assert list(complete(babbler, tokenizer, "x" * 32)) == []
+    assert list(complete(babbler, tokenizer, "x", 0)) == []
+    with pytest.raises(ValueError, match="33 tokens, .* at most 32"):
+        list(complete(babbler, tokenizer, "x" * 33))
+    with pytest.raises(ValueError, match="top_k must be"):
+        list(complete(babbler, tokenizer, "x", top_k=0))
+
+
+def test_the_model_is_left_as_it_was(
+    babbler: GPT2, tokenizer: Tokenizer
+) -> None:
+    for module in babbler.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+    expected = list(complete(babbler, tokenizer, "x", temperature=0))
+    babbler.train()
+    found = list(complete(babbler, tokenizer, "x", temperature=0))
+    assert found == expected
+    assert babbler.training
+    stop = [expected[3]]
+    list(complete(babbler, tokenizer, "x", stop=stop, temperature=0))
+    assert babbler.training
+    pieces = complete(babbler, tokenizer, "x", temperature=0)
+    next(pieces)
+    assert not babbler.training
+    del pieces  # abandoned half way
+    assert babbler.training
+
+
+# Stops.
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [
+        ([], "one two three"),
+        (["two"], "one "),
+        (["four"], "one two three"),
+        (["one"], ""),  # at the very first
+        (["o"], ""),
+        (["three"], "one two "),
+        (["eel"], "one two three"),  # has begun when the text ends
+        (["three", "two"], "one "),
+        (["two", "three"], "one "),
+        (["ne", "one two"], ""),  # what begins first, though it ends later
+        (["e two four", "two"], "one "),
+        ((" ",), "one"),
+    ],
+)
+def test_stops(stop: Sequence[str], expected: str) -> None:
+    assert "".join(recited("one two three", stop=stop)) == expected
+
+
+def test_a_stop_within_a_token() -> None:
+    tokenizer = Tokenizer.train("banana banana", 257 + 5)
+    assert len(tokenizer.encode("banana")) == 1
+    pieces = recited("banana!", stop=["nan"], tokenizer=tokenizer)
+    assert pieces == ["ba"]
+
+
+def test_a_stop_of_several_bytes_per_character() -> None:
+    assert recited("a日本b", stop=["本"]) == ["a", "日"]
+
+
+@pytest.mark.parametrize("stop", [[""], ["a", ""], "ab", ""])
+def test_bad_stops(
+    babbler: GPT2, tokenizer: Tokenizer, stop: Sequence[str]
+) -> None:
+    with pytest.raises(ValueError, match="stop must be a list of strings"):
+        next(complete(babbler, tokenizer, "x", stop=stop))
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """The text up to the first stop, seen as a whole."""
+    places = [text.find(stop) for stop in stops if stop in text]
+    return text[: min(places, default=len(text))]
+
+
+few_letters = st.text("ab", max_size=6)
+some_stops = st.lists(st.text("ab", min_size=1, max_size=4), max_size=3)
+
+
+@given(pieces=st.lists(few_letters, max_size=6), stops=some_stops)
+@settings(deadline=None)
+def test_until_however_the_text_is_cut(
+    pieces: list[str], stops: list[str]
+) -> None:
+    found = list(until(pieces, stops))
+    assert "".join(found) == cut("".join(pieces), stops)
+    assert all(found)
+
+
+@given(text=few_letters, stops=some_stops)
+@settings(deadline=None, max_examples=50)
+def test_until_holds_back_what_is_not_decided_and_no_more(
+    text: str, stops: list[str]
+) -> None:
+    """What has been shown is what every way to go on has in common."""
+    futures = [
+        cut(text + "".join(end), stops)
+        for length in range(5)
+        for end in product("abc", repeat=length)
+    ]
+    shown: list[str] = []
+
+    def pieces() -> Iterator[str]:
+        yield text
+        decided.append("".join(shown))
+
+    decided: list[str] = []
+    for piece in until(pieces(), stops):
+        shown.append(piece)
+    if decided:  # it asked for more
+        assert decided == [commonprefix(futures)]
+    else:
+        assert set(futures) == {"".join(shown)}
+
+
+# Predictions.
+
+
+def test_predict(babbler: GPT2, tokenizer: Tokenizer) -> None:
+    found = predict(babbler, tokenizer, "aé", 257, seed=1)
+    assert found.ids == tuple(tokenizer.encode("aé"))
+    assert found.texts == ("a", "\ufffd", "\ufffd")
+    with torch.no_grad():
+        logits = babbler(torch.tensor([found.ids]))[0, -1]
+    best = found.candidates
+    assert sorted(candidate.id for candidate in best) == list(range(257))
+    assert [candidate.logit for candidate in best] == pytest.approx(
+        logits.sort(descending=True).values.tolist()
+    )
+    expected = logits.softmax(-1)
+    for candidate in best:
+        assert candidate.text == tokenizer.decode([candidate.id])
+        assert candidate.logit == pytest.approx(float(logits[candidate.id]))
+        share = pytest.approx(float(expected[candidate.id]))
+        assert candidate.probability == candidate.chance == share
+    assert sum(c.probability for c in best) == pytest.approx(1)
+    assert found.sampled in best
+
+
+def test_predict_names_as_many_as_asked_for(
+    babbler: GPT2, tokenizer: Tokenizer
+) -> None:
+    everything = predict(babbler, tokenizer, "x", 999, seed=0).candidates
+    assert len(everything) == 257
+    few = predict(babbler, tokenizer, "x", 3, seed=0).candidates
+    assert few == everything[:3]
+    assert len(predict(babbler, tokenizer, "x").candidates) == 10
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"top_k": 3},
+        {"temperature": 0.5},
+        {"temperature": 2.0, "top_p": 0.6, "min_p": 0.1},
+        {"repetition_penalty": 1.5},
+        {"temperature": 0},
+    ],
+)
+def test_predict_with_filters(
+    babbler: GPT2, tokenizer: Tokenizer, filters: dict[str, float]
+) -> None:
+    tokens = torch.tensor([tokenizer.encode("wxyz")])
+    plain = predict(babbler, tokenizer, "wxyz", 257, seed=0)
+    with torch.no_grad():
+        logits = babbler(tokens)[:, -1]
+    chances = Sampling(**filters).filter(logits, tokens).softmax(-1)[0]
+    for seed in range(5):
+        found = predict(babbler, tokenizer, "wxyz", 257, seed=seed, **filters)
+        for candidate, before in zip(
+            found.candidates, plain.candidates, strict=True
+        ):
+            # What the model says is not changed by how one draws from it.
+            assert candidate.logit == before.logit
+            assert candidate.probability == before.probability
+            chance = float(chances[candidate.id])
+            assert candidate.chance == pytest.approx(chance, abs=1e-7)
+        assert sum(c.chance for c in found.candidates) == pytest.approx(1)
+        assert found.sampled in found.candidates
+        assert found.sampled.chance > 0
+        first = generate(babbler, tokens, 1, seed=seed, **filters)[0, -1]
+        assert found.sampled.id == int(first)
+
+
+def test_predict_at_the_edges(babbler: GPT2, tokenizer: Tokenizer) -> None:
+    assert len(predict(babbler, tokenizer, "x" * 32).ids) == 32
+    with pytest.raises(ValueError, match="33 tokens"):
+        predict(babbler, tokenizer, "x" * 33)
+    empty = predict(babbler, tokenizer, "")
+    assert empty.texts == (END_OF_TEXT,)
+    with pytest.raises(ValueError, match="min_p must be"):
+        predict(babbler, tokenizer, "x", min_p=2)
+
+
+def test_predict_without_dropout(babbler: GPT2, tokenizer: Tokenizer) -> None:
+    expected = predict(babbler, tokenizer, "x", seed=0)
+    babbler.train()
+    assert predict(babbler, tokenizer, "x", seed=0) == expected
+    assert babbler.training

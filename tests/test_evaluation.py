@@ -1,0 +1,223 @@
+"""Scores, losses and grades, against sums made by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpt2.config import GPT2Config
+from gpt2.evaluation import (
+    Choice,
+    choose_endings,
+    continues_greedily,
+    last_word,
+    score,
+    text_loss,
+)
+from gpt2.model import GPT2, next_token_loss
+from gpt2.tokenizer import Tokenizer
+
+BYTES = Tokenizer.bytes()
+CONFIG = GPT2Config(n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2)
+
+
+@pytest.fixture
+def writer(shake) -> GPT2:
+    """A random model of bytes, with some opinions."""
+    return shake(GPT2(CONFIG)).eval()
+
+
+def by_hand(model: GPT2, ids: list[int]) -> list[float]:
+    """The log-probability of each id but the first, one call for each."""
+    found = []
+    for n in range(1, len(ids)):
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[:n]]))[0, -1].double()
+        shifted = [math.exp(x - max(logits)) for x in logits.tolist()]
+        own = math.exp(logits[ids[n]] - max(logits))
+        found.append(math.log(own / sum(shifted)))
+    return found
+
+
+def test_score_of_each_token(writer: GPT2) -> None:
+    sequences = [[1, 2, 3, 4, 5, 6], [7, 8], [9, 10, 11]]
+    for batch_size in (1, 2, 3):
+        scores = list(score(writer, sequences, batch_size))
+        for one, ids in zip(scores, sequences, strict=True):
+            expected = torch.tensor(by_hand(writer, ids))
+            torch.testing.assert_close(one.log_probabilities, expected)
+
+
+def test_likeliest_is_what_greedy_decoding_writes(writer: GPT2) -> None:
+    ids = [65]
+    for _ in range(6):
+        with torch.no_grad():
+            ids.append(int(writer(torch.tensor([ids]))[0, -1].argmax()))
+    wrong = [*ids[:4], (ids[4] + 1) % 257, *ids[5:]]
+    right, other = score(writer, [ids, wrong])
+    assert right.likeliest.all()
+    assert other.likeliest[:3].all()
+    assert not other.likeliest[3]
+
+
+def test_score_is_the_loss(writer: GPT2) -> None:
+    ids = list(range(40, 57))
+    (one,) = score(writer, [ids])
+    loss = next_token_loss(writer, torch.tensor([ids]))
+    torch.testing.assert_close(-one.log_probabilities.mean(), loss)
+
+
+def test_score_is_without_dropout_and_leaves_the_mode(writer: GPT2) -> None:
+    expected = next(iter(score(writer, [[1, 2, 3]]))).log_probabilities
+    writer.train()
+    again = next(iter(score(writer, [[1, 2, 3]]))).log_probabilities
+    assert torch.equal(expected, again)
+    assert writer.training
+
+
+@pytest.mark.parametrize("ids", [[], [1], list(range(18))])
+def test_score_refuses_lengths(writer: GPT2, ids: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"2 to 17 tokens; got {len(ids)}"):
+        list(score(writer, [ids]))
+
+
+# --- text ---
+
+
+def windows_by_hand(model: GPT2, text: str, stride: int) -> float:
+    """The loss of a text, window by window and token by token."""
+    ids = [256, *BYTES.encode(text)]
+    nats, begin, done = 0.0, 0, 1
+    while done < len(ids):
+        window = ids[begin : begin + 17]
+        for place, log_p in enumerate(by_hand(model, window), 1):
+            if begin + place >= done:
+                nats -= log_p
+        done = begin + len(window)
+        begin += stride
+    return nats
+
+
+@pytest.mark.parametrize("stride", [1, 3, 8, 16])
+def test_sliding_window(writer: GPT2, stride: int) -> None:
+    text = "The fog was as thick as porridge."
+    loss = text_loss(writer, BYTES, text, stride=stride)
+    assert loss.n_tokens == loss.n_bytes == len(text)
+    assert loss.nats == pytest.approx(windows_by_hand(writer, text, stride))
+
+
+def test_a_text_that_fits_is_one_window(writer: GPT2) -> None:
+    loss = text_loss(writer, BYTES, "Moo.")
+    expected = -sum(by_hand(writer, [256, *BYTES.encode("Moo.")]))
+    assert loss.nats == pytest.approx(expected)
+    assert loss.nats_per_token == pytest.approx(expected / 4)
+    assert loss.perplexity == pytest.approx(math.exp(expected / 4))
+    assert loss.bits_per_byte == pytest.approx(expected / 4 / math.log(2))
+
+
+def test_bytes_are_counted_in_utf_8(writer: GPT2) -> None:
+    loss = text_loss(writer, BYTES, "Größe")
+    assert loss.n_bytes == 7
+
+
+def test_a_uniform_model_has_the_perplexity_of_its_vocabulary() -> None:
+    model = GPT2(CONFIG)
+    torch.nn.init.zeros_(model.wte.weight)
+    loss = text_loss(model, BYTES, "anything at all, however long it may be")
+    assert loss.perplexity == pytest.approx(257)
+    assert loss.bits_per_byte == pytest.approx(math.log2(257))
+
+
+def test_text_loss_refuses(writer: GPT2) -> None:
+    with pytest.raises(ValueError, match="empty text"):
+        text_loss(writer, BYTES, "")
+    for stride in (0, 17):
+        with pytest.raises(ValueError, match=f"1 to 16; got {stride}"):
+            text_loss(writer, BYTES, "text", stride=stride)
+
+
+# --- choices ---
+
+
+class Biased(GPT2):
+    """Always the same logits: `a` at e**2 to 1, `b` at e to 1."""
+
+    def forward(self, tokens, attention_mask=None, **_):
+        logits = torch.zeros(*tokens.shape, 257)
+        logits[..., BYTES.encode("a")] = 2.0
+        logits[..., BYTES.encode("b")] = 1.0
+        return logits
+
+
+def test_normalised_by_length() -> None:
+    model = Biased(CONFIG)
+    # One b against four a: the sum prefers the short, the mean the likelier.
+    questions = [
+        Choice("x", ("b", "aaaa"), 0),
+        Choice("x", ("b", "aaaa"), 1),
+        Choice("", ("c", "a", "b"), 1),
+    ]
+    result = choose_endings(model, BYTES, questions, batch_size=2)
+    assert result.n_questions == 3
+    assert result.n_right == 2  # the first and the last
+    assert result.n_right_normalized == 2  # the second and the last
+
+
+def test_endings_are_scored_after_their_context(writer: GPT2) -> None:
+    """Whichever ending is called right, the same one is chosen."""
+    context, endings = "Moo", (" ab", " c", " def")
+    sums = []
+    for ending in endings:
+        ids = BYTES.encode(context + ending)
+        sums.append(sum(by_hand(writer, ids)[2:]))
+    best = sums.index(max(sums))
+    for label in range(3):
+        result = choose_endings(
+            writer, BYTES, [Choice(context, endings, label)]
+        )
+        assert result.n_right == (label == best)
+
+
+def test_no_questions_are_refused(writer: GPT2) -> None:
+    with pytest.raises(ValueError, match="no questions"):
+        choose_endings(writer, BYTES, [])
+
+
+# --- last words ---
+
+
+def test_continues_greedily() -> None:
+    model = Biased(CONFIG)
+    prompts = [("x", "a"), ("x", "aaa"), ("x", "ab"), ("x", "b"), ("", "a")]
+    assert continues_greedily(model, BYTES, prompts, 2) == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_long_prompt_keeps_its_end(writer: GPT2) -> None:
+    prompt = "nothing of this is read, but the end"
+    ids = BYTES.encode(prompt[-15:])
+    with torch.no_grad():
+        for _ in range(2):
+            ids.append(int(writer(torch.tensor([ids]))[0, -1].argmax()))
+    answer = BYTES.decode(ids[-2:])
+    assert BYTES.encode(answer) == ids[-2:], "no text: take another seed"
+    assert continues_greedily(writer, BYTES, [(prompt, answer)]) == [True]
+
+
+def test_last_word() -> None:
+    assert last_word("the cat sat\n") == ("the cat", " sat")
+    with pytest.raises(ValueError, match="two words"):
+        last_word("cat")
+
+
+def test_tokenizer_is_the_right_size(tmp_path: Path) -> None:
+    assert BYTES.n_vocab == CONFIG.n_vocab
+    assert BYTES.end_of_text == 256

@@ -1,0 +1,1446 @@
+"""Checkpoints in files: reading, refusing, loading and saving.
+
+`transformers` writes most of what is read here and reads what is written.
+What it would not write, such as damaged headers, is put together by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
+from transformers import GPT2Config as TheirConfig
+
+import gpt2
+from gpt2.config import PRESETS, GPT2Config
+from gpt2.model import GPT2
+from gpt2.tokenizer import Tokenizer, TokenizerError
+from gpt2.weights.errors import CheckpointError
+from gpt2.weights.formats import (
+    find_weights,
+    read_safetensors_header,
+)
+from gpt2.weights.layout import (
+    TensorInfo,
+    guess_config,
+    our_name,
+    parameter_shapes,
+)
+from gpt2.weights.tensorflow import read_tensors
+
+TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"
+TINY = {
+    "vocab_size": 17,
+    "n_positions": 16,
+    "n_embd": 12,
+    "n_head": 3,
+    "n_layer": 2,
+    "bos_token_id": 16,
+    "eos_token_id": 16,
+}
+N_TENSORS = 28  # 4 outside the layers, 12 in each
+PROJECT = Path(gpt2.__file__).parent.parent
+SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
+SAFETENSORS_INDEX, BIN_INDEX = f"{SAFETENSORS}.index.json", f"{BIN}.index.json"
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(),
+    reason="needs /proc/self/status, where Linux tells a process its memory",
+)
+full_size = pytest.mark.xdist_group("full_size")
+
+
+@pytest.fixture(scope="module")
+def theirs() -> GPT2LMHeadModel:
+    """A tiny model of theirs in which every parameter matters."""
+    torch.manual_seed(1)
+    model = GPT2LMHeadModel(TheirConfig(**TINY)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(scope="module")
+def written(
+    theirs: GPT2LMHeadModel, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder that they have written; tests copy it before they change it."""
+    folder = tmp_path_factory.mktemp("written")
+    theirs.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    """A checkpoint to be changed."""
+    return Path(shutil.copytree(written, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def state(theirs: GPT2LMHeadModel) -> dict[str, Tensor]:
+    """Their tensors under our names."""
+    return dict(theirs.transformer.state_dict())
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no model be made: what is refused is refused before."""
+
+    def refuse(config: GPT2Config) -> GPT2:
+        raise AssertionError("a model was made before all was well")
+
+    monkeypatch.setattr("gpt2.model.GPT2", refuse)
+
+
+def logits(model: GPT2) -> Tensor:
+    with torch.no_grad():
+        return model(torch.arange(16).reshape(2, 8))
+
+
+def their_logits(model: GPT2LMHeadModel) -> Tensor:
+    with torch.no_grad():
+        return model(torch.arange(16).reshape(2, 8)).logits
+
+
+def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
+    assert expected.std() > 0.1  # something to be equal to
+    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
+
+
+def run_python(code: str, *arguments: object) -> str:
+    """Run code in a process of its own, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# --- files put together by hand ---
+
+
+def pack(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
+    """A safetensors file of any header."""
+    return struct.pack("<Q", len(header) if length is None else length) + (
+        header + data
+    )
+
+
+def packed(
+    tensors: dict[str, Tensor], n_spaces: int = 0, **changes: Any
+) -> bytes:
+    """A safetensors file; `changes` replace entries of the header."""
+    names = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
+    header: dict[str, Any] = {}
+    data = b""
+    for name, tensor in tensors.items():
+        piece = tensor.contiguous().numpy().tobytes()
+        header[name] = {
+            "dtype": names[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [len(data), len(data) + len(piece)],
+        }
+        data += piece
+    return pack(json.dumps(header | changes).encode() + b" " * n_spaces, data)
+
+
+def entry(
+    dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)
+) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+def put(folder: Path, tensors: dict[str, Tensor]) -> Path:
+    """Put other tensors into a folder's only file of weights."""
+    path = folder / SAFETENSORS
+    path.unlink(missing_ok=True)
+    save_file({name: t.contiguous() for name, t in tensors.items()}, path)
+    return path
+
+
+def put_bin(
+    folder: Path, loaded: Any, name: str = BIN, **options: Any
+) -> Path:
+    """Put one of PyTorch's files into a folder in the place of the other."""
+    (folder / SAFETENSORS).unlink(missing_ok=True)
+    torch.save(loaded, folder / name, **options)
+    return folder / name
+
+
+def put_shards(folder: Path, tensors: dict[str, Tensor], name: str) -> Path:
+    """Put every third tensor into each of three files, and an index."""
+    (folder / SAFETENSORS).unlink(missing_ok=True)
+    stem, _, ending = name.partition(".")
+    weight_map = {}
+    for i in range(3):
+        file = f"{stem}-{i + 1:05d}-of-00003.{ending}"
+        part = dict(list(tensors.items())[i::3])
+        weight_map |= dict.fromkeys(part, file)
+        if ending == "bin":
+            # The old format holds whole files, and knows no shared ones.
+            torch.save(part, folder / file)
+        else:
+            save_file(part, folder / file)
+    index = folder / f"{name}.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return index
+
+
+# --- every kind of file ---
+
+
+def with_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"transformer.{name}": t for name, t in tensors.items()}
+
+
+def with_buffers(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """What older versions of transformers saved along with the weights."""
+    found = {prefix + name: tensor for name, tensor in tensors.items()}
+    for i in range(2):
+        attention = f"{prefix}h.{i}.attn"
+        mask = torch.ones(16, 16, dtype=torch.uint8).tril()[None, None]
+        found[f"{attention}.bias"] = mask
+        found[f"{attention}.masked_bias"] = torch.tensor(-1e4)
+    return found | {"lm_head.weight": tensors["wte.weight"].clone()}
+
+
+WRITERS: dict[str, Callable[[Path, dict[str, Tensor]], object]] = {
+    "safetensors": put,
+    "safetensors with the prefix": lambda f, t: put(f, with_prefix(t)),
+    "safetensors with buffers": lambda f, t: put(f, with_buffers(t, "")),
+    "safetensors with prefix and buffers": (
+        lambda f, t: put(f, with_buffers(t, "transformer."))
+    ),
+    "sharded safetensors": lambda f, t: put_shards(f, t, SAFETENSORS),
+    "PyTorch": put_bin,
+    "PyTorch with prefix and buffers": (
+        lambda f, t: put_bin(f, with_buffers(t, "transformer."))
+    ),
+    "PyTorch's old format": (
+        lambda f, t: put_bin(f, t, _use_new_zipfile_serialization=False)
+    ),
+    "PyTorch's old format with prefix": (
+        lambda f, t: put_bin(
+            f, with_prefix(t), _use_new_zipfile_serialization=False
+        )
+    ),
+    "PyTorch with parameters": (
+        lambda f, t: put_bin(
+            f, {name: torch.nn.Parameter(x) for name, x in t.items()}
+        )
+    ),
+    "sharded PyTorch": lambda f, t: put_shards(f, with_prefix(t), BIN),
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS.keys())
+def test_reads_every_kind(
+    folder: Path,
+    theirs: GPT2LMHeadModel,
+    state: dict[str, Tensor],
+    write: Callable[[Path, dict[str, Tensor]], object],
+) -> None:
+    write(folder, state)
+    model = gpt2.load_model(folder)
+    close(logits(model), their_logits(theirs))
+    assert not model.training
+    # The same file by its name, and what can be told without its data.
+    path = find_weights(folder)
+    assert path is not None
+    assert torch.equal(logits(gpt2.load_model(str(path))), logits(model))
+    look = gpt2.look(path)
+    assert look.file == str(path)
+    assert look.config == model.config
+    assert list(look.names) == list(model.state_dict())
+    for ours, parameter in model.named_parameters():
+        info = look.infos[look.names[ours]]
+        assert info.shape == parameter.shape
+        assert (info.dtype, info.n_bytes) == ("F32", 4 * parameter.numel())
+        assert parameter.is_leaf and parameter.requires_grad
+
+
+def test_reads_what_they_write_in_shards(
+    theirs: GPT2LMHeadModel, tmp_path: Path
+) -> None:
+    theirs.save_pretrained(tmp_path, max_shard_size="5KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    close(logits(gpt2.load_model(tmp_path)), their_logits(theirs))
+    look = gpt2.look(tmp_path)
+    assert {info.file for info in look.infos.values()} == {
+        path.name for path in tmp_path.glob("*.safetensors")
+    }
+
+
+def test_says_which_format(folder: Path, state: dict[str, Tensor]) -> None:
+    formats = [gpt2.look(folder).format]
+    put_bin(folder, state)
+    formats.append(gpt2.look(folder).format)
+    formats.append(gpt2.look(TENSORFLOW).format)
+    assert formats == ["safetensors", "PyTorch", "TensorFlow"]
+
+
+def test_safetensors_come_first(folder: Path, tmp_path: Path) -> None:
+    """Of several kinds, the one that cannot run code is opened."""
+    order = [BIN_INDEX, BIN, SAFETENSORS_INDEX, SAFETENSORS]
+    place = tmp_path / "all"
+    place.mkdir()
+    assert find_weights(place) is None
+    for name in order:
+        (place / name).touch()
+        assert find_weights(place) == place / name or name == BIN_INDEX
+    shutil.copytree(TENSORFLOW, place, dirs_exist_ok=True)
+    assert find_weights(place) == place / SAFETENSORS
+    for name in order:
+        (place / name).unlink()
+    assert find_weights(place) == place / "model.ckpt.index"
+
+
+# --- OpenAI's own folders ---
+
+
+@pytest.mark.parametrize(
+    "source", ["", "/model.ckpt.index", "/model.ckpt"], ids=repr
+)
+@pytest.mark.parametrize("relative", [False, True], ids=["whole", "relative"])
+def test_reads_openais_folder(
+    monkeypatch: pytest.MonkeyPatch, source: str, relative: bool
+) -> None:
+    """A relative prefix, `tensorflow-tiny/model.ckpt`, is not a hub id."""
+    monkeypatch.chdir(TENSORFLOW.parent)
+    name = f"{TENSORFLOW.name if relative else TENSORFLOW}{source}"
+    model = gpt2.load_model(name)
+    values = read_tensors(TENSORFLOW / "model.ckpt.index")
+    assert len(model.state_dict()) == len(values) == N_TENSORS
+    for variable, value in values.items():
+        parameter = model.get_parameter(our_name(variable) or "")
+        assert torch.equal(parameter, value.reshape(parameter.shape))
+    look = gpt2.look(name)
+    assert Path(look.file).name == "model.ckpt.index"
+    assert look.config == model.config
+    assert look.names["h.1.mlp.c_fc.weight"] == "model/h1/mlp/c_fc/w"
+    assert look.infos["model/h1/mlp/c_fc/w"].shape == (12, 48)
+
+
+def test_openais_tensors_mean_the_same(
+    theirs: GPT2LMHeadModel, tmp_path: Path
+) -> None:
+    """Their model with OpenAI's tensors gives the logits that ours gives."""
+    model = gpt2.load_model(TENSORFLOW)
+    gpt2.save(tmp_path, model)
+    again = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    tokens = torch.arange(16).reshape(2, 8)
+    with torch.no_grad():
+        close(model(tokens), again(tokens).logits)
+
+
+# --- dtypes ---
+
+
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16", "float16", None])
+def test_dtypes(
+    folder: Path, state: dict[str, Tensor], stored: str, wanted: str | None
+) -> None:
+    in_file: torch.dtype = getattr(torch, stored)
+    put(folder, {name: t.to(in_file) for name, t in state.items()})
+    model = gpt2.load_model(folder, dtype=wanted)
+    expected: torch.dtype = getattr(torch, wanted or stored)
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == expected
+        assert torch.equal(parameter, state[name].to(in_file).to(expected))
+    assert logits(model).isfinite().all()
+
+
+def test_dtype_as_torch_writes_it_and_no_other(folder: Path) -> None:
+    assert gpt2.load_model(folder, torch.bfloat16).wte.weight.dtype == (
+        torch.bfloat16
+    )
+    for wrong in ("float64", torch.int8, "half a float"):
+        with pytest.raises(ValueError, match=r"float32, bfloat16, float16"):
+            gpt2.load_model(folder, wrong)
+
+
+# --- memory ---
+
+
+@pytest.mark.parametrize("n_spaces", range(8))
+def test_unaligned_data(
+    folder: Path,
+    theirs: GPT2LMHeadModel,
+    state: dict[str, Tensor],
+    n_spaces: int,
+) -> None:
+    """The official file's header has 14,283 bytes: no multiple of anything.
+
+    Whatever the header's length, the data begin there and are read there.
+    """
+    path = folder / SAFETENSORS
+    path.unlink()
+    path.write_bytes(packed(state, n_spaces))
+    close(logits(gpt2.load_model(folder)), their_logits(theirs))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "PyTorch", "sharded PyTorch"])
+def test_changing_the_model_leaves_the_file_alone(
+    folder: Path, state: dict[str, Tensor], kind: str
+) -> None:
+    WRITERS[kind](folder, state)
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    model = gpt2.load_model(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == files
+    assert not (gpt2.load_model(folder).wte.weight == 7).any()
+
+
+@full_size
+def test_full_size_logits(full_size_checkpoint: Path) -> None:
+    """Half a gigabyte, with the logits of the independent model."""
+    model = gpt2.load_model(full_size_checkpoint)
+    assert len(model.state_dict()) == 148
+    assert model.num_parameters() == 124_439_808
+    theirs = GPT2LMHeadModel.from_pretrained(full_size_checkpoint).eval()
+    tokens = torch.randint(50257, (1, 20))
+    with torch.no_grad():
+        close(model(tokens), theirs(tokens).logits, atol=1e-4)
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+import torch
+from gpt2.weights.loading import load_model
+
+def anonymous():  # megabytes that are in no file
+    status = Path("/proc/self/status").read_text().split()
+    return int(status[status.index("RssAnon:") + 1]) / 1024
+
+load_model(sys.argv[1])
+before = anonymous()
+model = load_model(sys.argv[2])
+loaded = anonymous()
+copies = [parameter.clone() for parameter in model.parameters()]
+print(loaded - before, anonymous() - loaded)
+"""
+
+
+@needs_proc
+@full_size
+def test_loading_costs_no_second_copy(
+    full_size_checkpoint: Path, written: Path
+) -> None:
+    """The weights stay in the file; a copy of them would be seen."""
+    output = run_python(MEMORY, written, full_size_checkpoint)
+    for_loading, for_a_copy = map(float, output.split())
+    assert for_loading < 30
+    assert for_a_copy > 450
+
+
+# --- looking before loading ---
+
+LOOK = """
+import sys
+from pathlib import Path
+from gpt2.weights.formats import read_safetensors_header
+from gpt2.weights.loading import look
+
+found = look(sys.argv[1])
+assert len(found.names) == 28, found.names
+header = read_safetensors_header(Path(sys.argv[1], "model.safetensors"))
+assert found.infos == header
+large = {"torch", "numpy", "safetensors", "transformers", "huggingface_hub"}
+assert not large & set(sys.modules), large & set(sys.modules)
+"""
+
+
+def test_looking_takes_neither_torch_nor_the_data(folder: Path) -> None:
+    """A file whose data are a hole in the disk is looked into as quickly."""
+    path = folder / SAFETENSORS
+    before = read_safetensors_header(path)
+    contents = path.read_bytes()
+    end = 8 + int.from_bytes(contents[:8], "little")
+    with path.open("r+b") as file:
+        file.truncate(end)
+        file.truncate(len(contents))
+    assert read_safetensors_header(path) == before
+    run_python(LOOK, folder)
+
+
+def test_looking_sees_what_does_not_fit(folder: Path) -> None:
+    """What would be refused for its names and shapes is refused here too."""
+    change_config(folder, n_embd=24)
+    with pytest.raises(CheckpointError, match=r"needs \[17, 24\]"):
+        gpt2.look(folder)
+
+
+# --- what is refused ---
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    path = folder / "config.json"
+    changed = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps(changed))
+
+
+def but(tensors: dict[str, Tensor], **changes: Any) -> dict[str, Tensor]:
+    """Replace tensors, by names that have _ for the dots; None removes."""
+    changed = dict(tensors)
+    for key, value in changes.items():
+        name = key.replace("__", ".")
+        changed[name] = value
+        if value is None:
+            del changed[name]
+    return changed
+
+
+WRONG_TENSORS: dict[str, tuple[dict[str, Any], str]] = {
+    "missing": (
+        {"h__1__ln_2__bias": None},
+        r"lacks tensor 'h\.1\.ln_2\.bias'$",
+    ),
+    "several missing": (
+        {
+            "h__0__ln_1__bias": None,
+            "h__0__ln_2__bias": None,
+            "h__1__ln_1__bias": None,
+            "h__1__ln_2__bias": None,
+            "ln_f__bias": None,
+        },
+        r"lacks tensors 'h\.0\.ln_1\.bias', .*, .* and 2 more",
+    ),
+    "unexpected": (
+        {"h__2__ln_1__bias": torch.ones(12)},
+        r"not a tensor of this GPT-2, tensor 'h\.2\.ln_1\.bias'",
+    ),
+    "of an adapter": (
+        {"h__0__attn__c_attn__lora_A": torch.ones(12, 2)},
+        r"not a tensor of this GPT-2, tensor 'h\.0\.attn\.c_attn\.lora_A'",
+    ),
+    "of a head for something else": (
+        {"score__weight": torch.ones(2, 12)},
+        r"not a tensor of this GPT-2, tensor 'score\.weight'",
+    ),
+    "transposed": (
+        {"h__0__attn__c_attn__weight": torch.ones(36, 12)},
+        r"'h\.0\.attn\.c_attn\.weight' has shape \[36, 12\].*\[12, 36\]",
+    ),
+    "of one axis more": (
+        {"ln_f__weight": torch.ones(1, 12)},
+        r"'ln_f\.weight' has shape \[1, 12\], and the model needs \[12\]",
+    ),
+    "of whole numbers": (
+        {"ln_f__weight": torch.ones(12, dtype=torch.int64)},
+        r"'ln_f\.weight' has dtype I64; .*F32, F16, BF16",
+    ),
+    "of double precision": (
+        {"ln_f__weight": torch.ones(12, dtype=torch.float64)},
+        r"'ln_f\.weight' has dtype F64; .*F32, F16, BF16",
+    ),
+    "twice": (
+        {"transformer__ln_f__bias": torch.ones(12)},
+        r"'ln_f\.bias' and 'transformer\.ln_f\.bias' are the same tensor",
+    ),
+    "an output of its own": (
+        {"lm_head__weight": torch.ones(17, 12)},
+        r"'lm_head\.weight' differs from 'wte\.weight'",
+    ),
+    "a misshapen output": (
+        {"lm_head__weight": torch.ones(12, 17)},
+        r"'lm_head\.weight' has shape \[12, 17\]",
+    ),
+    "not a number": (
+        {"ln_f__bias": torch.tensor([0.0] * 11 + [torch.nan])},
+        r"'ln_f\.bias' holds numbers that are not finite",
+    ),
+    "infinite": (
+        {
+            "wpe__weight": torch.ones(16, 12).index_fill(
+                0, torch.tensor(5), torch.inf
+            )
+        },
+        r"'wpe\.weight' holds numbers that are not finite",
+    ),
+    "minus infinite, in half precision": (
+        {"ln_f__bias": torch.full((12,), -torch.inf, dtype=torch.bfloat16)},
+        r"'ln_f\.bias' holds numbers that are not finite",
+    ),
+}
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    "write", [put, put_bin], ids=["safetensors", "PyTorch"]
+)
+@pytest.mark.parametrize(
+    ("changes", "message"), WRONG_TENSORS.values(), ids=WRONG_TENSORS.keys()
+)
+def test_wrong_tensors(
+    folder: Path,
+    state: dict[str, Tensor],
+    write: Callable[[Path, dict[str, Tensor]], Path],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    path = write(folder, but(state, **changes))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        gpt2.load_model(folder)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+WRONG_FILES: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "its first 8 bytes say"),
+    "7 bytes": (bytes(7), "its first 8 bytes say"),
+    "no header": (bytes(8), "cannot be read: Expecting value"),
+    "an empty header": (pack(b"{}"), "few for 2 layers"),
+    "a page of HTML": (b"<!doctype html><html>", "its first 8 bytes say"),
+    "an absurd length": (pack(b"{}", length=2**64 - 1), "of 18,446,744,073"),
+    "a length beyond the end": (
+        pack(b"{}", length=3),
+        "header of 3 bytes follows, and the file has 10 bytes",
+    ),
+    "no JSON": (pack(b"{]"), "cannot be read: Expecting property name"),
+    "no text": (pack(b'{"\xff": 1}'), "cannot be read: 'utf-8' codec"),
+    "a list": (pack(b"[]"), "header is not a JSON object"),
+    "deep nesting": (pack(b"[" * 200_000), "cannot be read: maximum recurs"),
+    "a number of many digits": (
+        pack(b'{"wte.weight": ' + b"9" * 5000 + b"}"),
+        "cannot be read: Exceeds the limit",
+    ),
+    "a name twice": (
+        pack(b'{"wte.weight": {}, "wpe.weight": {}, "wte.weight": {}}'),
+        "the name 'wte.weight' comes twice",
+    ),
+}
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("contents", "message"), WRONG_FILES.values(), ids=WRONG_FILES.keys()
+)
+def test_not_a_safetensors_file(
+    folder: Path, contents: bytes, message: str
+) -> None:
+    (folder / SAFETENSORS).write_bytes(contents)
+    for read in (gpt2.load_model, gpt2.look):
+        with pytest.raises(CheckpointError, match=message) as caught:
+            read(folder)
+        assert str(folder / SAFETENSORS) in str(caught.value)
+
+
+WRONG_ENTRIES: dict[str, tuple[Any, str]] = {
+    "a number": (5, "has the entry 5, without a proper"),
+    "a text": ("F32", "without a proper"),
+    "nothing": (None, "has the entry None"),
+    "no shape": ({"dtype": "F32", "data_offsets": [0, 8]}, "proper dtype, sh"),
+    "a shape of text": (entry(shape="2"), "without a proper"),
+    "a negative shape": (entry(shape=[-1, -2]), "without a proper"),
+    "a broken shape": (entry(shape=[2.0]), "without a proper"),
+    "a shape of truths": (entry(shape=[True, 2]), "without a proper"),
+    "three offsets": (entry(offsets=[0, 4, 8]), "without a proper"),
+    "offsets of text": (entry(offsets="08"), "without a proper"),
+    "a negative offset": (entry(offsets=[-8, 0]), "without a proper"),
+    "a dtype in a list": (entry(dtype=["F32"]), "without a proper"),
+    "offsets the wrong way": (entry(offsets=[8, 0]), "takes 8 bytes.*-8"),
+    "too few bytes": (entry(offsets=[0, 7]), r"F32 \[2\], takes 8 bytes.*7"),
+    "another dtype's bytes": (entry(dtype="BF16"), "takes 4 bytes.*8"),
+    "a dtype nobody knows": (entry(dtype="F33"), "takes 0 bytes.*8"),
+    "a huge shape": (entry(shape=[2**62, 2**62]), "takes 85,07"),
+    "an offset beyond the end": (
+        entry(offsets=[8, 16]),
+        "at bytes 8 to 16 of the data, and there are only 8",
+    ),
+    "a huge offset": (
+        entry(offsets=[2**70, 2**70 + 8]),
+        "not have been fetched whole",
+    ),
+}
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("wrong", "message"), WRONG_ENTRIES.values(), ids=WRONG_ENTRIES.keys()
+)
+def test_wrong_entries_of_the_header(
+    folder: Path, wrong: Any, message: str
+) -> None:
+    header = json.dumps({"ln_f.bias": wrong}).encode()
+    (folder / SAFETENSORS).write_bytes(pack(header, bytes(8)))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        gpt2.look(folder)
+    assert f"{folder / SAFETENSORS}: tensor 'ln_f.bias'" in str(caught.value)
+    with pytest.raises(CheckpointError, match=message):
+        gpt2.load_model(folder)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_tensors_that_overlap_or_leave_a_hole(
+    folder: Path, state: dict[str, Tensor]
+) -> None:
+    """One tensor's bytes are nobody else's, and every byte is somebody's."""
+    path = folder / SAFETENSORS
+    size = state["wte.weight"].nbytes
+    for begin in (4, size + 4):  # ends within wte; begins behind a hole
+        place = entry(shape=[16, 12], offsets=[begin, begin + 16 * 12 * 4])
+        path.write_bytes(packed(state, **{"wpe.weight": place}) + bytes(8))
+        with pytest.raises(CheckpointError, match="cannot be read") as caught:
+            gpt2.load_model(folder)
+        assert str(path) in str(caught.value)
+    path.write_bytes(packed(state) + b"more")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        gpt2.load_model(folder)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_cut_off(folder: Path) -> None:
+    """A download that stopped, wherever it stopped."""
+    path = folder / SAFETENSORS
+    contents = path.read_bytes()
+    for length in {*range(0, len(contents), 997), len(contents) - 1}:
+        path.unlink()
+        path.write_bytes(contents[:length])
+        with pytest.raises(CheckpointError) as caught:
+            gpt2.look(folder)
+        assert str(path) in str(caught.value)
+        with pytest.raises(CheckpointError):
+            gpt2.load_model(folder)
+
+
+# --- pickles ---
+
+
+class Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("kind", ["new", "old", "plain"])
+def test_code_in_a_pickle_does_not_run(
+    folder: Path, state: dict[str, Tensor], tmp_path: Path, kind: str
+) -> None:
+    mark = tmp_path / "sprung"
+    trap: dict[str, Any] = {**state, "ln_f.bias": Trap(mark)}
+    path = put_bin(folder, trap, _use_new_zipfile_serialization=kind == "new")
+    if kind == "plain":
+        path.write_bytes(pickle.dumps(Trap(mark)))
+    for read in (gpt2.load_model, gpt2.look):
+        with pytest.raises(CheckpointError) as caught:
+            read(folder)
+        assert str(path) in str(caught.value)
+        assert not mark.exists()
+    if kind != "plain":
+        assert "would run code" in str(caught.value)
+        torch.load(path, weights_only=False)  # the trap is one
+        assert mark.is_dir()
+
+
+WRONG_PICKLES: dict[str, tuple[Any, str]] = {
+    "a list": ([torch.ones(2)], "holds a list, and a dictionary"),
+    "a tensor": (torch.ones(2), "holds a Tensor, and a dictionary"),
+    "a number for a name": ({1: torch.ones(2)}, "a Tensor under 1, and"),
+    "a training's state": (
+        {"model": {"wte.weight": torch.ones(2)}, "step": 3},
+        "a dict under 'model', and a plain tensor",
+    ),
+    "a sparse tensor": (
+        {"wte.weight": torch.eye(3).to_sparse()},
+        "a Tensor under 'wte.weight', and a plain tensor",
+    ),
+    "a tensor without data": (
+        {"wte.weight": torch.ones(3, device="meta")},
+        "a Tensor under 'wte.weight', and a plain tensor",
+    ),
+    "complex numbers": (
+        {"wte.weight": torch.ones(17, 12, dtype=torch.complex64)},
+        "few for 2 layers",
+    ),
+}
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("loaded", "message"), WRONG_PICKLES.values(), ids=WRONG_PICKLES.keys()
+)
+def test_pickle_of_something_else(
+    folder: Path, loaded: Any, message: str
+) -> None:
+    path = put_bin(folder, loaded)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        gpt2.load_model(folder)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    "contents",
+    [b"", b"hello", b"\x80\x04N.", b"PK\x03\x04" + bytes(60), bytes(1000)],
+    ids=["empty", "text", "None", "a broken zip", "zeros"],
+)
+def test_not_a_pickle(folder: Path, contents: bytes) -> None:
+    put_bin(folder, {}).write_bytes(contents)
+    with pytest.raises(CheckpointError) as caught:
+        gpt2.load_model(folder)
+    assert str(folder / BIN) in str(caught.value)
+
+
+# --- an index and its files ---
+
+
+def test_index_only_names_files_beside_it(
+    folder: Path, state: dict[str, Tensor]
+) -> None:
+    """The file that it names is there, and still it is not opened."""
+    inner = folder / "inner"
+    inner.mkdir()
+    shutil.copy(folder / "config.json", inner)
+    outer = folder / SAFETENSORS
+    index = put_shards(inner, state, SAFETENSORS)
+    good = json.loads(index.read_text())["weight_map"]
+    assert outer.is_file()
+    for wrong in (
+        f"../{SAFETENSORS}",
+        f"{inner.name}/{SAFETENSORS}",
+        str(outer),
+        "..",
+        "",
+        SAFETENSORS_INDEX,
+        "other.index.json",
+        "nothing.txt",
+        "nul\0.safetensors",
+        "missing.safetensors",
+        "missing.bin",
+        5,
+        None,
+    ):
+        changed = {**good, "wte.weight": wrong}
+        index.write_text(json.dumps({"weight_map": changed}))
+        with pytest.raises(CheckpointError) as caught:
+            gpt2.load_model(inner)
+        assert str(inner) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"", "cannot be read"),
+        (b"{", "cannot be read"),
+        (b"[" * 200_000, "cannot be read"),
+        (b"\xff", "cannot be read"),
+        (b"[]", "has no 'weight_map'"),
+        (b"{}", "has no 'weight_map'"),
+        (b'{"weight_map": {}}', "has no 'weight_map'"),
+        (b'{"weight_map": ["wte.weight"]}', "has no 'weight_map'"),
+    ],
+)
+def test_broken_index(folder: Path, contents: bytes, message: str) -> None:
+    (folder / SAFETENSORS).unlink()
+    index = folder / SAFETENSORS_INDEX
+    index.write_bytes(contents)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        gpt2.load_model(folder)
+    assert str(index) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [SAFETENSORS, BIN])
+def test_index_that_promises_too_much(
+    folder: Path, state: dict[str, Tensor], name: str
+) -> None:
+    index = put_shards(folder, state, name)
+    fields = json.loads(index.read_text())
+    files = sorted(set(fields["weight_map"].values()))
+    ours = fields["weight_map"]["ln_f.bias"]
+    other = next(file for file in files if file != ours)
+    fields["weight_map"]["ln_f.bias"] = other
+    index.write_text(json.dumps(fields))
+    with pytest.raises(
+        CheckpointError, match=rf"promises tensor 'ln_f\.bias' in {other}"
+    ):
+        gpt2.load_model(folder)
+    (folder / files[1]).unlink()
+    with pytest.raises(CheckpointError, match=files[1]):
+        gpt2.load_model(folder)
+
+
+# --- the config beside the weights ---
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"", "cannot be read"),
+        (b'{"n_embd": 12', "cannot be read"),
+        (b"[" * 200_000, "cannot be read"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"[]", "named fields"),
+        (b"{}", "does not say vocab_size"),
+        (b'{"model_type": "llama"}', "describes a 'llama' model"),
+        (b'{"model_type": ["gpt2"]}', "describes a"),
+    ],
+)
+def test_broken_config(folder: Path, contents: bytes, message: str) -> None:
+    path = folder / "config.json"
+    path.write_bytes(contents)
+    for read in (gpt2.load_model, gpt2.look):
+        with pytest.raises(CheckpointError, match=message) as caught:
+            read(folder)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n_layer": 1}, r"not a tensor of this GPT-2, tensors? '.*h\.1\."),
+        ({"n_layer": 3}, r"lacks tensors 'h\.2\."),
+        ({"n_layer": 10**12}, "28 tensors, too few for 1000000000000 layers"),
+        ({"vocab_size": 10**15}, r"\[1000000000000000, 12\]"),
+        ({"n_inner": 7}, r"\[12, 48\], and the model needs \[12, 7\]"),
+        ({"n_head": 5}, "n_embd must be a multiple of n_head"),
+        ({"n_embd": "12"}, "n_embd must be a positive whole number"),
+        ({"tie_word_embeddings": False}, "sets tie_word_embeddings=False"),
+    ],
+)
+def test_config_of_another_model(
+    folder: Path, fields: dict[str, Any], message: str
+) -> None:
+    change_config(folder, **fields)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        gpt2.load_model(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_hparams_will_do(folder: Path, theirs: GPT2LMHeadModel) -> None:
+    (folder / "config.json").unlink()
+    sizes = GPT2Config(17, 16, 12, 3, 2)
+    names = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
+    (folder / "hparams.json").write_text(
+        json.dumps({name: getattr(sizes, name) for name in names})
+    )
+    close(logits(gpt2.load_model(folder)), their_logits(theirs))
+
+
+# --- nothing there ---
+
+
+@pytest.mark.parametrize("read", [gpt2.load, gpt2.load_model, gpt2.look])
+def test_a_folder_without_weights(
+    folder: Path, read: Callable[[Path], object]
+) -> None:
+    (folder / SAFETENSORS).unlink()
+    with pytest.raises(CheckpointError, match="holds no weights") as caught:
+        read(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [gpt2.load, gpt2.load_model, gpt2.look])
+@pytest.mark.parametrize(
+    "source",
+    ["./gpt2", "/no/such/folder", "gpt3", "a b/c", "a/b/c", "C:\\gpt2", "é/b"],
+)
+def test_a_name_that_means_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    source: str,
+    read: Callable[[str], object],
+) -> None:
+    """It is not asked for on the network either."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="neither a preset") as caught:
+        read(source)
+    assert repr(source) in str(caught.value)
+
+
+def test_a_file_of_another_kind(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="not called like a file of"):
+        gpt2.load_model(folder / "config.json")
+
+
+# --- any damage at all ---
+
+
+@pytest.fixture(scope="module")
+def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint so small that its header is most of it."""
+    folder = tmp_path_factory.mktemp("smallest")
+    torch.manual_seed(2)
+    model = GPT2(GPT2Config(n_vocab=3, n_ctx=2, n_embd=2, n_head=1, n_layer=1))
+    gpt2.save(folder, model)
+    tensors = {name: t.clone() for name, t in model.state_dict().items()}
+    torch.save(tensors, folder / BIN)
+    old = folder / "old.bin"
+    torch.save(tensors, old, _use_new_zipfile_serialization=False)
+    put_shards(folder / "..", tensors, f"shard-{folder.name}.safetensors")
+    return folder
+
+
+# Where and what: a byte replaced, put in, or taken out; or all from there on.
+DAMAGE = st.tuples(
+    st.floats(0, 1, exclude_max=True),
+    st.sampled_from(["replace", "insert", "delete", "cut"]),
+    st.binary(min_size=1, max_size=3),
+)
+
+
+def damaged(contents: bytes, damages: list[tuple[float, str, bytes]]) -> bytes:
+    for where, how, what in damages:
+        at = int(where * len(contents))
+        after = {
+            "replace": contents[at + len(what) :],
+            "insert": contents[at:],
+            "delete": contents[at + len(what) :],
+            "cut": b"",
+        }[how]
+        middle = what if how in ("replace", "insert") else b""
+        contents = contents[:at] + middle + after
+    return contents
+
+
+@pytest.mark.parametrize(
+    ("target", "source"),
+    [
+        (SAFETENSORS, SAFETENSORS),
+        ("config.json", SAFETENSORS),
+        (BIN, BIN),
+        ("old.bin", "old.bin"),
+    ],
+    ids=["safetensors", "config", "PyTorch", "PyTorch's old format"],
+)
+def test_no_damage_does_harm(
+    smallest: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    target: str,
+    source: str,
+) -> None:
+    """A damaged file is refused, or is a whole model: nothing in between."""
+    folder = tmp_path_factory.mktemp("damaged")
+    for name in {source, "config.json"}:
+        shutil.copy(smallest / name, folder)
+    contents = (smallest / target).read_bytes()
+    # Half of the examples hit the first bytes, where a header has its length.
+    some = st.lists(DAMAGE, min_size=1, max_size=3)
+    near = some.map(lambda ds: [(w**4, how, what) for w, how, what in ds])
+    outcomes = set()
+
+    @settings(
+        max_examples=120,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(some | near)
+    def harmless(damages: list[tuple[float, str, bytes]]) -> None:
+        path = folder / target
+        path.unlink(missing_ok=True)  # an earlier one may still be mapped
+        path.write_bytes(damaged(contents, damages))
+        try:
+            model = gpt2.load_model(folder / source)
+        except CheckpointError as error:
+            assert str(folder) in str(error)
+            outcomes.add("refused")
+            return
+        shapes = parameter_shapes(model.config)
+        found = {name: t.shape for name, t in model.state_dict().items()}
+        assert found == shapes
+        outcomes.add("loaded")
+
+    harmless()
+    assert "refused" in outcomes
+
+
+# --- which tensors there are ---
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(),
+        GPT2Config(17, 16, 12, 3, 2),
+        GPT2Config(17, 16, 12, 3, 2, n_inner=7),
+        GPT2Config(5, 3, 4, 1, 11),
+        *map(GPT2Config.from_name, PRESETS),
+    ],
+    ids=repr,
+)
+def test_parameter_shapes_are_those_of_the_model(config: GPT2Config) -> None:
+    with torch.device("meta"):
+        state = GPT2(config).state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    assert list(parameter_shapes(config).items()) == list(shapes.items())
+
+
+def infos_of(config: GPT2Config, prefix: str = "") -> dict[str, TensorInfo]:
+    return {
+        prefix + name: TensorInfo("F32", shape, SAFETENSORS)
+        for name, shape in parameter_shapes(config).items()
+    }
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_guesses_a_published_config(preset: str, prefix: str) -> None:
+    config = GPT2Config.from_name(preset)
+    infos = infos_of(config, prefix)
+    infos |= {"lm_head.weight": infos[f"{prefix}wte.weight"]}
+    assert guess_config(infos, "file") == config
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"n_layer": 11}, {"n_layer": 13}, {"n_vocab": 50258}, {"n_inner": 768}],
+    ids=repr,
+)
+def test_guesses_no_other_config(change: dict[str, int]) -> None:
+    """What is close to a published size is not taken for it.
+
+    One layer more is: it is refused when the names are matched.
+    """
+    config = replace(GPT2Config(), **change)
+    infos = infos_of(config)
+    if change == {"n_layer": 13}:
+        assert guess_config(infos, "file") == GPT2Config()
+        return
+    with pytest.raises(CheckpointError, match=r"file has neither .*heads"):
+        guess_config(infos, "file")
+
+
+def test_a_lone_file_of_no_published_size(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    for read in (gpt2.load_model, gpt2.look):
+        with pytest.raises(CheckpointError, match="number of heads cannot"):
+            read(folder / SAFETENSORS)
+
+
+@full_size
+def test_a_lone_file_of_a_published_size(
+    full_size_checkpoint: Path, tmp_path: Path
+) -> None:
+    lone = tmp_path / "found-somewhere.safetensors"
+    lone.symlink_to(full_size_checkpoint / SAFETENSORS)
+    look = gpt2.look(lone)
+    assert look.config == GPT2Config()
+    model = gpt2.load_model(lone)
+    named = gpt2.load_model(full_size_checkpoint)
+    assert torch.equal(
+        model.h[11].mlp.c_fc.weight, named.h[11].mlp.c_fc.weight
+    )
+    renamed = tmp_path / SAFETENSORS
+    renamed.symlink_to(lone)
+    assert gpt2.look(tmp_path).config == GPT2Config()
+
+
+# --- the tokenizer beside the weights ---
+
+
+@pytest.fixture(scope="module")
+def own_tokenizer() -> Tokenizer:
+    return Tokenizer.train("the cat sat on the mat, the other cat sat", 270)
+
+
+@pytest.fixture
+def whole(own_tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    """A folder with a model and its tokenizer."""
+    config = GPT2Config(n_vocab=270, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
+    gpt2.save(tmp_path / "whole", GPT2(config), own_tokenizer)
+    return tmp_path / "whole"
+
+
+def test_loads_model_and_tokenizer(
+    whole: Path, own_tokenizer: Tokenizer
+) -> None:
+    model, tokenizer = gpt2.load(whole)
+    assert model.config.n_vocab == tokenizer.n_vocab == 270
+    text = "the cats sat"
+    assert tokenizer.encode(text) == own_tokenizer.encode(text)
+    assert len(tokenizer.encode(text)) < len(text) - 2  # it merges
+
+
+def test_openais_names_of_the_tokenizer_files(
+    whole: Path, own_tokenizer: Tokenizer
+) -> None:
+    (whole / "vocab.json").rename(whole / "encoder.json")
+    (whole / "merges.txt").rename(whole / "vocab.bpe")
+    _, tokenizer = gpt2.load(whole / SAFETENSORS)
+    assert tokenizer.ranks == own_tokenizer.ranks
+
+
+def test_a_larger_tokenizer_is_refused(
+    whole: Path, own_tokenizer: Tokenizer
+) -> None:
+    small = GPT2Config(n_vocab=269, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
+    gpt2.save(whole, GPT2(small))
+    with pytest.raises(
+        CheckpointError, match="has 270 entries, and the model only 269"
+    ):
+        gpt2.load(whole)
+    with pytest.raises(ValueError, match="has 270 .* only 269"):
+        gpt2.save(whole, GPT2(small), own_tokenizer)
+
+
+def test_a_smaller_tokenizer_is_fine(whole: Path) -> None:
+    """Some pad the vocabulary to a round number."""
+    padded = GPT2Config(n_vocab=320, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
+    gpt2.save(whole, GPT2(padded))
+    model, tokenizer = gpt2.load(whole)
+    assert (model.config.n_vocab, tokenizer.n_vocab) == (320, 270)
+
+
+def test_no_tokenizer(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, own_tokenizer: Tokenizer
+) -> None:
+    """GPT-2's own is taken where the vocabulary has its size, and only there."""
+    monkeypatch.setattr(Tokenizer, "gpt2", lambda: own_tokenizer)
+    (whole / "vocab.json").unlink()
+    (whole / "merges.txt").unlink()
+    with pytest.raises(TokenizerError, match=r"vocab\.json") as caught:
+        gpt2.load(whole)
+    assert str(whole) in str(caught.value)
+    gpt2.load_model(whole)  # which needs none
+    config = GPT2Config(n_vocab=50257, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
+    gpt2.save(whole, GPT2(config))
+    assert gpt2.load(whole)[1] is own_tokenizer
+
+
+def test_a_damaged_tokenizer_is_not_replaced(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, own_tokenizer: Tokenizer
+) -> None:
+    monkeypatch.setattr(Tokenizer, "gpt2", lambda: own_tokenizer)
+    config = GPT2Config(n_vocab=50257, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
+    gpt2.save(whole, GPT2(config))
+    (whole / "merges.txt").unlink()
+    with pytest.raises(TokenizerError, match=r"merges\.txt"):
+        gpt2.load(whole)
+
+
+# --- saving ---
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("inner", [None, 7])
+@pytest.mark.parametrize("activation", ["gelu_new", "relu"])
+def test_what_is_saved_is_what_is_loaded(
+    tmp_path: Path, model: GPT2, inner: int | None, activation: str
+) -> None:
+    config = replace(
+        model.config,
+        n_inner=inner,
+        activation=activation,
+        layer_norm_epsilon=0.1,
+        embd_dropout=0.0,
+        attn_dropout=0.25,
+    )
+    model = GPT2(config).eval()
+    gpt2.save(tmp_path / "new" / "folder", model)
+    again = gpt2.load_model(tmp_path / "new" / "folder")
+    assert again.config == config
+    assert set(contents_of(tmp_path / "new" / "folder")) == {
+        "config.json",
+        SAFETENSORS,
+    }
+    for name, parameter in model.named_parameters():
+        assert torch.equal(again.get_parameter(name), parameter)
+
+
+def test_transformers_opens_what_is_saved(
+    tmp_path: Path,
+    model: GPT2,
+    own_tokenizer: Tokenizer,
+    shake: Callable[[GPT2], GPT2],
+) -> None:
+    model = shake(GPT2(replace(model.config, n_vocab=270))).eval()
+    gpt2.save(tmp_path, model, own_tokenizer)
+    assert {"vocab.json", "merges.txt"} < set(contents_of(tmp_path))
+    theirs, report = AutoModelForCausalLM.from_pretrained(
+        tmp_path, output_loading_info=True
+    )
+    assert isinstance(theirs, GPT2LMHeadModel)
+    assert not any(report.values())  # nothing missing, left over, misshapen
+    assert theirs.dtype == torch.float32
+    close(their_logits(theirs.eval()), logits(model))
+    end = own_tokenizer.end_of_text
+    assert theirs.config.bos_token_id == theirs.config.eos_token_id == end
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("the cat sat on the mat", "  Größe, 日本\n\n'll 😀 "):
+        ids = own_tokenizer.encode(text)
+        assert tokenizer.encode(text) == ids
+        assert tokenizer.decode(ids) == text
+    assert tokenizer.encode("<|endoftext|>") == [end]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_saved_in_the_dtype_it_has(
+    tmp_path: Path, model: GPT2, dtype: torch.dtype
+) -> None:
+    expected = model.wte.weight.detach().to(dtype)
+    gpt2.save(tmp_path, model.to(dtype))
+    short = {torch.bfloat16: "BF16", torch.float16: "F16"}[dtype]
+    header = read_safetensors_header(tmp_path / SAFETENSORS)
+    assert {info.dtype for info in header.values()} == {short}
+    assert torch.equal(
+        load_file(tmp_path / SAFETENSORS)["wte.weight"], expected
+    )
+    assert gpt2.load_model(tmp_path, None).wte.weight.dtype == dtype
+    assert gpt2.load_model(tmp_path).wte.weight.dtype == torch.float32
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert theirs.dtype == dtype
+
+
+def test_saving_where_it_came_from(
+    folder: Path, theirs: GPT2LMHeadModel
+) -> None:
+    """The model still lies in the file that is replaced under it."""
+    model = gpt2.load_model(folder)
+    with torch.no_grad():
+        model.ln_f.bias.add_(1)
+    expected = logits(model)
+    gpt2.save(folder, model)
+    assert torch.equal(logits(model), expected)
+    assert torch.equal(logits(gpt2.load_model(folder)), expected)
+    assert not torch.allclose(expected, their_logits(theirs), atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["new", "there", "link", "."])
+def test_saving_into_any_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: GPT2, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    gpt2.save(name, model)
+    assert torch.equal(
+        gpt2.load_model(Path(name)).wte.weight, model.wte.weight
+    )
+    left = {path.name for path in tmp_path.iterdir()}
+    new = {"new": {"new"}, ".": {"config.json", SAFETENSORS}}.get(name, set())
+    assert left == {"there", "link"} | new
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_other_files_are_left_alone(folder: Path, model: GPT2) -> None:
+    (folder / "README.md").write_text("mine")
+    (folder / ".hidden").mkdir()
+    gpt2.save(folder, model)
+    assert (folder / "README.md").read_text() == "mine"
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        ".hidden",
+        "config.json",
+        "generation_config.json",
+        SAFETENSORS,
+    }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_permissions_are_those_of_any_new_file(
+    tmp_path: Path, model: GPT2, own_tokenizer: Tokenizer
+) -> None:
+    model = GPT2(replace(model.config, n_vocab=270))
+    for umask, expected in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(umask)
+        try:
+            gpt2.save(tmp_path / f"{umask}", model, own_tokenizer)
+        finally:
+            os.umask(before)
+        modes = {
+            path.stat().st_mode & 0o777
+            for path in (tmp_path / f"{umask}").iterdir()
+        }
+        assert modes == {expected}
+
+
+@pytest.fixture(params=["a folder that is there", "a new folder"])
+def target(
+    request: pytest.FixtureRequest, folder: Path, tmp_path: Path
+) -> Iterator[Path]:
+    """Where to save to; nothing may have changed there after the test."""
+    new = request.param == "a new folder"
+    before = contents_of(folder)
+    yield tmp_path / "new" if new else folder
+    assert contents_of(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(
+    "step", ["the weights", "the config", "the tokenizer", "on the disk"]
+)
+def test_a_failure_on_the_way_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    target: Path,
+    own_tokenizer: Tokenizer,
+    step: str,
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise OSError("the disk is full")
+
+    where = {
+        "the weights": ("safetensors.torch.save_file", fail),
+        "the config": ("gpt2.weights.saving.json.dumps", fail),
+        "the tokenizer": ("gpt2.tokenizer.Tokenizer.save", fail),
+        "on the disk": ("gpt2.weights.saving.os.fsync", fail),
+    }[step]
+    monkeypatch.setattr(*where)
+    config = GPT2Config(n_vocab=270, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
+    with pytest.raises(OSError, match="the disk is full"):
+        gpt2.save(target, GPT2(config), own_tokenizer)
+    monkeypatch.undo()
+
+
+SAVE = """
+import resource, signal, sys
+from gpt2.config import GPT2Config
+from gpt2.model import GPT2
+from gpt2.weights.saving import save
+
+model = GPT2(GPT2Config(17, 16, 48, 3, 2))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save(sys.argv[1], model)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit that is POSIX's")
+def test_a_full_disk_changes_nothing(target: Path) -> None:
+    """The system itself refuses to write more of the file."""
+    printed = run_python(SAVE, target)
+    assert "File too large" in printed or "os error 27" in printed
+
+
+def test_saving_over_a_file_is_refused(tmp_path: Path, model: GPT2) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match="file"):
+        gpt2.save(tmp_path / "file", model)
+    assert contents_of(tmp_path) == {"file": b"mine"}
