@@ -69,11 +69,14 @@ def measure_gap(
         -float(one.log_probabilities.double().sum())
         for one in score(model, sequences)
     ]
-    n_tokens = sum(len(sequence) - 1 for sequence in sequences)
+    lengths = [len(sequence) - 1 for sequence in sequences]
+    n_tokens = sum(lengths)
     excess = [a - b for a, b in zip(nats, least, strict=True)]
-    mean = math.fsum(excess) / n_stories
-    variance = math.fsum((x - mean) ** 2 for x in excess) / (n_stories - 1)
-    error = math.sqrt(variance * n_stories) / n_tokens
+    gap = math.fsum(excess) / n_tokens
+    # The error of a ratio: how far each story is from what its length says.
+    residuals = [x - gap * n for x, n in zip(excess, lengths, strict=True)]
+    spread = math.fsum(r * r for r in residuals) / (n_stories - 1)
+    error = math.sqrt(spread * n_stories) / n_tokens
     return Gap(n_stories, n_tokens, math.fsum(nats), math.fsum(least), error)
 
 

@@ -599,3 +599,77 @@ def test_vocabularies_trained_by_tokenizers_load(tmp_path):
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.special_tokens == {"<s>": 0, END_OF_TEXT: 1}
     assert tokenizer.encode(TEXT) == other.encode(TEXT).ids
+
+
+# One file with everything, as transformers writes it today
+
+
+def test_transformers_own_file_loads(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    OWN.save(tmp_path / "ours")
+    other = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    other.add_special_tokens({"pad_token": "<pad>"})
+    other.save_pretrained(tmp_path / "theirs")
+    (tmp_path / "theirs" / "vocab.json").unlink(missing_ok=True)
+    tokenizer = Tokenizer.load(tmp_path / "theirs")
+    assert tokenizer.ranks == OWN.ranks
+    assert tokenizer.special_tokens["<pad>"] == OWN.n_vocab
+    assert tokenizer.n_vocab == OWN.n_vocab + 1 == len(other)
+    text = f"{TEXT} <pad> {END_OF_TEXT}"
+    assert tokenizer.encode(text, allow_special=True) == other.encode(text)
+
+
+def one_file(**changes):
+    """Put all that is in the two files into one, and change its model."""
+
+    def change(folder):
+        ids = json.loads((folder / "vocab.json").read_text())
+        lines = (folder / "merges.txt").read_text().splitlines()[1:]
+        model = {"type": "BPE", "vocab": ids, "merges": lines} | changes
+        added = [{"id": 259, "content": END_OF_TEXT, "special": True}]
+        whole = {"version": "1.0", "model": model, "added_tokens": added}
+        (folder / "tokenizer.json").write_text(json.dumps(whole))
+        (folder / "vocab.json").unlink()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "merges", [["a b", "b c", "ab c"], [["a", "b"], ["b", "c"], ["ab", "c"]]]
+)
+def test_both_ways_to_write_merges(folder, merges):
+    one_file(merges=merges)(folder)
+    (folder / "merges.txt").unlink()
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.encode("abc bc") == [258, tokenizer.ranks[b" "], 257]
+    assert tokenizer.special_tokens == {END_OF_TEXT: 259}
+
+
+IN_ONE_FILE = {
+    "other kind": (one_file(type="Unigram"), "a BPE model, got 'Unigram'"),
+    "no vocab": (one_file(vocab=None), "expected a model with vocab"),
+    "no merges": (one_file(merges=3), "expected a model with vocab"),
+    "odd merge": (one_file(merges=[3]), "expected a model with vocab"),
+    "lost merge": (one_file(merges=["a b", "b c"]), "no .* token 'abc'"),
+    "text id": (one_file(vocab={"a": "0"}), "'a' has id '0'"),
+    "a list": (
+        lambda folder: (
+            remove("vocab.json")(folder),
+            write("tokenizer.json", b"[]")(folder),
+        ),
+        "expected an object",
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", IN_ONE_FILE)
+def test_a_hostile_tokenizer_json_is_refused(folder, attack):
+    load_after(IN_ONE_FILE[attack], folder)
+
+
+def test_tokens_added_beside_the_vocabulary(folder):
+    added = {"<pad>": 260, "<sep>": 261}
+    (folder / "added_tokens.json").write_text(json.dumps(added))
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.special_tokens == {END_OF_TEXT: 259} | added
+    assert tokenizer.encode("<pad>", allow_special=True) == [260]
