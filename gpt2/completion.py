@@ -49,7 +49,7 @@ def complete(
 
     Raises:
         ValueError: The prompt is too long, a stop is empty, or a setting is
-            out of its range. Raised when the first piece is asked for.
+            out of its range.
     """
     device = model.wte.weight.device
     ids = torch.tensor([encode_prompt(tokenizer, prompt)], device=device)
@@ -63,7 +63,7 @@ def complete(
     )
     new = (int(token) for token in drawn)
     shown = (token for token in new if token != tokenizer.end_of_text)
-    yield from until(tokenizer.stream(shown), stop)
+    return until(tokenizer.stream(shown), stop)
 
 
 def until(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
@@ -80,6 +80,11 @@ def until(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
         raise ValueError(
             f"stop must be a list of strings that are not empty; got {stop!r}"
         )
+    return _until(pieces, stop)
+
+
+def _until(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
+    """Do what `until` promises, with stops that it has checked."""
     held = ""
     for piece in pieces:
         held += piece
@@ -96,7 +101,7 @@ def until(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
         held = held[at:]
         if held.startswith(tuple(stop)):
             return
-    # No more comes, so that what has only begun is no stop.
+    # Nothing more comes, so what has only begun is no stop.
     found = (held.find(s) for s in stop if s in held)
     if held := held[: min(found, default=len(held))]:
         yield held

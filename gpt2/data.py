@@ -135,7 +135,9 @@ def write_tokens(
         facts = {
             "n_tokens": n_tokens,
             "n_vocab": n_vocab,
-            "checksum": checksum(stage / "ids", stage / "starts"),
+            "checksum": checksum(
+                stage / "ids", stage / "starts", begin=n_vocab
+            ),
         }
         (stage / "facts").write_text(json.dumps(facts, indent=2) + "\n")
         for name in _PARTS:
@@ -157,9 +159,9 @@ def _places(path: Path) -> tuple[Path, Path, Path]:
     return path, path.with_suffix(".starts"), path.with_suffix(".json")
 
 
-def checksum(*paths: Path) -> int:
+def checksum(*paths: Path, begin: int = 0) -> int:
     """Read files through, block by block, and return their checksum."""
-    value = 0
+    value = begin
     for path in paths:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -189,7 +191,7 @@ def read_tokens(path: Path) -> Tokens:
         n_tokens, n_vocab = facts["n_tokens"], facts["n_vocab"]
         dtype = np.dtype("<u2" if n_vocab <= 2**16 else "<u4")
         size, expected = ids_path.stat().st_size, n_tokens * dtype.itemsize
-        found = checksum(ids_path, starts_path)
+        found = checksum(ids_path, starts_path, begin=n_vocab)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a corpus: {error}") from error
     if size != expected:
@@ -199,8 +201,8 @@ def read_tokens(path: Path) -> Tokens:
         )
     if found != facts.get("checksum"):
         raise DataError(
-            f"{path} is damaged, or {starts_path.name} is: together they do "
-            f"not have the checksum that {facts_path.name} has"
+            f"{path} is damaged, or a file beside it: together they do not "
+            f"have the checksum that {facts_path.name} has"
         )
     ids = np.memmap(ids_path, dtype, "r")
     return Tokens(ids, np.memmap(starts_path, "<i8", "r"), n_vocab, found)

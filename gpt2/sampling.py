@@ -219,7 +219,6 @@ def generate(
     return torch.cat([prompts, *(token[:, None] for token in added)], dim=1)
 
 
-@torch.no_grad()
 def stream(
     model: GPT2,
     tokens: Tensor,
@@ -231,7 +230,10 @@ def stream(
     seed: int | torch.Generator | None = None,
     **sampling: Any,
 ) -> Iterator[Tensor]:
-    """Yield what `generate` adds as it comes, (B * n_samples,) at a time."""
+    """Yield what `generate` adds as it comes, (B * n_samples,) at a time.
+
+    Errors are raised at once, and the model runs when a token is asked for.
+    """
     settings = Sampling(**sampling)
     if n_samples < 1:
         raise ValueError(f"n_samples must be 1 or more; got {n_samples}")
@@ -239,6 +241,23 @@ def stream(
     generator = seeded(seed, tokens.device)
     stops = _ids(stop_tokens, tokens.device)
     real = None if attention_mask is None else attention_mask.bool()
+    return _draw(
+        model, tokens, n_new, real, n_samples, stops, settings, generator
+    )
+
+
+@torch.no_grad()
+def _draw(
+    model: GPT2,
+    tokens: Tensor,
+    n_new: int,
+    real: Tensor | None,
+    n_samples: int,
+    stops: Tensor,
+    settings: Sampling,
+    generator: torch.Generator | None,
+) -> Iterator[Tensor]:
+    """Do what `stream` promises, with all that it has checked."""
     with evaluating(model):
         cache = model.new_cache(tokens.size(0), tokens.size(1) + n_new)
         logits = model(tokens, real, cache=cache, last_only=True)  # (B, V)

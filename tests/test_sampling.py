@@ -338,6 +338,8 @@ def test_bad_settings(
     ((name, value),) = settings.items()
     with pytest.raises(ValueError, match=rf"{name} must be .* got {value}"):
         generate(model, tokens, **settings)
+    with pytest.raises(ValueError, match=name):  # at once
+        stream(model, tokens, **settings)
 
 
 def test_an_unknown_setting(model: GPT2, tokens: Tensor) -> None:

@@ -197,7 +197,6 @@ def put_shards(folder: Path, tensors: dict[str, Tensor], name: str) -> Path:
         part = dict(list(tensors.items())[i::3])
         weight_map |= dict.fromkeys(part, file)
         if ending == "bin":
-            # The old format holds whole files, and knows no shared ones.
             torch.save(part, folder / file)
         else:
             save_file(part, folder / file)
@@ -440,7 +439,7 @@ load_model(sys.argv[1])
 before = anonymous()
 model = load_model(sys.argv[2])
 loaded = anonymous()
-copies = [parameter.clone() for parameter in model.parameters()]
+copy = model.wte.weight.clone()
 print(loaded - before, anonymous() - loaded)
 """
 
@@ -450,11 +449,11 @@ print(loaded - before, anonymous() - loaded)
 def test_loading_costs_no_second_copy(
     full_size_checkpoint: Path, written: Path
 ) -> None:
-    """The weights stay in the file; a copy of them would be seen."""
+    """The weights stay in the file; a copy of a third of them is seen."""
     output = run_python(MEMORY, written, full_size_checkpoint)
     for_loading, for_a_copy = map(float, output.split())
     assert for_loading < 30
-    assert for_a_copy > 450
+    assert for_a_copy > 140
 
 
 # --- looking before loading ---
@@ -749,7 +748,7 @@ def test_code_in_a_pickle_does_not_run(
     trap: dict[str, Any] = {**state, "ln_f.bias": Trap(mark)}
     path = put_bin(folder, trap, _use_new_zipfile_serialization=kind == "new")
     if kind == "plain":
-        path.write_bytes(pickle.dumps(Trap(mark)))
+        path.write_bytes(pickle.dumps(Trap(mark), protocol=2))
     for read in (gpt2.load_model, gpt2.look):
         with pytest.raises(CheckpointError) as caught:
             read(folder)
@@ -800,7 +799,7 @@ def test_pickle_of_something_else(
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize(
     "contents",
-    [b"", b"hello", b"\x80\x04N.", b"PK\x03\x04" + bytes(60), bytes(1000)],
+    [b"", b"hello", b"\x80\x02N.", b"PK\x03\x04" + bytes(60), bytes(1000)],
     ids=["empty", "text", "None", "a broken zip", "zeros"],
 )
 def test_not_a_pickle(folder: Path, contents: bytes) -> None:
@@ -997,7 +996,6 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(tensors, folder / BIN)
     old = folder / "old.bin"
     torch.save(tensors, old, _use_new_zipfile_serialization=False)
-    put_shards(folder / "..", tensors, f"shard-{folder.name}.safetensors")
     return folder
 
 
@@ -1023,6 +1021,7 @@ def damaged(contents: bytes, damages: list[tuple[float, str, bytes]]) -> bytes:
     return contents
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     ("target", "source"),
     [
@@ -1073,7 +1072,7 @@ def test_no_damage_does_harm(
         outcomes.add("loaded")
 
     harmless()
-    assert "refused" in outcomes
+    assert outcomes == {"refused", "loaded"}
 
 
 # --- which tensors there are ---
@@ -1201,7 +1200,7 @@ def test_a_larger_tokenizer_is_refused(
         CheckpointError, match="has 270 entries, and the model only 269"
     ):
         gpt2.load(whole)
-    with pytest.raises(ValueError, match="has 270 .* only 269"):
+    with pytest.raises(ValueError, match=r"has 270 .* only 269"):
         gpt2.save(whole, GPT2(small), own_tokenizer)
 
 
@@ -1216,7 +1215,7 @@ def test_a_smaller_tokenizer_is_fine(whole: Path) -> None:
 def test_no_tokenizer(
     whole: Path, monkeypatch: pytest.MonkeyPatch, own_tokenizer: Tokenizer
 ) -> None:
-    """GPT-2's own is taken where the vocabulary has its size, and only there."""
+    """GPT-2's own is taken where the vocabulary has its size, only there."""
     monkeypatch.setattr(Tokenizer, "gpt2", lambda: own_tokenizer)
     (whole / "vocab.json").unlink()
     (whole / "merges.txt").unlink()
@@ -1425,18 +1424,24 @@ from gpt2.weights.saving import save
 model = GPT2(GPT2Config(17, 16, 48, 3, 2))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    save(sys.argv[1], model)
-except Exception as error:
-    print(type(error).__name__, error)
+for folder in sys.argv[1:]:
+    try:
+        save(folder, model)
+    except Exception as error:
+        print(type(error).__name__, error)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a limit that is POSIX's")
-def test_a_full_disk_changes_nothing(target: Path) -> None:
+def test_a_full_disk_changes_nothing(folder: Path, tmp_path: Path) -> None:
     """The system itself refuses to write more of the file."""
-    printed = run_python(SAVE, target)
-    assert "File too large" in printed or "os error 27" in printed
+    before = contents_of(folder)
+    printed = run_python(SAVE, folder, tmp_path / "new").splitlines()
+    assert len(printed) == 2
+    for line in printed:
+        assert "File too large" in line
+    assert contents_of(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_saving_over_a_file_is_refused(tmp_path: Path, model: GPT2) -> None:

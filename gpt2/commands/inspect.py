@@ -8,7 +8,6 @@ from dataclasses import asdict
 
 from gpt2.commands.common import MODEL_HELP, print_json, print_table
 from gpt2.weights import loading
-from gpt2.weights.layout import OUTPUT
 
 HELP = "look into a checkpoint"
 DESCRIPTION = (
@@ -29,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     # In the model's order, and what the model does not need at the end.
     ours = {theirs: name for name, theirs in found.names.items()}
     infos = {name: found.infos[name] for name in [*ours, *found.infos]}
-    parameters = [infos[name] for name in ours if ours[name] != OUTPUT]
+    parameters = [infos[name] for name in ours]
     count = sum(info.n_numbers for info in parameters)
     if options.json:
         print_json(
@@ -63,9 +62,7 @@ def run(options: argparse.Namespace) -> None:
                 list(info.shape),
                 info.dtype,
                 f"{info.n_bytes:,}",
-                ours.get(name, "(not needed)").replace(
-                    OUTPUT, "(wte.weight again)"
-                ),
+                ours.get(name, "(not needed)"),
             )
             for name, info in infos.items()
         ],

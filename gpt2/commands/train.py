@@ -496,28 +496,26 @@ def _texts(options: argparse.Namespace) -> Iterator[str]:
         yield from _blocks(Path(name))
 
 
-# No token crosses from a character that shows to white space.
-_SEAM = re.compile(r"(?<=\S)(?=[ \n])")
+# Up to the last place where white space follows a character that shows: from
+# the one to the other, no token crosses.
+_UP_TO_SEAM = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 
 
 def _blocks(path: Path) -> Iterator[str]:
     """Read a file in blocks, of which each can be encoded by itself.
 
-    The tokens are those of the whole, unless a block has no white space and no
-    end of text: then the cut goes through what may have been a token.
+    The tokens are those of the whole, unless a block has no place to cut it,
+    being one word or nothing but white space: then a token may be cut.
     """
     rest = ""
+    longest = len(END_OF_TEXT)
     with path.open(encoding="utf-8", errors="replace") as file:
         while block := file.read(_BLOCK_CHARACTERS):
             rest += block
-            cut = max(
-                max(
-                    (seam.start() for seam in _SEAM.finditer(rest)), default=0
-                ),
-                rest.rfind(END_OF_TEXT),
-            )
-            # What may be the beginning of an end of text is left uncut.
-            cut = cut if cut > 0 else len(rest) - len(END_OF_TEXT)
+            found = _UP_TO_SEAM.match(rest)
+            cut = max(found.end() if found else 0, rest.rfind(END_OF_TEXT))
+            if cut <= 0 and len(rest) > 2 * longest:
+                cut = len(rest) - longest  # never through an end of text
             if cut > 0:
                 yield rest[:cut]
                 rest = rest[cut:]

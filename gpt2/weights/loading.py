@@ -120,7 +120,10 @@ def hub_pin(source: str | Path) -> hub.Pin | None:
     text = str(source)
     if text in hub.HUB_PRESETS:
         return hub.HUB_PRESETS[text]
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        validate_repo_id,
+    )
 
     try:
         validate_repo_id(text)
@@ -298,4 +301,6 @@ def look(source: str | Path) -> Look:
         fields, file, infos = hub.look(pin)
         file, kind = f"{pin.repo}/{file}", "safetensors"
         config = parse_config(fields, preset, f"{pin.repo}/config.json")
-    return Look(file, kind, config, infos, match_names(infos, config, file))
+    names = match_names(infos, config, file)
+    names.pop(OUTPUT, None)  # the token embedding once more
+    return Look(file, kind, config, infos, names)

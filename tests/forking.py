@@ -1,0 +1,182 @@
+"""A command line that starts at once, in processes that may be killed.
+
+`python forking.py` imports what takes seconds to import, and then forks one
+process after the other from itself, as it is told on its standard input. Each
+runs `gpt2.__main__.main` in its own environment and with its own files for
+what it writes, and is in all else like `python -m gpt2`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Process:
+    """A command that was started."""
+
+    server: Server
+    pid: int
+    output: Path
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal, or None: running."""
+        code: int | None = self.server.ask({"poll": self.pid})
+        return code
+
+    def wait(self, seconds: float = 60) -> int:
+        """Return the exit code; kill what takes longer."""
+        end = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                self.kill()
+                raise TimeoutError(f"{self.output} took {seconds} s")
+            time.sleep(0.002)
+        return code
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def out(self) -> str:
+        return self.output.with_suffix(".out").read_text()
+
+    @property
+    def err(self) -> str:
+        return self.output.with_suffix(".err").read_text()
+
+
+class Server:
+    """The process that the others are forked from."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+
+    def ask(self, what: dict[str, Any]) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(
+        self,
+        *arguments: str | Path,
+        output: Path,
+        limit: int | None = None,
+        **environment: str | int,
+    ) -> Process:
+        """Start a command.
+
+        Args:
+            *arguments: What would follow `python -m gpt2`.
+            output: A path to which `.out` and `.err` are added.
+            limit: The most bytes that a file may grow to.
+            **environment: Variables to add.
+        """
+        pid = self.ask(
+            {
+                "arguments": [str(argument) for argument in arguments],
+                "output": str(output),
+                "limit": limit,
+                "environment": {k: str(v) for k, v in environment.items()},
+            }
+        )
+        return Process(self, pid, output)
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def child(what: dict[str, Any]) -> int:
+    """Run the command; this process is its own."""
+    from gpt2.__main__ import main
+
+    for number, suffix in ((1, ".out"), (2, ".err")):
+        with Path(what["output"] + suffix).open("wb") as file:
+            os.dup2(file.fileno(), number)
+    os.environ.update(what["environment"])
+    if what["limit"] is not None:  # exceeding it is to fail, not to kill
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (what["limit"],) * 2)
+    try:
+        code = main(what["arguments"])
+    except SystemExit as exit:
+        code = int(exit.code or 0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        code = 99
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+def warm_up() -> None:
+    """Import what a run needs, and do for once what is slow the first time.
+
+    No gradient is computed: the threads for that do not survive a fork.
+    """
+    import tempfile
+
+    import torch
+    import torch.distributed.fsdp
+    import torch.distributed.tensor
+
+    import gpt2.commands.train  # noqa: F401
+    from gpt2.training.metrics import Metrics, draw
+
+    torch.set_num_threads(1)
+    torch.optim.AdamW([torch.zeros(1)])
+    with tempfile.TemporaryDirectory() as folder:
+        Metrics(Path(folder), {}, 0).close()
+        draw(Path(folder))
+
+
+def serve() -> None:
+    """Fork, and say which processes have ended, until there is no more."""
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    warm_up()
+    reply = os.fdopen(os.dup(1), "w")
+    alive: set[int] = set()
+    codes: dict[int, int] = {}
+    for line in sys.stdin:
+        what = json.loads(line)
+        if "poll" in what:
+            pid = what["poll"]
+            if pid in alive:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    alive.remove(pid)
+                    codes[pid] = os.waitstatus_to_exitcode(status)
+            answer: int | None = codes.get(pid)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os._exit(child(what))
+            alive.add(answer)
+        print(json.dumps(answer), file=reply, flush=True)
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    os._exit(0)  # what torch does at the end of a program takes seconds
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,728 @@
+"""The command line, as one who types it sees it.
+
+Nearly all tests call `main` in this process; what needs a process of its own
+(signals, pipes, what is imported) has one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import gpt2
+from gpt2.__main__ import COMMANDS, main
+from gpt2.completion import complete, predict
+from gpt2.config import GPT2Config
+from gpt2.model import GPT2
+from gpt2.tokenizer import END_OF_TEXT, Tokenizer
+
+TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"
+BYTES = Tokenizer.bytes()
+SHARES = {"a": 0.5, "b": 0.25, " ": 0.125, "\n": 0.1, "é": 0.025, "z": 3.21e-7}
+
+
+def write_model(
+    folder: Path, shares: Mapping[str, float], n_ctx: int = 32
+) -> str:
+    """Save a model that says each byte with its share, whatever came before.
+
+    It is one number wide, and that number is 1: so a token's embedding is its
+    logit. Of a character of several bytes, the first stands for all.
+    """
+    sizes = {"n_embd": 1, "n_head": 1, "n_layer": 1, "n_inner": 1}
+    model = GPT2(GPT2Config(n_vocab=257, n_ctx=n_ctx, **sizes))
+    with torch.no_grad():
+        model.wte.weight.fill_(-50)
+        for text, share in shares.items():
+            token = BYTES.encode(text, allow_special=True)[0]
+            model.wte.weight[token] = torch.tensor(share).log()
+        model.ln_f.weight.fill_(0)
+        model.ln_f.bias.fill_(1)
+    gpt2.save(folder, model, BYTES)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_model(tmp_path_factory.mktemp("models") / "shares", SHARES)
+
+
+class Result(NamedTuple):
+    code: int
+    output: str
+    errors: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    """`run(*arguments)` runs a command in this process."""
+
+    def run(*arguments: object) -> Result:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    """Put bytes into standard input."""
+    stdin = io.TextIOWrapper(io.BytesIO(data), encoding="ascii")
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+
+# generate
+
+
+def test_generate_prints_the_text_and_what_follows(
+    run: Any, saved: str
+) -> None:
+    command = ["generate", "a b", "--model", saved, "-n", 4]
+    assert run(*command, "--temperature", 0) == (0, "a baaaa\n", "")
+    assert run(*command, "--top-k", 1) == (0, "a baaaa\n", "")
+    assert run(*command, "-n", 0) == (0, "a b\n", "")
+
+
+def test_generate_gives_what_the_library_gives(run: Any, saved: str) -> None:
+    model, tokenizer = gpt2.load(saved)
+    settings: dict[str, Any] = {
+        "temperature": 1.5,
+        "top_k": 5,
+        "top_p": 0.9,
+        "min_p": 0.01,
+        "repetition_penalty": 0.8,
+    }
+    expected = complete(
+        model, tokenizer, "ab", 20, stop=["ba\n", "b "], seed=3, **settings
+    )
+    options = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in settings.items()
+    ]
+    found = run(
+        *("generate", "ab", "--model", saved, "--seed", 3),
+        *("--max-tokens", 20, "--stop", "ba\n", "--stop", "b "),
+        *options,
+    )
+    assert found == (0, "ab" + "".join(expected) + "\n", "")
+
+
+def test_a_seed_gives_the_same_text(run: Any, saved: str) -> None:
+    command = ["generate", "a", "--model", saved, "-n", 30]
+    once = run(*command, "--seed", 1)
+    assert once.code == 0
+    assert run(*command, "--seed", 1) == once
+    assert run(*command, "--seed", 2) != once
+    assert run(*command) != run(*command)
+
+
+def test_generate_json(run: Any, saved: str) -> None:
+    command = ["generate", "é", "--model", saved, "-n", 9, "--seed", 4]
+    found = json.loads(run(*command, "--json").output)
+    plain = run(*command).output
+    assert found == {
+        "model": saved,
+        "prompt": "é",
+        "continuations": [plain.removeprefix("é").removesuffix("\n")],
+        "seed": 4,
+    }
+    # A seed that was not given is told, so that one can come back to it.
+    command = ["generate", "a", "--model", saved, "-n", 9]
+    told = json.loads(run(*command, "--json").output)
+    again = run(*command, "--seed", told["seed"]).output
+    assert again == "a" + told["continuations"][0] + "\n"
+
+
+def test_several_samples(run: Any, saved: str) -> None:
+    command = ["generate", "a", "--model", saved, "-n", 9, "--seed", 4]
+    found = json.loads(run(*command, "--samples", 3, "--json").output)
+    texts = ["a" + text for text in found["continuations"]]
+    assert len(set(texts)) == 3
+    plain = run(*command, "--samples", 3).output
+    assert plain == "\n\n---\n".join(texts) + "\n"
+    assert run(*command).output == texts[0] + "\n"
+
+
+def test_beams(run: Any, saved: str, tmp_path: Path) -> None:
+    command = ["generate", "b", "--beams", 2, "-n", 4, "--model"]
+    assert run(*command, saved) == (0, "baaaa\n", "")
+    assert (
+        run(*command, saved, "--stop", "aaa", "--stop", "aab").output == "b\n"
+    )
+    assert run(*command, saved, "--stop", "baa").output == "baaaa\n"
+    found = json.loads(run(*command, saved, "--json").output)
+    assert found["continuations"] == ["aaaa"]
+    ends = write_model(tmp_path / "ends", {"a": 0.2, END_OF_TEXT: 0.8})
+    assert run(*command, ends).output == "b\n"
+
+
+def test_the_text_comes_from_standard_input(
+    run: Any, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["generate", "--model", saved, "-n", 2, "--temperature", 0]
+    feed(monkeypatch, "é b\n\n".encode())
+    assert run(*command) == (0, "é b\naa\n", "")  # less one line end
+    feed(monkeypatch, b"")
+    assert run(*command) == (0, "aa\n", "")  # the beginning of a text
+    feed(monkeypatch, b"not read")
+    assert run(*command, "") == (0, "aa\n", "")
+
+
+def test_a_person_at_the_keyboard_is_told(
+    run: Any, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed(monkeypatch, b"b\n")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    found = run("generate", "--model", saved, "-n", 1, "--temperature", 0)
+    assert found == (0, "ba\n", "gpt2: reading the text; Ctrl-D ends it\n")
+
+
+def test_generate_writes_each_piece_before_the_next_is_computed(
+    saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    class Screen(io.StringIO):
+        encoding = "utf-8"
+
+        def reconfigure(self, **options: Any) -> None:
+            pass
+
+        def write(self, text: str) -> int:
+            if text:
+                events.append(text)
+            return len(text)
+
+        def flush(self) -> None:
+            events.append("shown")
+
+    forward = GPT2.forward
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        events.append("step")
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(GPT2, "forward", watched)
+    monkeypatch.setattr(sys, "stdout", Screen())
+    command = ["generate", "b", "--model", saved, "-n", "2"]
+    assert main([*command, "--temperature", "0"]) == 0
+    seen = "b shown step a shown step a shown \n shown"
+    assert events == seen.split(" ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--dtype", "bfloat16"],
+        ["--dtype", "float16"],
+        ["--device", "cpu"],
+        ["--device", "cpu:0"],
+    ],
+    ids=" ".join,
+)
+def test_dtypes_and_devices(run: Any, saved: str, options: list[str]) -> None:
+    command = ["generate", "b", "--model", saved, "-n", 2, "--temperature", 0]
+    assert run(*command, *options) == (0, "baa\n", "")
+
+
+def test_a_file_of_weights(run: Any, saved: str) -> None:
+    file = Path(saved, "model.safetensors")
+    command = ["generate", "b", "-n", 2, "--temperature", 0, "--model", file]
+    assert run(*command) == (0, "baa\n", "")
+
+
+# predict
+
+
+PREDICTED = """\
+The text as tokens:
+
+position   id  token
+       0   64  "a"
+       1  220  " "
+       2  127  "\ufffd"
+       3  102  "\ufffd"
+
+What may come next, and the chance with which it is drawn:
+
+rank   id  token   logit  probability  chance
+   1   64  "a"     -0.69        50.0%   57.1%
+   2   65  "b"     -1.39        25.0%   28.6%
+   3  220  " "     -2.08        12.5%   14.3%
+   4  198  "\\n"    -2.30        10.0%      0%
+   5  127  "\ufffd"     -3.69        2.50%      0%
+   6   89  "z"    -14.95    3.21e-05%      0%
+
+"""
+
+
+def test_predict(run: Any, saved: str) -> None:
+    command = ["predict", "a é", "--model", saved, "--seed", 5, "--top", 6]
+    code, output, errors = run(*command, "--top-k", 3)
+    assert (code, errors) == (0, "")
+    table, last = output[: len(PREDICTED)], output[len(PREDICTED) :]
+    assert table == PREDICTED
+    drawn = predict(*gpt2.load(saved), "a é", seed=5, top_k=3).sampled
+    shares = {
+        "a": "probability 50.0%, chance 57.1%",
+        "b": "probability 25.0%, chance 28.6%",
+        " ": "probability 12.5%, chance 14.3%",
+    }[drawn.text]
+    assert last == (
+        f'Drawn with seed 5: "{drawn.text}" (id {drawn.id}, {shares})\n'
+    )
+
+
+def test_predict_writes_shares_with_three_digits(run: Any, saved: str) -> None:
+    command = ["predict", "a", "--model", saved, "--seed", 5, "--top", 6]
+    found = run(*command, "--temperature", 0).output.split("\n")
+    assert [line.split()[-1] for line in found[8:14]] == ["100%"] + ["0%"] * 5
+    found = run(*command, "--temperature", 0.5).output.split("\n")
+    assert [line.split()[-1] for line in found[8:14]] == [
+        *("73.8%", "18.5%", "4.61%", "2.95%", "0.185%", "3.04e-11%")
+    ]
+
+
+def test_predict_json(run: Any, saved: str) -> None:
+    command = ["predict", "a é", "--model", saved, "--seed", 5]
+    found = json.loads(run(*command, "--top", 2, "--json").output)
+    assert found.keys() == {
+        *("model", "prompt", "ids", "texts", "candidates", "sampled"),
+    }
+    assert found["model"] == saved
+    assert found["prompt"] == "a é"
+    assert found["ids"] == [64, 220, 127, 102]
+    assert found["texts"] == ["a", " ", "\ufffd", "\ufffd"]
+    first, second = found["candidates"]
+    assert first["text"] == "a"
+    assert second == {
+        "id": 65,
+        "text": "b",
+        "logit": pytest.approx(-1.386294),
+        "probability": pytest.approx(0.25),
+        "chance": pytest.approx(0.25),
+    }
+    assert found["sampled"].keys() == second.keys()
+
+
+# inspect
+
+
+INSPECTED = """\
+file                {file} (TensorFlow)
+n_vocab             17
+n_ctx               8
+n_embd              12
+n_head              3
+n_layer             2
+activation          gelu_new
+layer_norm_epsilon  1e-05
+embd_dropout        0.1
+attn_dropout        0.1
+resid_dropout       0.1
+parameters          4,092 in 28 tensors, F32, 16,368 bytes
+
+in the file             shape     dtype  bytes  in the model
+model/wte               [17, 12]  F32      816  wte.weight
+model/wpe               [8, 12]   F32      384  wpe.weight
+model/h0/ln_1/g         [12]      F32       48  h.0.ln_1.weight
+model/h0/ln_1/b         [12]      F32       48  h.0.ln_1.bias
+model/h0/attn/c_attn/w  [12, 36]  F32    1,728  h.0.attn.c_attn.weight
+"""
+
+
+def test_inspect(run: Any) -> None:
+    code, output, errors = run("inspect", TENSORFLOW)
+    assert (code, errors) == (0, "")
+    expected = INSPECTED.format(file=TENSORFLOW / "model.ckpt.index")
+    assert output.startswith(expected)
+    rows = output.split("\n\n")[1].splitlines()
+    # In the order of the model, whatever that of the file.
+    model = gpt2.load_model(TENSORFLOW)
+    assert [row.split()[-1] for row in rows[1:]] == list(model.state_dict())
+    assert len({row.index("F32") for row in rows[1:]}) == 1
+
+
+def test_inspect_json(run: Any) -> None:
+    found = json.loads(run("inspect", TENSORFLOW, "--json").output)
+    model = gpt2.load_model(TENSORFLOW)
+    assert GPT2Config(**found["config"]) == model.config
+    assert found["parameters"] == model.num_parameters()
+    assert found["format"] == "TensorFlow"
+    assert found["file"] == str(TENSORFLOW / "model.ckpt.index")
+    tensors = found["tensors"]
+    assert [tensor["name_in_model"] for tensor in tensors.values()] == list(
+        model.state_dict()
+    )
+    assert tensors["model/h1/mlp/c_fc/w"] == {
+        "dtype": "F32",
+        "shape": [12, 48],
+        "file": "model.ckpt.index",
+        "name_in_model": "h.1.mlp.c_fc.weight",
+    }
+
+
+def test_inspect_says_what_the_model_does_not_need(
+    run: Any, saved: str, tmp_path: Path
+) -> None:
+    model = gpt2.load_model(saved)
+    weights = {f"transformer.{n}": x for n, x in model.state_dict().items()}
+    save_file(
+        {
+            "lm_head.weight": model.wte.weight.detach().clone(),
+            "transformer.h.0.attn.bias": torch.ones(1, 1, 32, 32).bool(),
+            **weights,
+        },
+        tmp_path / "model.safetensors",
+    )
+    config = json.dumps(model.config.to_dict())
+    (tmp_path / "config.json").write_text(config)
+    output = run("inspect", tmp_path).output
+    n_parameters, n_bytes = model.num_parameters(), 4 * model.num_parameters()
+    assert (
+        f"parameters          {n_parameters} in {len(weights)} tensors, F32, "
+        f"{n_bytes:,} bytes\n"
+    ) in output
+    rows = output.splitlines()[-len(weights) - 2 :]
+    assert rows[0].split()[0] == "transformer.wte.weight"
+    assert rows[-2].split() == [
+        *("lm_head.weight", "[257,", "1]", "F32", "1,028", "(not", "needed)"),
+    ]
+    assert rows[-1].split() == [
+        *("transformer.h.0.attn.bias", "[1,", "1,", "32,", "32]", "BOOL"),
+        *("1,024", "(not", "needed)"),
+    ]
+
+
+def test_what_needs_no_torch_does_not_wait_for_it(saved: str) -> None:
+    script = f"""
+import contextlib, sys
+from gpt2.__main__ import COMMANDS, main
+assert main(["inspect", {str(TENSORFLOW)!r}]) == 0
+assert main(["inspect", {saved!r}, "--json"]) == 0
+for command in [[], *([name] for name in COMMANDS)]:
+    for options in (["--help"], ["--no-such-option"]):
+        with contextlib.suppress(SystemExit):
+            main([*command, *options])
+slow = {{"torch", "transformers", "huggingface_hub", "safetensors"}}
+assert not slow & sys.modules.keys(), slow & sys.modules.keys()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage: gpt2 generate" in done.stdout
+
+
+# convert
+
+
+def assert_equal_models(found: GPT2, expected: GPT2) -> None:
+    assert found.config == expected.config
+    theirs = expected.state_dict()
+    assert found.state_dict().keys() == theirs.keys()
+    for name, tensor in found.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_convert_from_tensorflow(run: Any, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    code, output, errors = run("convert", TENSORFLOW, out)
+    assert (code, output) == (0, f"{out}: 4,092 parameters, float32\n")
+    assert errors.startswith("gpt2: no tokenizer is saved: ")
+    assert errors.count("\n") == 1
+    assert_equal_models(gpt2.load_model(out), gpt2.load_model(TENSORFLOW))
+    assert {path.name for path in out.iterdir()} == {
+        *("config.json", "model.safetensors"),
+    }
+
+
+def test_convert_from_a_pickle(run: Any, saved: str, tmp_path: Path) -> None:
+    model, tokenizer = gpt2.load(saved)
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    weights = {f"transformer.{n}": x for n, x in model.state_dict().items()}
+    weights["lm_head.weight"] = weights["transformer.wte.weight"]
+    torch.save(weights, old / "pytorch_model.bin")
+    (old / "config.json").write_text(json.dumps(model.config.to_dict()))
+    tokenizer.save(old)
+    summary = f"{new}: {model.num_parameters()} parameters, float32\n"
+    assert run("convert", old, new) == (0, summary, "")
+    again, its_tokenizer = gpt2.load(new)
+    assert_equal_models(again, model)
+    assert its_tokenizer.ranks == tokenizer.ranks
+    assert its_tokenizer.special_tokens == tokenizer.special_tokens
+
+    code, output, _ = run("convert", old, new, "--dtype", "float16")
+    assert (code, output) == (0, summary.replace("float32", "float16"))
+    assert_equal_models(gpt2.load_model(new, None), model.half())
+
+
+def test_convert_keeps_the_dtype(run: Any, saved: str, tmp_path: Path) -> None:
+    model, tokenizer = gpt2.load(saved, "bfloat16")
+    gpt2.save(tmp_path / "a", model, tokenizer)
+    output = run("convert", tmp_path / "a", tmp_path / "b").output
+    assert output.endswith("bfloat16\n")
+    assert_equal_models(gpt2.load_model(tmp_path / "b", None), model)
+
+
+def test_convert_does_not_pass_over_a_broken_tokenizer(
+    run: Any, saved: str, tmp_path: Path
+) -> None:
+    model = gpt2.load_model(saved)
+    gpt2.save(tmp_path / "a", model)
+    (tmp_path / "a" / "vocab.json").write_text("{")
+    code, output, errors = run("convert", tmp_path / "a", tmp_path / "b")
+    assert (code, output) == (1, "")
+    assert "vocab.json" in errors
+    assert not (tmp_path / "b").exists()
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "required: COMMAND"),
+        ("sing", "invalid choice: 'sing'"),
+        ("--verbose", "COMMAND"),
+        ("generate x --verbose", "unrecognized arguments: --verbose"),
+        ("generate x y", "unrecognized arguments: y"),
+        ("generate x --temperature hot", "invalid float value: 'hot'"),
+        ("generate x --temperature -1", "temperature must be 0 or more"),
+        ("generate x --temperature nan", "temperature must be 0 or more"),
+        ("generate x --top-k 0", "top_k must be 1 or more; got 0"),
+        ("generate x --top-p 1.5", "top_p must be above 0 and at most 1"),
+        ("generate x --min-p 0", "min_p must be above 0 and at most 1"),
+        ("generate x --repetition-penalty 0", "repetition_penalty must be"),
+        ("generate x --seed -1", "seed must be from 0"),
+        ("generate x --seed 99999999999999999999", "seed must be from 0"),
+        ("generate x --samples 0", "--samples: must be 1 or more, got 0"),
+        ("generate x --beams 0", "--beams: must be 1 or more, got 0"),
+        ("generate x --beams 2 --samples 2", "drop --samples"),
+        ("generate x --dtype int8", "invalid choice: 'int8'"),
+        ("generate x --model MODEL -n -1", "max_new_tokens must be 0"),
+        ("generate LONG --model MODEL", "33 tokens, .* at most 32"),
+        ("generate LONG --model MODEL --beams 2", "33 tokens, .* at most 32"),
+        ("predict LONG --model MODEL", "33 tokens do not fit"),
+        ("predict x --top 0", "--top: must be 1 or more, got 0"),
+        ("inspect", "required: MODEL"),
+        ("convert MODEL", "required: OUT"),
+        ("convert MODEL out --dtype int8", "invalid choice: 'int8'"),
+    ],
+)
+def test_bad_use(run: Any, saved: str, arguments: str, message: str) -> None:
+    words = {"MODEL": saved, "LONG": "x" * 33}
+    found = run(*(words.get(word, word) for word in arguments.split()))
+    assert_one_line(found, 2, message)
+
+
+@pytest.mark.parametrize("beams", [[], ["--beams", "2"]])
+def test_an_empty_stop(run: Any, saved: str, beams: list[str]) -> None:
+    found = run("generate", "x", "--model", saved, "--stop", "", *beams)
+    assert found.code == 2
+    assert "stop must be a list of strings" in found.errors
+    assert found.errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("generate x --model {folder}/none", "neither a preset .* nor"),
+        ("generate x --model {folder}", "holds no weights"),
+        (
+            "generate x --model {folder}/broken.safetensors",
+            "not a safetensors",
+        ),
+        ("generate x --model {folder}/text.txt", "not called like a file of"),
+        ("generate x --model {saved} --device moon", "'moon' cannot be used"),
+        ("generate x --model {saved} --device cuda:99", "cannot be used"),
+        ("predict x --model {folder}/none", "neither a preset .* nor"),
+        ("inspect {folder}/none", "neither a preset .* nor"),
+        ("inspect {folder}/broken.safetensors", "not a safetensors file"),
+        ("convert {folder}/none {folder}/out", "neither a preset .* nor"),
+        (
+            "convert {tensorflow} {folder}/text.txt",
+            "text.txt",
+        ),  # a file in the way
+    ],
+)
+def test_failures(
+    run: Any, saved: str, tmp_path: Path, arguments: str, message: str
+) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"x" * 100)
+    (tmp_path / "text.txt").write_text("text")
+    places = {"saved": saved, "folder": tmp_path, "tensorflow": TENSORFLOW}
+    words = [word.format(**places) for word in arguments.split()]
+    code, output, errors = run(*words)
+    if arguments.startswith("convert"):  # what it says of the tokenizer
+        errors = errors[errors.rindex("gpt2: ") :]
+    assert_one_line(Result(code, output, errors), 1, message)
+    assert not (tmp_path / "out").exists()
+
+
+def assert_one_line(found: Result, code: int, message: str) -> None:
+    assert (found.code, found.output) == (code, "")
+    assert found.errors.startswith("gpt2: ")
+    assert found.errors.count("\n") == 1
+    assert found.errors.endswith("\n")
+    assert re.search(message, found.errors), found.errors
+
+
+def test_text_that_is_not_utf8(
+    run: Any, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed(monkeypatch, b"caf\xe9")
+    assert_one_line(run("generate", "--model", saved), 2, "not UTF-8.*0xe9")
+    # As Python hands over a byte of the command line that is no UTF-8.
+    found = run("predict", "caf\udce9", "--model", saved)
+    assert_one_line(found, 2, "not UTF-8")
+
+
+def test_an_error_without_a_message_is_named(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(options: Any) -> None:
+        raise OSError
+
+    monkeypatch.setattr(COMMANDS["inspect"], "run", fail)
+    assert run("inspect", "x") == (1, "", "gpt2: OSError\n")
+
+
+def test_a_message_of_several_lines_becomes_one(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(options: Any) -> None:
+        raise RuntimeError("one\n  two\n\nthree\n")
+
+    monkeypatch.setattr(COMMANDS["inspect"], "run", fail)
+    assert run("inspect", "x") == (1, "", "gpt2: one two three\n")
+
+
+def test_a_mistake_of_ours_is_not_hidden(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(options: Any) -> None:
+        raise KeyError("oops")
+
+    monkeypatch.setattr(COMMANDS["inspect"], "run", fail)
+    with pytest.raises(KeyError):
+        run("inspect", "x")
+
+
+# Other terminals.
+
+
+def test_json_is_whole_whatever_the_encoding(
+    saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for encoding, raw in (("ascii", b"\\u00e9"), ("utf-8", "é".encode())):
+        screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", screen)
+        assert main(["generate", "é", "--model", saved, "--json"]) == 0
+        written = screen.buffer.getvalue()  # type: ignore[attr-defined]
+        assert b'"prompt": "' + raw + b'"' in written
+        assert json.loads(written)["prompt"] == "é"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Where a process finds this package, and one thread to run on."""
+    package = Path(gpt2.__file__).parent.parent
+    return {
+        "PYTHONPATH": str(package),
+        "OMP_NUM_THREADS": "1",
+        "PATH": "",
+        **more,
+    }
+
+
+def test_as_a_module_on_a_terminal_without_utf8(run: Any, saved: str) -> None:
+    command = ["generate", "--model", saved, "-n", "20", "--seed", "6"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gpt2", *command],
+        input="Café b\n".encode(),
+        capture_output=True,
+        env=environment(PYTHONIOENCODING="ascii"),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    here = run(*command, "Café b").output
+    assert done.stdout == here.encode("ascii", "replace")
+    assert done.stdout.startswith(b"Caf? b")
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A command that would write for a long time."""
+    folder = tmp_path_factory.mktemp("models") / "endless"
+    saved = write_model(folder, SHARES, n_ctx=50_000)
+    options = ["--model", saved, "-n", "50000"]
+    return [sys.executable, "-m", "gpt2", "generate", "b", *options]
+
+
+def test_ctrl_c(endless: list[str]) -> None:
+    with subprocess.Popen(
+        endless,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        # Whoever runs the tests may ignore the signal, and that is inherited.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5)  # it streams: text is here, not all
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == b"\n"  # what follows begins on a line of its own
+
+
+def test_a_reader_that_has_seen_enough(endless: list[str]) -> None:
+    with subprocess.Popen(
+        endless,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"b"
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 0
+
+
+def test_help_names_every_command_and_option(run: Any) -> None:
+    code, output, errors = run("--help")
+    assert (code, errors) == (0, "")
+    for name, command in COMMANDS.items():
+        assert f"\n    {name} " in output
+        assert command.HELP in output
+    output = run("generate", "--help").output
+    assert "usage: gpt2 generate" in output
+    for option in (
+        "--model",
+        "--temperature",
+        "--top-k",
+        "--top-p",
+        "--min-p",
+    ):
+        assert output.count(f"\n  {option} ") == 1

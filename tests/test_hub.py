@@ -1,0 +1,574 @@
+"""Fetching checkpoints, from a small hub on this machine.
+
+A server in this process answers what the real hub would be asked, and notes
+the requests. The client reads its settings when it is imported, so that each
+test runs it in a process of its own, with a cache of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save as serialize
+
+import gpt2
+from gpt2.config import GPT2Config
+from gpt2.model import GPT2
+from gpt2.tokenizer import Tokenizer
+from gpt2.weights.hub import HUB_PRESETS
+
+PROJECT = Path(gpt2.__file__).parent.parent
+COMMIT = "c0ffee" + 34 * "0"
+MODEL, INDEX, BIN = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+)
+
+# --- the hub ---
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """Repositories in memory, served as the Hugging Face hub does."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.repos: dict[str, dict[str, bytes]] = {}
+        self.gated: set[str] = set()
+        self.out_of_order: set[str] = set()
+        self.requests: list[tuple[str, str]] = []
+        self.n_bytes = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def forget(self) -> None:
+        """Start to count from here."""
+        self.requests.clear()
+        self.n_bytes = 0
+
+    def fetched(self) -> list[str]:
+        """The files whose contents were asked for, in order."""
+        return [
+            path.split("/")[-1]
+            for method, path in self.requests
+            if method == "GET" and "/resolve/" in path
+        ]
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """What the hub says to one request."""
+
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def log_message(self, *args: Any) -> None:
+        """Keep the test's output clean."""
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        self.server.requests.append((self.command, self.path))
+        parts = self.path.strip("/").split("/")
+        if parts[0] == "api" and len(parts) == 6:
+            _, _, owner, name, _, revision = parts
+            file = None
+        elif len(parts) >= 5 and parts[2] == "resolve":
+            owner, name, _, revision, file = *parts[:4], "/".join(parts[4:])
+        else:
+            return self.send(404, b"")
+        repo = f"{owner}/{name}"
+        files = self.server.repos.get(repo)
+        if files is None:
+            return self.send(401, b"", {"X-Error-Code": "RepoNotFound"})
+        if repo in self.server.gated:
+            return self.send(403, b"", {"X-Error-Code": "GatedRepo"})
+        if repo in self.server.out_of_order:
+            return self.send(500, b"")
+        if revision != "main" and len(revision) != 40:
+            return self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        commit = COMMIT if revision == "main" else revision
+        headers = {"X-Repo-Commit": commit}
+        if file is None:
+            siblings = [{"rfilename": file} for file in files]
+            info = {"id": repo, "sha": commit, "siblings": siblings}
+            return self.send(200, json.dumps(info).encode(), headers)
+        if file not in files:
+            headers["X-Error-Code"] = "EntryNotFound"
+            return self.send(404, b"", headers)
+        contents = files[file]
+        headers["ETag"] = f'"{hashlib.sha256(contents).hexdigest()}"'
+        headers["Accept-Ranges"] = "bytes"
+        if wanted := self.headers.get("Range"):
+            first, last = wanted.removeprefix("bytes=").split("-")
+            begin, end = int(first), int(last or len(contents) - 1)
+            end = min(end, len(contents) - 1)
+            headers["Content-Range"] = f"bytes {begin}-{end}/{len(contents)}"
+            return self.send(206, contents[begin : end + 1], headers)
+        return self.send(200, contents, headers)
+
+    def send(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+            self.server.n_bytes += len(body)
+
+
+# --- what it has ---
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT2:
+    torch.manual_seed(3)
+    return GPT2(
+        GPT2Config(n_vocab=257, n_ctx=8, n_embd=6, n_head=2, n_layer=2)
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(
+    model: GPT2, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """A repository's files, with some that are of no use here."""
+    folder = tmp_path_factory.mktemp("whole")
+    gpt2.save(folder, model, Tokenizer.bytes())
+    return files_of(folder) | {
+        BIN: b"older",
+        "tf_model.h5": b"another library's",
+        "README.md": b"a card",
+    }
+
+
+@pytest.fixture(scope="module")
+def sharded(model: GPT2, whole: dict[str, bytes]) -> dict[str, bytes]:
+    """The same tensors in three files, without a tokenizer."""
+    tensors = list(model.state_dict().items())
+    parts = {
+        f"model-{i + 1:05d}-of-00003.safetensors": dict(tensors[i::3])
+        for i in range(3)
+    }
+    weight_map = {name: file for file, part in parts.items() for name in part}
+    return {
+        "config.json": whole["config.json"],
+        INDEX: json.dumps({"weight_map": weight_map}).encode(),
+        **{file: serialize(part) for file, part in parts.items()},
+    }
+
+
+@pytest.fixture(scope="module")
+def pickled(
+    model: GPT2, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("pickled")
+    gpt2.save(folder, model)
+    (folder / MODEL).unlink()
+    torch.save(model.state_dict(), folder / BIN)
+    return files_of(folder)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Hub]:
+    hub = Hub()
+    thread = threading.Thread(target=hub.serve_forever, args=(0.02,))
+    thread.start()
+    yield hub
+    hub.shutdown()
+    thread.join()
+    hub.server_close()
+
+
+@pytest.fixture
+def hub(
+    server: Hub,
+    whole: dict[str, bytes],
+    sharded: dict[str, bytes],
+    pickled: dict[str, bytes],
+) -> Hub:
+    server.repos = {
+        "someone/whole": dict(whole),
+        "someone/sharded": dict(sharded),
+        "someone/pickled": dict(pickled),
+    }
+    server.gated.clear()
+    server.out_of_order.clear()
+    server.forget()
+    return server
+
+
+# --- the client ---
+
+CLIENT = """
+import json, sys
+from pathlib import Path
+from gpt2.weights import hub, loading
+from gpt2.weights.errors import CheckpointError
+
+for argument in sys.argv[2:]:
+    action, *rest = argument.split()
+    try:
+        if action == "locate":
+            found = str(loading.locate(rest[0]).weights)
+        elif action == "fetch":
+            pin = hub.Pin(rest[0], rest[1], json.loads(rest[2]))
+            found = str(hub.fetch(pin))
+        elif action == "look":
+            look = loading.look(rest[0])
+            sizes = [info.n_bytes for info in look.infos.values()]
+            found = [look.file, look.format, len(look.names), sum(sizes)]
+        elif action == "load":
+            import torch
+            model = loading.load_model(rest[0])
+            found = model(torch.arange(8)[None])[0].tolist()
+        elif action == "patience":
+            hub._PATIENCE = float(rest[0])
+            found = None
+    except CheckpointError as error:
+        found = {"error": str(error)}
+    with Path(sys.argv[1]).open("a") as file:
+        file.write(json.dumps(found) + "\\n")
+"""
+
+
+def environment(url: str, home: Path, **settings: str) -> dict[str, str]:
+    """What a process needs, and nothing that leads the client elsewhere."""
+    needed = {"PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP"}
+    return {
+        **{name: os.environ[name] for name in needed & os.environ.keys()},
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(PROJECT),
+        "HF_ENDPOINT": url,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **settings,
+    }
+
+
+class Client:
+    """Runs the client in processes that share a cache."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder = url, folder
+        self.home = folder / "home"
+
+    @property
+    def blobs(self) -> list[bytes]:
+        """The contents of the files in the cache."""
+        paths = self.home.glob("hub/models--*/blobs/*")
+        return [path.read_bytes() for path in paths]
+
+    def command(self, *actions: str) -> list[str]:
+        self.output = self.folder / "output"
+        self.output.unlink(missing_ok=True)
+        return [sys.executable, "-c", CLIENT, str(self.output), *actions]
+
+    def results(self) -> list[Any]:
+        return [json.loads(line) for line in self.output.open()]
+
+    def run(self, *actions: str, **settings: str) -> list[Any]:
+        """Do these one after the other, and return what each found."""
+        done = subprocess.run(
+            self.command(*actions),
+            env=environment(self.url, self.home, **settings),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return self.results()
+
+
+@pytest.fixture
+def client(hub: Hub, tmp_path: Path) -> Client:
+    return Client(hub.url, tmp_path)
+
+
+def message(result: Any) -> str:
+    """The one line with which it was refused."""
+    assert isinstance(result, dict), result
+    text = str(result["error"])
+    assert "\n" not in text
+    return text
+
+
+# --- fetching ---
+
+
+def test_fetches_once(hub: Hub, client: Client) -> None:
+    [found] = client.run("locate someone/whole")
+    assert Path(found).name == MODEL
+    folder = Path(found).parent
+    assert hub.fetched() == ["vocab.json", "merges.txt", MODEL, "config.json"]
+    files = hub.repos["someone/whole"]
+    assert files_of(folder) == {name: files[name] for name in hub.fetched()}
+    # From now on nobody is asked, be there a network or not.
+    hub.forget()
+    assert client.run("locate someone/whole", "look someone/whole")[0] == found
+    client.url = "http://127.0.0.1:1"
+    assert client.run("locate someone/whole", HF_HUB_OFFLINE="1") == [found]
+    assert hub.requests == []
+
+
+def test_loads_what_it_fetched(hub: Hub, client: Client, model: GPT2) -> None:
+    """Whichever kind of file the repository has."""
+    hub.repos["openai-community/gpt2-medium"] = hub.repos["someone/whole"]
+    *found, medium = client.run(
+        "load someone/whole",
+        "load someone/sharded",
+        "load someone/pickled",
+        "load gpt2-medium",
+    )
+    with torch.no_grad():
+        expected = model.eval()(torch.arange(8)[None])[0]
+    for logits in found:
+        torch.testing.assert_close(torch.tensor(logits), expected)
+    assert "config.json has n_vocab=257, and gpt2-medium was published" in (
+        message(medium)
+    )
+
+
+def test_half_a_checkpoint_is_not_a_copy(hub: Hub, client: Client) -> None:
+    """Some of the files are here, the config among them, and one is not."""
+    files = hub.repos["someone/sharded"]
+    shards = sorted(name for name in files if name.startswith("model-"))
+    assert len(shards) == 3
+    late = files.pop(shards[-1])
+    [refused] = client.run("locate someone/sharded")
+    assert message(refused).startswith("someone/sharded on the hub lacks a")
+    files[shards[-1]] = late
+    [look] = client.run("look someone/sharded")  # which leaves a config
+    assert look[0] == f"someone/sharded/{INDEX}"
+    hub.forget()
+    [found] = client.run("locate someone/sharded")
+    assert hub.fetched() == [shards[-1]]
+    assert Path(found).name == INDEX
+    assert set(files_of(Path(found).parent)) == {INDEX, "config.json", *shards}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_shows_a_progress_bar(client: Client) -> None:
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 79))  # one of no width shows no bar
+    process = subprocess.Popen(
+        client.command("locate someone/whole"),
+        env=environment(client.url, client.home),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 1024):
+            shown += piece
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(ours)
+    printed, _ = process.communicate()
+    assert process.returncode == 0
+    assert printed == b""
+    assert f"{MODEL}: 100%".encode() in shown
+
+
+# --- pinned files ---
+
+
+def test_pinned_content(hub: Hub, client: Client) -> None:
+    """What is not the published file is refused, and does not stay."""
+    good = hub.repos["someone/whole"][MODEL]
+    sha256 = hashlib.sha256(good).hexdigest()
+    bad = good[:-1] + bytes([good[-1] ^ 1])
+    hub.repos["someone/whole"][MODEL] = bad
+    pin = f"fetch someone/whole {COMMIT} " + json.dumps({MODEL: sha256})
+    pin = pin.replace(": ", ":")  # so that it is one word
+    # The second time, it is not taken for a copy.
+    for result in client.run(pin, pin):
+        text = message(result)
+        assert f"{MODEL} has SHA-256 {hashlib.sha256(bad).hexdigest()}" in text
+        assert sha256 in text
+    assert hub.fetched().count(MODEL) == 2
+    assert bad not in client.blobs
+    assert not list(client.home.rglob(MODEL))
+    hub.repos["someone/whole"][MODEL] = good
+    [found] = client.run(pin)
+    assert (Path(found) / MODEL).read_bytes() == good
+
+
+def test_preset_is_one_revision_of_known_content(
+    hub: Hub, client: Client
+) -> None:
+    """Another tokenizer is noticed, and so are other weights."""
+    pin = HUB_PRESETS["gpt2"]
+    repo = hub.repos[pin.repo] = dict(hub.repos["someone/whole"])
+    assert "vocab.json has SHA-256" in message(*client.run("locate gpt2"))
+    for name in ("vocab.json", "merges.txt"):
+        del repo[name]
+    results = client.run("locate gpt2", "look gpt2")
+    assert f"{MODEL} has SHA-256" in message(results[0])
+    assert pin.sha256[MODEL] in message(results[0])
+    assert repo[MODEL] not in client.blobs
+    assert "n_vocab=257, and gpt2 was published with 50257" in (
+        message(results[1])
+    )
+    asked = [path for _, path in hub.requests if pin.repo in path]
+    assert asked
+    assert all(f"/{pin.revision}" in path for path in asked)
+
+
+# --- looking from afar ---
+
+
+def test_looks_without_fetching(
+    hub: Hub, client: Client, tmp_path: Path
+) -> None:
+    """Of two megabytes, a hundred kilobytes at most come over."""
+    wide = GPT2(GPT2Config(30_000, n_ctx=8, n_embd=16, n_head=2, n_layer=1))
+    gpt2.save(tmp_path / "wide", wide)
+    hub.repos["someone/wide"] = files_of(tmp_path / "wide")
+    [found] = client.run("look someone/wide")
+    size = 4 * wide.num_parameters()
+    assert found == [f"someone/wide/{MODEL}", "safetensors", 16, size]
+    assert size > 1_900_000
+    assert hub.n_bytes < 110_000
+    assert hub.fetched() == ["config.json", MODEL]
+
+
+def test_looks_into_several_files(
+    hub: Hub, client: Client, model: GPT2
+) -> None:
+    [found] = client.run("look someone/sharded")
+    assert found == [
+        f"someone/sharded/{INDEX}",
+        "safetensors",
+        28,
+        4 * model.num_parameters(),
+    ]
+
+
+# --- what cannot be had ---
+
+REFUSED = {
+    "locate nobody/nothing": "no public model 'nobody/nothing'",
+    "look nobody/nothing": "no public model 'nobody/nothing'",
+    "locate someone/gated": "no public model 'someone/gated'",
+    "fetch someone/whole v9 {}": "someone/whole has no revision 'v9'",
+    "locate someone/bare": f"someone/bare on the hub has none of {MODEL}",
+    "locate someone/lone": "someone/lone on the hub has no config.json",
+    "look someone/lone": "someone/lone on the hub has no config.json",
+    "locate someone/outside": "names '../config.json', which is not a file",
+    "locate someone/odd": "has no 'weight_map'",
+    "look someone/pickled": "someone/pickled has no safetensors",
+    "look someone/damaged": "someone/damaged: ",
+    "look someone/bert": "bert/config.json: the config describes a 'bert'",
+    "look someone/other": f"someone/other/{MODEL} lacks tensors 'h.2.",
+    "locate someone/ill": "the Hugging Face hub cannot be reached (Server",
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(
+    server: Hub,
+    whole: dict[str, bytes],
+    pickled: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """What became of each of these, in one process."""
+    config = {"config.json": whole["config.json"]}
+    outside = json.dumps({"weight_map": {"wte.weight": "../config.json"}})
+    deeper = GPT2Config(257, 8, 6, 2, n_layer=3).to_dict()
+    server.repos = {
+        "someone/whole": whole,
+        "someone/gated": whole,
+        "someone/bare": {**config, "README.md": b""},
+        "someone/lone": {MODEL: whole[MODEL]},
+        "someone/outside": {**config, INDEX: outside.encode()},
+        "someone/odd": {**config, INDEX: b"[]"},
+        "someone/pickled": pickled,
+        "someone/damaged": {**config, MODEL: b"<html>" * 9},
+        "someone/bert": {**whole, "config.json": b'{"model_type": "bert"}'},
+        "someone/other": {**whole, "config.json": json.dumps(deeper).encode()},
+        "someone/ill": whole,
+    }
+    server.gated = {"someone/gated"}
+    server.out_of_order = {"someone/ill"}
+    client = Client(server.url, tmp_path_factory.mktemp("refusals"))
+    return dict(zip(REFUSED, client.run(*REFUSED), strict=True))
+
+
+@pytest.mark.parametrize("action", REFUSED)
+def test_says_what_is_wrong(refusals: dict[str, Any], action: str) -> None:
+    assert REFUSED[action] in message(refusals[action])
+
+
+def test_without_a_network(hub: Hub, client: Client) -> None:
+    """One message, soon, that says what can be done."""
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        client.url = f"http://127.0.0.1:{port.getsockname()[1]}"
+        begin = time.monotonic()
+        results = client.run("locate gpt2", "look gpt2", "look someone/whole")
+        assert time.monotonic() - begin < 8
+    for result in results:
+        text = message(result)
+        assert "is not in this machine's cache, and the Hugging" in text
+        assert "cannot be reached" in text
+        assert "Connect to the network once" in text
+        assert "name their folder instead" in text
+
+
+def test_a_network_that_says_nothing(hub: Hub, client: Client) -> None:
+    """A hub that never answers is not waited for without end."""
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        port.listen()
+        client.url = f"http://127.0.0.1:{port.getsockname()[1]}"
+        results = client.run("patience 0.3", "locate gpt2", "look gpt2")
+    for result in results[1:]:
+        assert "cannot be reached" in message(result)
+
+
+def test_offline_without_a_copy(hub: Hub, client: Client) -> None:
+    results = client.run("locate gpt2", "look a/b", HF_HUB_OFFLINE="1")
+    for result in results:
+        assert "is not in this machine's cache" in message(result)
+        assert "offline" in message(result)
+    assert hub.requests == []
+
+
+def test_a_cache_that_cannot_be_written(hub: Hub, client: Client) -> None:
+    client.home.write_text("a file where a folder should be")
+    [result] = client.run("locate someone/whole")
+    assert "cannot be kept in this machine's cache" in message(result)
+    assert str(client.home) in message(result)

@@ -1,0 +1,1136 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import gpt2
+from gpt2.__main__ import main, parse
+from gpt2.commands import train
+from gpt2.config import GPT2Config
+from gpt2.data import (
+    DataError,
+    Tokens,
+    draw_batch,
+    first_documents,
+    read_tokens,
+    write_tokens,
+)
+from gpt2.model import GPT2, next_token_loss
+from gpt2.tokenizer import Tokenizer, TokenizerError
+from gpt2.training import checkpoint, metrics
+from gpt2.training.checkpoint import ResumeError, checkpoints, read_checkpoint
+from gpt2.training.loop import Report, Run, TrainingError
+from gpt2.training.optimizer import (
+    make_optimizer,
+    read_state,
+    set_learning_rate,
+    write_state,
+)
+from gpt2.training.settings import TrainingSettings
+from gpt2.training.workers import Workers
+
+CONFIG = GPT2Config(
+    n_vocab=17,
+    n_ctx=16,
+    n_embd=12,
+    n_head=3,
+    n_layer=2,
+    embd_dropout=0.0,
+    attn_dropout=0.0,
+    resid_dropout=0.0,
+)
+DROPPING = replace(
+    CONFIG, embd_dropout=0.1, attn_dropout=0.1, resid_dropout=0.1
+)
+SETTINGS = TrainingSettings(
+    n_steps=6,
+    batch_size=8,
+    context=10,
+    learning_rate=1e-2,
+    final_learning_rate=1e-3,
+    n_warmup=2,
+    evaluate_every=3,
+    evaluate_rows=4,
+    save_every=2,
+)
+
+
+def counting(n_documents: int, seed: int = 0) -> list[list[int]]:
+    """Documents that count from a random number on, ended by a 0."""
+    begins = torch.randint(
+        1, 12, (n_documents,), generator=torch.Generator().manual_seed(seed)
+    )
+    return [[*range(begin, begin + 5), 0] for begin in begins.tolist()]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Tokens:
+    return write_tokens(tmp_path / "train.bin", counting(100), 17, 0)
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> Tokens:
+    return write_tokens(tmp_path / "held.bin", counting(20, seed=1), 17, 0)
+
+
+def new_model(config: GPT2Config = CONFIG, seed: int = 0) -> GPT2:
+    torch.manual_seed(seed)
+    return GPT2(config)
+
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(corpus: Tokens, held_out: Tokens, tmp_path: Path) -> Start:
+    """`start(name, config, resume, model=..., **settings)` prepares a run."""
+
+    def start(
+        name: str = "run",
+        config: GPT2Config = CONFIG,
+        resume: bool = False,
+        *,
+        model: GPT2 | None = None,
+        tokens: Tokens = corpus,
+        held: Tokens | None = held_out,
+        snapshots: Iterable[int] = (),
+        **changes: Any,
+    ) -> Run:
+        return Run(
+            model or new_model(config),
+            tokens,
+            held,
+            replace(SETTINGS, **changes),
+            tmp_path / name,
+            snapshots=frozenset(snapshots),
+            resume=resume,
+        )
+
+    return start
+
+
+def finish(run: Run) -> list[Report]:
+    return list(run.steps())
+
+
+def weights(run: Run) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in run.model.state_dict().items()}
+
+
+def assert_same_weights(a: Run, b: Run, tolerance: float = 0.0) -> None:
+    for name, tensor in a.model.state_dict().items():
+        difference = (tensor - b.model.state_dict()[name]).abs()
+        if tolerance and name.endswith("c_attn.bias"):
+            # A bias of the keys raises all scores of a query alike: what
+            # gradient it has is rounding, which Adam makes large.
+            difference = difference.view(3, -1)[[0, 2]]
+        assert difference.max() <= tolerance, name
+
+
+# The settings.
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (0, 0.25),
+        (1, 0.5),
+        (3, 1.0),
+        (4, 1.0),
+        (6, 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),
+        (8, 0.55),
+        (12, 0.1),
+        (99, 0.1),
+    ],
+)
+def test_the_learning_rate_rises_and_falls(step: int, rate: float) -> None:
+    plan = TrainingSettings(
+        n_steps=13, n_warmup=4, learning_rate=1.0, final_learning_rate=0.1
+    )
+    assert plan.learning_rate_at(step) == pytest.approx(rate)
+
+
+def test_there_may_be_no_warm_up_and_a_single_step() -> None:
+    plan = TrainingSettings(n_steps=1, n_warmup=0, learning_rate=1.0)
+    assert plan.learning_rate_at(0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n_steps", 0),
+        ("batch_size", 0),
+        ("n_accumulate", 0),
+        ("n_accumulate", 3),
+        ("context", 0),
+        ("windows", "nowhere"),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("final_learning_rate", 1.0),
+        ("final_learning_rate", -1.0),
+        ("n_warmup", -1),
+        ("weight_decay", -0.1),
+        ("clip", 0.0),
+        ("precision", "float8"),
+        ("seed", -1),
+        ("evaluate_every", 0),
+        ("evaluate_rows", 0),
+        ("patience", 0),
+        ("save_every", 0),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{field}.* got .*{value}"):
+        replace(SETTINGS, **{field: value})
+
+
+# The optimizer.
+
+
+def test_matrices_decay_and_nothing_else(model: GPT2) -> None:
+    optimizer = make_optimizer(model, SETTINGS)
+    decay = {
+        parameter: group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        is_matrix = name.endswith("weight") and "ln_" not in name
+        expected = SETTINGS.weight_decay if is_matrix else 0.0
+        assert decay.pop(parameter) == expected, name
+    assert not decay
+
+
+def test_steps_are_those_of_the_formula() -> None:
+    """Loshchilov and Hutter (2019), algorithm 2, in ordinary numbers."""
+    module = nn.Module()
+    module.matrix = nn.Parameter(torch.tensor([[2.0]]))
+    module.vector = nn.Parameter(torch.tensor([-3.0]))
+    plan = replace(SETTINGS, weight_decay=0.2, beta_1=0.8, beta_2=0.9)
+    optimizer = make_optimizer(module, plan)
+    set_learning_rate(optimizer, 0.1)
+    for parameter, decay in ((module.matrix, 0.2), (module.vector, 0.0)):
+        expected, mean, square = parameter.item(), 0.0, 0.0
+        for t, gradient in enumerate((0.5, -2.0, 1.0), start=1):
+            parameter.grad = torch.full_like(parameter, gradient)
+            optimizer.step()
+            optimizer.zero_grad()
+            mean = 0.8 * mean + 0.2 * gradient
+            square = 0.9 * square + 0.1 * gradient**2
+            expected -= 0.1 * decay * expected
+            expected -= (
+                0.1
+                * (mean / (1 - 0.8**t))
+                / (math.sqrt(square / (1 - 0.9**t)) + 1e-8)
+            )
+            assert parameter.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_optimizer_goes_on_from_what_was_read() -> None:
+    def step(model: GPT2, optimizer: torch.optim.Optimizer) -> None:
+        next_token_loss(model, torch.arange(8)[None]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    model = new_model()
+    optimizer = make_optimizer(model, SETTINGS)
+    step(model, optimizer)
+    twin = new_model()
+    twin.load_state_dict(model.state_dict())
+    other = make_optimizer(twin, SETTINGS)
+    write_state(twin, other, read_state(model, optimizer), Workers())
+    for _ in range(2):  # apart: what was written is a copy
+        step(model, optimizer)
+        step(twin, other)
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+# A step.
+
+
+def test_a_step_is_what_it_says(start: Start, corpus: Tokens) -> None:
+    """Loss, clipping, learning rate and update, done here by hand."""
+    run = start(clip=0.05, n_accumulate=1)
+    twin = new_model()
+    optimizer = make_optimizer(twin, run.settings)
+    for step, report in enumerate(run.steps()):
+        rows = draw_batch(corpus, step, 8, 11)
+        loss = next_token_loss(twin, rows)
+        loss.backward()
+        norm = torch.linalg.vector_norm(
+            torch.cat([p.grad.flatten() for p in twin.parameters()])  # type: ignore[union-attr]
+        )
+        for parameter in twin.parameters():
+            assert parameter.grad is not None
+            parameter.grad *= 0.05 / (norm + 1e-6)
+        rate = run.settings.learning_rate_at(step)
+        set_learning_rate(optimizer, rate)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert norm > 0.05
+        assert report.step == step + 1
+        assert report.loss == pytest.approx(loss.item(), abs=1e-6)
+        assert report.gradient_norm == pytest.approx(float(norm), abs=1e-6)
+        assert report.learning_rate == rate
+        assert report.n_tokens == (step + 1) * 8 * 10
+        for name, tensor in run.model.named_parameters():
+            other = twin.get_parameter(name)
+            torch.testing.assert_close(tensor, other, atol=1e-6, rtol=0)
+
+
+def test_a_short_gradient_is_left_alone(start: Start) -> None:
+    run = start(clip=1e6)
+    report = next(run.steps())
+    length = torch.linalg.vector_norm(
+        torch.cat([p.grad.flatten() for p in run.model.parameters()])  # type: ignore[union-attr]
+    )
+    assert report.gradient_norm == pytest.approx(float(length), rel=1e-5)
+
+
+def test_it_learns(start: Start) -> None:
+    """To count, down to near what the documents leave open."""
+    reports = finish(
+        start(
+            n_steps=150,
+            learning_rate=2e-2,
+            windows="documents",
+            evaluate_every=50,
+            evaluate_rows=20,
+        )
+    )
+    assert reports[0].loss == pytest.approx(math.log(17), abs=0.1)
+    looks = [r.held_out_loss for r in reports if r.held_out_loss is not None]
+    floor = math.log(11) / 6  # the first of a document's six is open
+    assert looks[0] > looks[-1]
+    assert floor - 0.15 < looks[-1] < floor + 0.15
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(start: Start) -> None:
+    whole, parts = start("whole"), start("parts", n_accumulate=4)
+    losses = [[r.loss for r in finish(run)] for run in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert_same_weights(whole, parts, tolerance=1e-6)
+
+
+def test_each_part_goes_through_the_model_by_itself(start: Start) -> None:
+    sizes = []
+    run = start(n_accumulate=4)
+    run.model.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(tuple(inputs[0].shape))
+    )
+    next(run.steps())
+    assert sizes == [(2, 10)] * 4
+
+
+def test_bfloat16_computes_in_it_and_learns(start: Start) -> None:
+    run = start(precision="bfloat16", n_steps=60)
+    seen = []
+    layer = run.model.h[0].attn.c_attn  # type: ignore[index, union-attr]
+    layer.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype)
+    )
+    reports = finish(run)
+    assert set(seen) == {torch.bfloat16}
+    assert {p.dtype for p in run.model.parameters()} == {torch.float32}
+    assert reports[-1].loss < 0.7 * reports[0].loss
+    exact = finish(start("exact", n_steps=60))
+    assert reports[-1].loss != exact[-1].loss
+    assert reports[-1].loss == pytest.approx(exact[-1].loss, rel=0.1)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_who_computes_attention_is_chosen(start: Start, fused: bool) -> None:
+    run = start(fused_attention=fused)
+    for layer in run.model.h:  # type: ignore[union-attr]
+        assert layer.attn.fused is fused
+
+
+def test_a_compiled_model_learns_the_same(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of `torch.compile` but the last stage, which takes minutes."""
+    monkeypatch.setattr(
+        torch, "compile", partial(torch.compile, backend="aot_eager")
+    )
+    compiled = start("compiled", compile=True, n_steps=3)
+    calls = []
+    compiled.called.register_forward_hook(lambda *_: calls.append(1))
+    plain = start("plain", n_steps=3)
+    losses = [[r.loss for r in finish(run)] for run in (compiled, plain)]
+    assert calls
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert_same_weights(compiled, plain, tolerance=1e-5)
+    assert type(gpt2.load_model(compiled.folder)) is GPT2
+
+
+@pytest.fixture
+def one_row(tmp_path: Path) -> Tokens:
+    """A corpus with a single row in it: every batch is the same."""
+    row = [[1, 2, 3, 4, 5, 6, 7, 8, 9, 0]]
+    return write_tokens(tmp_path / "row.bin", row, 17, 0)
+
+
+def test_dropout_follows_seed_and_step(start: Start, one_row: Tokens) -> None:
+    def losses(config: GPT2Config, **changes: Any) -> list[float]:
+        folder = f"{config.attn_dropout}{changes}"
+        run = start(
+            folder, config, tokens=one_row, learning_rate=1e-30, **changes
+        )
+        return [report.loss for report in finish(run)]
+
+    kept = losses(CONFIG, final_learning_rate=0.0)
+    assert len(set(kept)) == 1
+    assert losses(CONFIG, seed=1, final_learning_rate=0.0) == kept
+    dropped = [
+        losses(DROPPING, seed=seed, final_learning_rate=0.0)
+        for seed in (0, 1, 2**24, 2**40)
+    ]
+    different = {loss for run in dropped for loss in run}
+    assert len(different) == sum(map(len, dropped))
+    again = losses(DROPPING, final_learning_rate=0.0, evaluate_every=1)
+    assert again == dropped[0]
+
+
+def test_a_process_of_another_number_drops_others(
+    start: Start, one_row: Tokens
+) -> None:
+    def loss(rank: int) -> float:
+        run = start(f"{rank}", DROPPING, tokens=one_row)
+        run.workers = replace(run.workers, rank=rank)
+        run._seed()
+        rows = draw_batch(one_row, 0, 8, 11)
+        return float(next_token_loss(run.model, rows))
+
+    assert loss(0) == loss(0)
+    assert loss(0) != loss(1)
+
+
+# The held-out loss.
+
+
+def test_documents_are_measured_one_by_one(
+    start: Start, held_out: Tokens
+) -> None:
+    """And padding does not count."""
+    long = write_tokens(
+        Path(start("x").folder.parent) / "long.bin",
+        [[1, 2, 0], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 0], [5, 0], [6, 0]],
+        17,
+        0,
+    )
+    run = start(windows="documents", held=long, n_steps=3)
+    *_, report = finish(run)
+    model = run.whole_model().eval()
+    rows, mask = first_documents(long, 4, 11)
+    nats, count = 0.0, 0
+    for row, real in zip(rows, mask, strict=True):
+        alone = row[real][None]
+        n_predicted = alone.size(1) - 1
+        nats += float(next_token_loss(model, alone)) * n_predicted
+        count += n_predicted
+    assert count == 3 + 10 + 2 + 2
+    assert report.held_out_loss == pytest.approx(nats / count, abs=1e-5)
+
+
+def test_it_is_measured_when_it_is_due(start: Start) -> None:
+    reports = finish(start(n_steps=8))
+    looks = [r.step for r in reports if r.held_out_loss is not None]
+    assert looks == [3, 6, 8]
+
+
+def test_measuring_and_saving_do_not_change_the_run(start: Start) -> None:
+    runs = [
+        start("never", DROPPING, held=None, evaluate_every=99, save_every=99),
+        start("often", DROPPING, evaluate_every=1, save_every=1),
+        start("rows", DROPPING, evaluate_rows=9, snapshots=[0, 1, 2]),
+    ]
+    losses = [[report.loss for report in finish(run)] for run in runs]
+    assert losses[0] == losses[1] == losses[2]
+    assert_same_weights(runs[0], runs[1])
+    assert_same_weights(runs[0], runs[2])
+
+
+def test_the_best_model_lies_in_the_folder(
+    start: Start, corpus: Tokens, tmp_path: Path
+) -> None:
+    """Trained on counting up and measured on noise, it soon gets worse."""
+    noise = torch.randint(1, 17, (400,)).tolist()
+    strange = write_tokens(tmp_path / "noise.bin", [[*noise, 0]], 17, 0)
+    run = start(
+        held=strange,
+        n_steps=200,
+        evaluate_every=2,
+        patience=4,
+        snapshots=range(1, 200),
+        save_every=50,
+    )
+    reports = finish(run)
+    looks = {
+        r.step: r.held_out_loss for r in reports if r.held_out_loss is not None
+    }
+    best = min(looks, key=lambda step: looks[step])
+    assert run.progress.best_step == best
+    assert run.progress.best_loss == looks[best]
+    assert len(reports) == best + 2 * 4 < 200
+    kept = gpt2.load_model(run.folder).state_dict()
+    snapshot = run.folder / "snapshots" / f"step-{best:08d}"
+    for name, tensor in gpt2.load_model(snapshot).state_dict().items():
+        assert torch.equal(kept[name], tensor)
+    # A run that has ended so stays ended.
+    again = start(
+        held=strange,
+        n_steps=200,
+        evaluate_every=2,
+        patience=4,
+        save_every=50,
+        resume=True,
+    )
+    assert again.progress.step == len(reports)
+    assert finish(again) == []
+
+
+def test_without_held_out_text_the_last_model_is_kept(start: Start) -> None:
+    run = start(held=None)
+    reports = finish(run)
+    assert all(report.held_out_loss is None for report in reports)
+    kept = gpt2.load_model(run.folder).state_dict()
+    assert all(torch.equal(kept[k], v) for k, v in weights(run).items())
+
+
+def test_snapshots_are_models(start: Start) -> None:
+    run = start(snapshots=[0, 4])
+    first = weights(run)
+    finish(run)
+    folder = run.folder / "snapshots"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "step-00000000",
+        "step-00000004",
+    ]
+    kept = gpt2.load_model(folder / "step-00000000").state_dict()
+    assert all(torch.equal(kept[name], first[name]) for name in first)
+
+
+# Checkpoints.
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_last_two_checkpoints_stay_and_nothing_else(start: Start) -> None:
+    run = start(n_steps=7)
+    finish(run)
+    assert names(run.folder / "checkpoints") == [
+        "step-00000006",
+        "step-00000007",
+    ]
+    assert names(run.folder) == [
+        "checkpoints",
+        "config.json",
+        "model.safetensors",
+    ]
+    state = read_checkpoint(run.folder)
+    assert state.progress == run.progress
+    assert state.settings == asdict(run.settings)
+    assert set(state.optimizer) == {
+        f"{name}/{what}"
+        for name, _ in run.model.named_parameters()
+        for what in ("step", "exp_avg", "exp_avg_sq")
+    }
+    saved = gpt2.load_model(state.folder).state_dict()
+    assert all(torch.equal(saved[k], v) for k, v in weights(run).items())
+
+
+@pytest.mark.parametrize("stopped_after", [3, 4, 5])
+def test_a_run_goes_on_as_if_it_had_not_stopped(
+    start: Start, stopped_after: int
+) -> None:
+    whole = start("whole", DROPPING, n_accumulate=2)
+    expected = finish(whole)
+    stopped = start("stopped", DROPPING, n_accumulate=2)
+    for report in stopped.steps():
+        if report.step == stopped_after:
+            break
+    resumed = start(
+        "stopped",
+        model=new_model(DROPPING, seed=9),
+        n_accumulate=2,
+        resume=True,
+    )
+    begun = resumed.progress.step
+    assert begun in (stopped_after - 1, stopped_after - 2)
+    for was, now in zip(expected[begun:], finish(resumed), strict=True):
+        assert replace(was, seconds=0.0) == replace(now, seconds=0.0)
+    assert_same_weights(whole, resumed)
+    last = [checkpoints(run.folder)[-1] for run in (whole, resumed)]
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (last[0] / name).read_bytes() == (last[1] / name).read_bytes()
+
+
+def test_a_report_is_dealt_with_before_its_checkpoint(start: Start) -> None:
+    run = start(save_every=1, n_steps=3)
+    for report in run.steps():
+        steps = [p.name for p in checkpoints(run.folder)]
+        assert f"step-{report.step:08d}" not in steps
+    assert checkpoints(run.folder)[-1].name == "step-00000003"
+
+
+def test_a_folder_with_a_run_is_not_begun_again(start: Start) -> None:
+    finish(start())
+    with pytest.raises(ResumeError, match="holds a run already"):
+        start()
+
+
+def test_there_must_be_something_to_go_on_from(start: Start) -> None:
+    with pytest.raises(ResumeError, match="holds no checkpoint"):
+        start(resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 5}, "seed was 0 and is 5"),
+        (
+            {"n_steps": 9, "clip": 0.5},
+            "n_steps was 6 and is 9, clip was 1.0 and is 0.5",
+        ),
+        ({"config": DROPPING}, "embd_dropout was 0.0 and is 0.1"),
+        ({"config": replace(CONFIG, n_layer=1)}, "n_layer was 2 and is 1"),
+    ],
+)
+def test_another_run_is_not_taken_for_this_one(
+    start: Start, changes: dict[str, Any], message: str
+) -> None:
+    finish(start())
+    with pytest.raises(ResumeError, match=message):
+        start(resume=True, **changes)
+
+
+def test_another_corpus_is_not_taken_for_this_one(
+    start: Start, held_out: Tokens
+) -> None:
+    finish(start())
+    with pytest.raises(ResumeError, match="another corpus"):
+        start(resume=True, tokens=held_out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("training.json", None),
+        ("training.json", b"{"),
+        ("training.json", b"{}"),
+        ("optimizer.safetensors", None),
+        ("optimizer.safetensors", b"\x10\0\0\0\0\0\0\0{}"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_by_name(
+    start: Start, name: str, content: bytes | None
+) -> None:
+    finish(start())
+    path = checkpoints(start("x").folder.parent / "run")[-1] / name
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(
+        ResumeError, match=r"step-00000006 cannot be read.*step-00000004"
+    ):
+        start(resume=True)
+
+
+def test_a_full_disk_loses_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(save_every=1)
+    steps = run.steps()
+    for _ in range(3):
+        next(steps)
+    before = names(run.folder / "checkpoints")
+
+    def full(*_: Any) -> None:
+        raise checkpoint.SafetensorError("I/O error: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(OSError, match="No space left"):
+            next(steps)
+    assert names(run.folder / "checkpoints") == before
+    assert ".writing" not in names(run.folder)
+    resumed = start(resume=True, save_every=1)
+    finish(resumed)
+    whole = start("whole", save_every=1)
+    finish(whole)
+    assert_same_weights(whole, resumed)
+
+
+# What goes wrong.
+
+
+def test_weights_that_are_not_numbers_stop_the_run(start: Start) -> None:
+    run = start()
+    steps = run.steps()
+    for _ in range(3):
+        next(steps)
+    before = read_checkpoint(run.folder)
+    with torch.no_grad():
+        run.model.h[1].mlp.c_fc.weight[0, 0] = math.nan  # type: ignore
+    with pytest.raises(
+        TrainingError,
+        match=r"step 4 .*loss is nan.*the weights of h\.1\.mlp\.c_fc\.weight"
+        r".*last checkpoint is .*step-00000002",
+    ):
+        next(steps)
+    after = read_checkpoint(run.folder)
+    assert after.folder == before.folder
+    assert all(tensor.isfinite().all() for tensor in after.optimizer.values())
+
+
+def test_a_learning_rate_beyond_all_bounds_stops_the_run(
+    start: Start,
+) -> None:
+    run = start(learning_rate=1e30, n_warmup=0)
+    with pytest.raises(
+        TrainingError,
+        match=r"step 2 \(learning rate 9\.05e\+29\).*"
+        r"the output of h\.0\..*no checkpoint yet",
+    ):
+        finish(run)
+    assert all(p.isfinite().all() for p in run.model.parameters())
+
+
+def test_a_gradient_that_is_not_a_number_stops_the_run(start: Start) -> None:
+    run = start()
+    weight = run.model.get_parameter("wte.weight")
+    weight.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(TrainingError, match=r"step 1 .*in the gradient"):
+        finish(run)
+    assert weight.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context": 17}, "n_ctx, 16; got 17"),
+        ({"config": replace(CONFIG, n_vocab=16)}, "17 different ids.* 16"),
+        ({"held": None, "patience": 1}, "patience needs held-out text"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    start: Start, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        start(**changes)
+
+
+@pytest.mark.parametrize("which", ["tokens", "held"])
+def test_too_short_a_corpus_is_refused_at_once(
+    start: Start, tmp_path: Path, which: str
+) -> None:
+    short = write_tokens(tmp_path / "s.bin", [[1] * 8 + [0]], 17, 0)
+    assert len(short) == 10
+    with pytest.raises(DataError, match="10 tokens, and one row 11"):
+        start(**{which: short})
+
+
+def test_rows_must_go_round(start: Start) -> None:
+    run = start()
+    run.workers = Workers(count=2)
+    run.settings = replace(run.settings, n_accumulate=8)
+    with pytest.raises(
+        ValueError, match="batch_size must be a multiple of 16"
+    ):
+        run._check(new_model())
+    run.settings = replace(run.settings, n_accumulate=1, evaluate_rows=5)
+    with pytest.raises(ValueError, match=r"evaluate_rows.* 2,.* 5 rows"):
+        run._rows_to_measure()
+
+
+# The record.
+
+
+def report(step: int, **changes: Any) -> Report:
+    return Report(step, 2.5 / step, 1e-3, 1.0, 80 * step, 0.1, **changes)
+
+
+def recorded(folder: Path) -> list[Any]:
+    return [line["step"] for line in metrics.read(folder)[1:]]
+
+
+def test_each_step_is_recorded_once(tmp_path: Path) -> None:
+    record = metrics.Metrics(tmp_path, {"title": "first"}, 0)
+    for step in range(1, 6):
+        record.add(report(step))
+    # While it runs, everything is there already.
+    assert recorded(tmp_path) == [1, 2, 3, 4, 5]
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')  # killed here
+    again = metrics.Metrics(tmp_path, {"title": "second"}, 3)
+    assert recorded(tmp_path) == [1, 2, 3]
+    again.add(report(4, held_out_loss=1.0))
+    again.close()
+    record.close()
+    facts, *steps = metrics.read(tmp_path)
+    assert facts == {"title": "second"}
+    assert recorded(tmp_path) == [1, 2, 3, 4]
+    assert steps[3] == asdict(report(4, held_out_loss=1.0))
+    assert "held_out_loss" not in steps[2]
+    assert names(tmp_path) == ["metrics.jsonl"]
+
+
+def test_a_new_run_begins_a_new_record(tmp_path: Path) -> None:
+    for title in ("first", "second"):
+        record = metrics.Metrics(tmp_path, {"title": title}, 0)
+        assert metrics.read(tmp_path) == [{"title": title}]
+        record.add(report(1))
+        record.close()
+
+
+@pytest.mark.parametrize("floor", [None, 0.75])
+def test_the_picture_shows_loss_and_floor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, floor: float | None
+) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot", reason="draws the picture")
+    record = metrics.Metrics(tmp_path, {"entropy": floor}, 0)
+    record.add(report(1))
+    record.add(report(2, held_out_loss=1.5))
+    record.close()
+    drawn: dict[str, Any] = {}
+
+    def keep(figure: Any) -> None:
+        for line in figure.axes[0].lines:
+            drawn[line.get_label()] = list(line.get_ydata())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plt, "close", keep)
+        path = metrics.draw(tmp_path)
+    plt.close("all")
+    expected: dict[str, Any] = {"training": [2.5, 1.25], "held out": [1.5]}
+    if floor is not None:
+        expected["entropy"] = [floor, floor]
+    assert drawn == expected
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert names(tmp_path) == ["loss.png", "metrics.jsonl"]
+
+
+# The command.
+
+TEXT = "".join(
+    f"One day {name} saw a {thing}.\n\n\n  The {thing}  was {colour}.\n"
+    for name in ("Ann", "Bob", "Eve")
+    for thing in ("cat", "dog", "kite", "boat")
+    for colour in ("red", "blue", "green")
+)
+SMALL = [
+    *("--n-ctx=16", "--n-embd=12", "--n-head=3", "--n-layer=2"),
+    *("--n-steps=3", "--batch-size=4", "--n-warmup=1", "--evaluate-rows=4"),
+    *("--n-vocab=270", "--seed=3"),
+]
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def test_it_trains_on_text_files(
+    text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("Two here.<|endoftext|>Three.")
+    folder = tmp_path / "run"
+    arguments = ["train", str(folder), *SMALL, "--data", str(text_file)]
+    assert main([*arguments, str(other)]) == 0
+    model, tokenizer = gpt2.load(folder)
+    assert tokenizer.n_vocab == model.config.n_vocab == 270
+    tokens = read_tokens(folder / "data" / "train.bin")
+    end = "<|endoftext|>"
+    assert tokenizer.decode(tokens.ids.tolist()) == (
+        f"{end}{TEXT}{end}Two here.{end}Three.{end}"
+    )
+    assert (tokens.ids == tokenizer.end_of_text).sum() == 4
+    out, err = capfd.readouterr()
+    assert "3 steps, 192 tokens" in out
+    assert "lowest held-out loss was" in out
+    assert "entropy" not in out
+    for shown in ("loss=", "tok/s=", "held-out=", "3/3", "[step 3]", "<"):
+        assert shown in err
+    facts, *steps = metrics.read(folder)
+    assert facts["n_parameters"] == model.num_parameters()
+    assert facts["entropy"] is None
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    assert (folder / "loss.png").exists()
+    assert "data" in names(folder)
+
+
+def test_it_trains_on_stories(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train, "_HELD_OUT_STORIES", 20)
+    arguments = ["train", *SMALL, "--stories=30", "--tokenizer=bytes"]
+    arguments += ["--quiet", "--n-steps=1", "--batch-size=1"]
+    long, short = tmp_path / "long", tmp_path / "short"
+    assert main([*arguments, str(long), "--n-ctx=1500"]) == 0
+    out, err = capfd.readouterr()
+    assert "entropy of the stories is" in out
+    assert err == "Preparing the data ...\n"
+    facts = metrics.read(long)[0]
+    texts = list(train._stories(train._HELD_OUT_SEED, 4))
+    nats = -sum(map(train.stories.log_probability, texts))
+    n_predicted = sum(len(text.encode()) + 1 for text in texts)
+    assert facts["entropy"] == pytest.approx(nats / n_predicted)
+    assert facts["settings"]["windows"] == "documents"
+    # Of stories that do not fit the context, the floor is not known.
+    assert main([*arguments, str(short)]) == 0
+    assert metrics.read(short)[0]["entropy"] is None
+
+
+@pytest.mark.parametrize("file", ["", "model.safetensors"])
+def test_it_goes_on_from_a_checkpoint(
+    text_file: Path, tmp_path: Path, file: str
+) -> None:
+    tokenizer = Tokenizer.train(TEXT, 300)
+    config = replace(CONFIG, n_vocab=300, n_ctx=20, activation="relu")
+    begun = new_model(config)
+    gpt2.save(tmp_path / "old", begun, tokenizer)
+    arguments = ["train", str(tmp_path / "new"), "--quiet", *SMALL]
+    arguments += ["--data", str(text_file), "--dropout=0.1"]
+    arguments += ["--model", str(tmp_path / "old" / file)]
+    arguments += ["--learning-rate=1e-9", "--snapshots", "0"]
+    assert main(arguments) == 0
+    model, own = gpt2.load(tmp_path / "new")
+    assert own.ranks == tokenizer.ranks
+    assert model.config == replace(
+        config, embd_dropout=0.1, attn_dropout=0.1, resid_dropout=0.1
+    )
+    first = gpt2.load_model(tmp_path / "new" / "snapshots" / "step-00000000")
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, begun.state_dict()[name])
+    last = model.state_dict()["wte.weight"]
+    assert 0 < (last - begun.wte.weight).abs().max() < 1e-7
+
+
+def test_it_takes_the_vocabulary_of_gpt2() -> None:
+    try:
+        expected = Tokenizer.gpt2()
+    except TokenizerError as error:
+        pytest.skip(f"no vocabulary of GPT-2: {error}")
+    options = parse(["train", "run", *SMALL, "--tokenizer=gpt2"])
+    assert train._tokenizer(options).ranks == expected.ranks
+
+
+@pytest.fixture(scope="module")
+def greedy() -> Tokenizer:
+    """A vocabulary with long runs of white space, and many other merges."""
+    words = (
+        " a aa aaa b \n\n \n\n\n  \n    x\n\t  .. 's don't éé 中中 1 22 333 "
+    )
+    return Tokenizer.train(words * 20, 285)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *("a", "aa", "x", "é", "中", "12", "..", "'s"),
+                *(" ", "  ", "\n", "\n\n", "\t", "\u2003", "\x1c"),
+                *("<|endoftext|>", "<|end"),
+            ]
+        ),
+        max_size=60,
+    )
+)
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_a_file_in_blocks_has_the_tokens_of_the_whole(
+    greedy: Tokenizer, tmp_path: Path, parts: list[str]
+) -> None:
+    """Where there are words, and no more white space than a block."""
+    text = "ab c " + "".join(parts)
+    path = tmp_path / "text.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_BLOCK_CHARACTERS", 3)
+        blocks = list(train._blocks(path))
+    assert "".join(blocks) == text
+    seamless = max(map(len, blocks)) > 26
+    ids = [
+        i for block in blocks for i in greedy.encode(block, allow_special=True)
+    ]
+    if not seamless:
+        assert ids == greedy.encode(text, allow_special=True)
+    assert ids.count(greedy.end_of_text) == text.count("<|endoftext|>")
+
+
+def test_a_block_without_a_seam_is_cut_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_BLOCK_CHARACTERS", 40)
+    path = tmp_path / "text.txt"
+    for text in ("x" * 1000, " " * 1000, "x" * 75 + "<|endoftext|>" * 40):
+        path.write_text(text)
+        blocks = list(train._blocks(path))
+        assert "".join(blocks) == text
+        assert max(map(len, blocks)) <= 80
+        ends = sum(block.count("<|endoftext|>") for block in blocks)
+        assert ends == text.count("<|endoftext|>")
+
+
+def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:
+    """Return the exit code and what was said, in one line."""
+    try:
+        code = main(["train", *arguments])
+    except SystemExit as exit:
+        code = exit.code  # type: ignore[assignment]
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    return code, error.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ("--data nowhere.txt", 1, "No such file or directory: 'nowhere.txt'"),
+        ("--data empty.txt", 2, "empty.txt is empty"),
+        ("--data ends.txt --tokenizer=bytes", 2, "no text to make tokens of"),
+        ("--data short.txt --tokenizer=bytes", 2, "one row 17"),
+        ("--data text.txt --held-out=0.001", 2, "one row 17"),
+        ("--data text.txt --held-out=1", 2, "--held-out"),
+        ("--data text.txt --n-vocab=5000", 1, "n_vocab=5000"),
+        ("--data text.txt --batch-size=5 --n-accumulate=2", 2, "5 and 2"),
+        ("--data text.txt --batch-size=0", 2, "must be 1 or more"),
+        ("--data text.txt --context=17", 2, "n_ctx, 16; got 17"),
+        ("--data text.txt --n-head=5", 2, "n_head=5"),
+        ("--data text.txt --dropout=1", 2, "--dropout"),
+        ("--data text.txt --device=abacus", 1, "abacus"),
+        ("--data text.txt --model=nowhere", 1, "'nowhere' is neither"),
+        ("--data text.txt --model=x --tokenizer=bytes", 2, "--tokenizer"),
+        ("--data text.txt --resume", 2, "holds no checkpoint"),
+        ("--data text.txt --seed=-1", 2, "seed must be 0 or more"),
+        ("--data text.txt --held-out=0 --patience=1", 2, "patience"),
+    ],
+)
+def test_bad_use_is_told_in_one_line(
+    text_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    options: str,
+    code: int,
+    message: str,
+) -> None:
+    del text_file
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "ends.txt").write_text("<|endoftext|><|endoftext|>")
+    (tmp_path / "short.txt").write_text("Too short.")
+    came, error = fails(["run", *SMALL, *options.split()], capfd)
+    assert (came, message in error) == (code, True), error
+    assert not checkpoints(tmp_path / "run")
+
+
+def test_a_device_that_is_not_there(
+    text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    arguments = [str(tmp_path / "run"), *SMALL, "--data", str(text_file)]
+    code, error = fails([*arguments, "--device=cuda"], capfd)
+    assert code == 1
+    assert "device 'cuda' cannot be used" in error
+
+
+def test_a_run_is_neither_overwritten_nor_mixed_up(
+    text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    arguments = [str(folder), "--quiet", *SMALL, "--data", str(text_file)]
+    assert main(["train", *arguments]) == 0
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    code, error = fails(arguments, capfd)
+    assert (code, "holds a run already" in error) == (2, True)
+    code, error = fails([*arguments, "--resume", "--clip=9"], capfd)
+    assert (code, "clip was 1.0 and is 9.0" in error) == (2, True)
+    code, error = fails([*arguments, "--resume", "--n-vocab=280"], capfd)
+    assert (code, "n_vocab was 270 and is 280" in error) == (2, True)
+    text_file.write_text(TEXT.replace("cat", "cow"))
+    code, error = fails([*arguments, "--resume"], capfd)
+    assert (code, "data was ['text.txt (" in error) == (2, True)
+    after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert after == before
+    text_file.write_text(TEXT)
+    assert main(["train", *arguments, "--resume"]) == 0
+
+
+def test_data_are_made_once_and_again_when_they_change(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    place = folder / "data"
+
+    def prepare(*more: str) -> int:
+        options = ["train", str(folder), *SMALL, "--data", str(text_file)]
+        train._prepare(parse([*options, *more]), folder, quiet=True)
+        assert not list(place.glob("*.part"))
+        return (place / "train.bin").stat().st_mtime_ns
+
+    first = prepare()
+    assert prepare() == first
+    second = prepare("--n-vocab=271")
+    assert second != first
+    # Killed in the middle: what is there counts for nothing.
+    with monkeypatch.context() as patch:
+        patch.setattr(Tokenizer, "save", broken)
+        with pytest.raises(OSError, match="no more"):
+            prepare("--n-vocab=272")
+    assert not (place / "recipe.json").exists()
+    assert prepare("--n-vocab=271") != second
+    recipe = json.loads((place / "recipe.json").read_text())
+    assert recipe["n_vocab"] == 271
+
+
+def broken(*_: Any) -> None:
+    raise OSError("no more of it")
+
+
+def test_samples_do_not_change_the_run(
+    text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = []
+    for more in (["--quiet"], [], ["--evaluate-every=1"]):
+        folder = tmp_path / f"run{len(weights)}"
+        arguments = ["train", str(folder), *SMALL, *more, "--dropout=0.2"]
+        assert main([*arguments, "--data", str(text_file)]) == 0
+        last = checkpoints(folder)[-1]
+        weights.append((last / "model.safetensors").read_bytes())
+    assert capfd.readouterr().err.count("[step ") == 1 + 3
+    assert weights[0] == weights[1] == weights[2]
+
+
+def test_a_loss_that_is_not_a_number_ends_with_1(
+    text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(tmp_path / "run"), *SMALL, "--learning-rate=1e30"]
+    arguments += ["--save-every=1", "--data", str(text_file), "--quiet"]
+    code, error = fails(arguments, capfd)
+    assert code == 1
+    assert "step 2 (learning rate 1e+30)" in error
+    assert "the output of h.0." in error
+    assert "the last checkpoint is" in error
+    assert "step-00000001" in error
