@@ -1,4 +1,4 @@
-"""Mistakes one could make in the model, each of which some test must notice.
+"""Mistakes one could make in the package, each of which some test must notice.
 
 Every mutation replaces one piece of one source file in a copy of the package,
 and names the test files that must then fail, each by itself. `python
@@ -56,6 +56,7 @@ class Mutation:
 
 ATTENTION, FEED_FORWARD = "test_attention.py", "test_feed_forward.py"
 LAYER, MODEL, PARITY = "test_layer.py", "test_model.py", "test_parity.py"
+DATA, TRAINING = "test_data.py", "test_training.py"
 SAMPLING, COMPLETION = "test_sampling.py", "test_completion.py"
 
 MUTATIONS = [
@@ -633,6 +634,56 @@ MUTATIONS = [
         '"scale_attn_by_inverse_layer_idx": False,',
         "",
         ("test_config.py",),
+    ),
+    # Training.
+    Mutation(
+        "every step sees the same rows",
+        "data.py",
+        "np.random.default_rng((seed, step))",
+        "np.random.default_rng(seed)",
+        (DATA,),
+    ),
+    Mutation(
+        "a held-out document begins without its end of text",
+        "data.py",
+        "cut = int(later[0])",
+        "cut = int(later[0]) + 1",
+        (DATA,),
+    ),
+    Mutation(
+        "the warm-up begins a step late",
+        "training/settings.py",
+        "(step + 1) / self.n_warmup",
+        "step / self.n_warmup",
+        (TRAINING,),
+    ),
+    Mutation(
+        "norms and biases decay, too",
+        "training/optimizer.py",
+        '"weight_decay": 0.0',
+        '"weight_decay": settings.weight_decay',
+        (TRAINING,),
+    ),
+    Mutation(
+        "the parts of a batch are added, not averaged",
+        "training/loop.py",
+        "(loss / len(parts)).backward()",
+        "loss.backward()",
+        (TRAINING,),
+    ),
+    Mutation(
+        "all processes drop the same numbers",
+        "training/loop.py",
+        "self.settings.seed, self.progress.step, self.workers.rank",
+        "self.settings.seed, self.progress.step, 0",
+        (TRAINING,),
+    ),
+    Mutation(
+        "a resumed run leaves out a step",
+        "training/loop.py",
+        "self.progress = state.progress",
+        "self.progress = state.progress\n        self.progress.step += 1\n",
+        (TRAINING,),
     ),
 ]
 

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -679,13 +678,18 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_ctrl_c(endless: list[str]) -> None:
+    # Whoever runs the tests may ignore the signal, and that is inherited.
+    script = (
+        "import signal, sys; from gpt2.__main__ import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "sys.exit(main())"
+    )
+    python, _, _, *arguments = endless
     with subprocess.Popen(
-        endless,
+        [python, "-c", script, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
-        # Whoever runs the tests may ignore the signal, and that is inherited.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.read(5)  # it streams: text is here, not all

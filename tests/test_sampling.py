@@ -285,6 +285,11 @@ def assert_drawn(counts: Tensor, probabilities: Tensor) -> None:
             {"repetition_penalty": 2.0},
             [0.4 / 0.79, 0.09 / 0.79, 0.2 / 0.79, 0.1 / 0.79],
         ),
+        # And here halved, which leaves its root.
+        (
+            {"repetition_penalty": 0.5},
+            [x / (0.7 + 0.3**0.5) for x in (0.4, 0.3**0.5, 0.2, 0.1)],
+        ),
     ],
 )
 def test_draws_follow_the_distribution(

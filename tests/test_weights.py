@@ -431,16 +431,17 @@ from pathlib import Path
 import torch
 from gpt2.weights.loading import load_model
 
-def anonymous():  # megabytes that are in no file
+def megabytes(kind):
     status = Path("/proc/self/status").read_text().split()
-    return int(status[status.index("RssAnon:") + 1]) / 1024
+    return int(status[status.index(kind + ":") + 1]) / 1024
 
 load_model(sys.argv[1])
-before = anonymous()
+before, addresses = megabytes("RssAnon"), megabytes("VmSize")
 model = load_model(sys.argv[2])
-loaded = anonymous()
+loaded, more_addresses = megabytes("RssAnon"), megabytes("VmSize")
 copy = model.wte.weight.clone()
-print(loaded - before, anonymous() - loaded)
+print(loaded - before, megabytes("RssAnon") - loaded)
+print(more_addresses - addresses)
 """
 
 
@@ -451,9 +452,10 @@ def test_loading_costs_no_second_copy(
 ) -> None:
     """The weights stay in the file; a copy of a third of them is seen."""
     output = run_python(MEMORY, written, full_size_checkpoint)
-    for_loading, for_a_copy = map(float, output.split())
+    for_loading, for_a_copy, addresses = map(float, output.split())
     assert for_loading < 30
     assert for_a_copy > 140
+    assert addresses < 1000  # the file is mapped once, not for each tensor
 
 
 # --- looking before loading ---

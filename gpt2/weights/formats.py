@@ -188,13 +188,18 @@ def _info(path: Path, name: str, entry: Any, room: int) -> TensorInfo:
 def _open_safetensors(path: Path) -> Weights:
     infos = read_safetensors_header(path)
 
+    @cache  # opened for each tensor, the file would be mapped as often
+    def opened() -> Any:
+        from safetensors import safe_open
+
+        return safe_open(path, framework="pt")
+
     def read(name: str) -> Tensor:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         try:
-            with safe_open(path, framework="pt") as file:
-                tensor: Tensor = file.get_tensor(name)
-                return tensor
+            tensor: Tensor = opened().get_tensor(name)
+            return tensor
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
 

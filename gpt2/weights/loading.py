@@ -30,6 +30,14 @@ if TYPE_CHECKING:  # looking into a file should not wait for torch
 
     from gpt2.model import GPT2
 
+STORY = "story"
+"""The small model that comes with the package."""
+
+_STORY_FOLDER = Path(__file__).parent.parent / "pretrained" / STORY
+
+PRESET_NAMES = (STORY, *hub.HUB_PRESETS)
+"""The names that stand for a checkpoint."""
+
 DTYPES = ("float32", "bfloat16", "float16")
 """The dtypes in which a model can be loaded."""
 
@@ -42,8 +50,9 @@ def load(
     """Load a GPT-2 and its tokenizer, ready to run.
 
     Args:
-        source: A preset (`gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`), a
-            folder, a file of weights, or a Hugging Face id such as
+        source: A preset (`story`, the small model that comes along; or
+            `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`, which are fetched),
+            a folder, a file of weights, or a Hugging Face id such as
             `distilbert/distilgpt2`; tried in that order, so write `./gpt2` for
             a folder with a preset's name.
         dtype: `float32`, `bfloat16` or `float16`, whatever the file has; None
@@ -91,6 +100,8 @@ def locate(source: str | Path) -> Place:
     Raises:
         CheckpointError: There is none.
     """
+    if source == STORY:
+        return _in_folder(_STORY_FOLDER)
     if isinstance(source, str) and source in hub.HUB_PRESETS:
         return _in_folder(hub.fetch(hub.HUB_PRESETS[source]), source)
     if (place := _on_disk(source)) is not None:
@@ -98,7 +109,7 @@ def locate(source: str | Path) -> Place:
     if (pin := hub_pin(source)) is not None:
         return _in_folder(hub.fetch(pin))
     raise CheckpointError(
-        f"{str(source)!r} is neither a preset ({', '.join(hub.HUB_PRESETS)}) "
+        f"{str(source)!r} is neither a preset ({', '.join(PRESET_NAMES)}) "
         f"nor a folder or file here, nor a Hugging Face id (owner/name)"
     )
 

@@ -1,0 +1,387 @@
+"""GPT-2 124M itself, against numbers that others have published.
+
+These tests run where the checkpoint is in the Hugging Face cache, which is
+where `gpt2.load("gpt2")` leaves it, and are skipped elsewhere. That the checks
+can fail is tested everywhere: a random model of the same size passes none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import gpt2
+from gpt2.config import GPT2Config
+from gpt2.model import GPT2, next_token_loss
+from gpt2.tokenizer import Tokenizer
+from gpt2.weights import hub
+from gpt2.weights.formats import read_safetensors_header
+from gpt2.weights.layout import parameter_shapes
+
+PIN = hub.HUB_PRESETS["gpt2"]
+END = 50256  # <|endoftext|>
+
+# --- what others have measured; token ids are GPT-2's ---
+
+# TransformerLens, tests/integration/test_hooked_transformer.py; and
+# huggingface/transformers, issue 9173. In nats per token.
+LOSSES = [
+    ([END, 15496, 995, 0], 5.331856),
+    ([15496, 11, 616], 3.0698),
+]
+
+# huggingface/transformers, tests/models/gpt2/test_modeling_gpt2.py; the second
+# from the tests of its TensorFlow model; the README of jaymody/picoGPT; and
+# huggingface/transformers, issue 10289, where three ids come again and again.
+# fmt: off
+GREEDY = [
+    (
+        [464, 3290],
+        [373, 1043, 287, 257, 2214, 1474, 262, 16246, 286, 2688, 290, 2688,
+         27262, 13, 198, 198, 464, 3290],
+    ),
+    (
+        [464, 7348, 4572],
+        [318, 257, 1402, 11, 18700, 11, 290, 18700, 6215, 326, 460, 307, 973,
+         329, 597, 2099, 286],
+    ),
+    (
+        [36235, 39141, 18765, 1143, 326, 9061, 561, 530, 1110, 1716],
+        [262, 749, 3665, 8217, 319, 262, 5440, 13, 198, 198, 464, 3644],
+    ),
+    ([100, 200, 300], ([84, 12, 75] * 6)[:17]),
+]
+
+# huggingface/transformers, tests/models/gpt2/test_modeling_gpt2.py: a batch
+# whose shorter prompt is padded on the left.
+BATCH = [
+    (
+        [15496, 11, 616, 3290, 318, 257, 1310],
+        [1643, 286, 257, 2085, 13, 314, 1101, 407, 1654, 611, 339, 338, 1016],
+    ),
+    (
+        [8888, 11, 314],
+        [1101, 1016, 284, 307, 1804, 257, 1256, 286, 2267, 319, 428, 13, 314],
+    ),
+]
+
+# The solutions to ARENA 2.0, chapter 1: the likeliest next tokens, with their
+# probabilities.
+LIKELIEST = (
+    "John and Mary went to the",
+    [7554, 290, 5335, 1816, 284, 262],
+    [(4928, 0.0648), (2156, 0.0367), (12505, 0.0145), (976, 0.0104),
+     (4564, 0.0097)],
+)
+
+# neelnanda-io/Easy-Transformer, branch clean-transformer-demo: a text, the
+# likeliest token after each of its tokens, and at its first position the first
+# three and the last three numbers of what each part gives.
+DEMO = [
+    END, 40, 716, 281, 4998, 1960, 382, 19741, 11, 875, 12342, 12, 8807, 11,
+    402, 11571, 12, 17, 3918, 47385, 13, 1881, 1110, 314, 481, 7074, 1692,
+    1241, 4430, 290, 1011, 625, 262, 995, 0,
+]
+DEMO_ARGMAX = [
+    198, 1101, 257, 32450, 1048, 375, 2777, 13, 290, 1473, 11, 15808, 24292,
+    290, 3955, 12, 8807, 13, 11, 13, 314, 286, 314, 481, 307, 616, 306, 286,
+    290, 314, 625, 262, 995, 13, 314,
+]
+DEMO_PARTS = {
+    "wte": [0.0514, -0.0277, 0.0499, 0.007, 0.1552, 0.1207],
+    "wpe": [-0.018821, -0.19742, 0.0040267, -0.043044, 0.028267, 0.05449],
+    "h.0.attn": [0.79663, 0.016986, 0.034781, 0.03312, -0.023129, 0.18103],
+    "h.0.mlp": [-0.438, 0.3624, 0.5117, 1.7227, 1.5761, 0.0368],
+    "h.0": [0.3911, 0.1543, 0.6005, 1.7198, 1.7365, 0.393],
+}
+DEMO_FIRST_LOGITS = [
+    -43.4317, -39.8364, -43.066, -54.0878, -54.3452, -42.3645,
+]
+DEMO_LAST_LOGITS = [
+    -126.8285, -128.9596, -128.3941, -140.197, -138.5883, -122.3697,
+]
+
+# poloclub/transformer-explainer, src/constants/examples: the five highest
+# logits, by a model with the exact GELU in the place of GPT-2's; and of the
+# first text, what its last token makes of each token in layer 0, head 0. That
+# comes before any GELU.
+EXACT_GELU = [
+    (
+        "Data visualization empowers users to",
+        [6601, 32704, 795, 30132, 2985, 284],
+        [(38350, -135.91316), (2251, -136.68361), (766, -137.1203),
+         (787, -137.64738), (3538, -137.66647)],
+    ),
+    (
+        "Artificial Intelligence is transforming the",
+        [8001, 9542, 9345, 318, 25449, 262],
+        [(835, -100.87852), (995, -101.04878), (3160, -103.34892),
+         (2214, -103.855), (2003, -103.95349)],
+    ),
+    (
+        "As the spaceship was approaching the",
+        [1722, 262, 40663, 373, 13885, 262],
+        [(5440, -92.86365), (4417, -94.18271), (4429, -94.41708),
+         (8824, -94.45668), (3668, -94.46949)],
+    ),
+]
+HEAD_SCORES = [-9.5531, -13.4031, -9.5392, -12.2424, -13.9794, -25.2884]
+HEAD_WEIGHTS = [0.246962, 0.152626, 0.247392, 0.176456, 0.142017, 0.034547]
+# fmt: on
+
+# The files of openai-community/gpt2 on the Hugging Face hub.
+FILE_BYTES, HEADER_BYTES, FILE_TENSORS = 548_105_171, 14_283, 160
+
+# The table of Radford et al. (2019), counted again: the README of openai/gpt-2
+# says why its names, 117M and 345M, were wrong.
+PARAMETERS = {
+    "gpt2": 124_439_808,
+    "gpt2-medium": 354_823_168,
+    "gpt2-large": 774_030_080,
+    "gpt2-xl": 1_557_611_200,
+}
+
+
+# --- the checks ---
+
+
+def close(found: Tensor, expected: Sequence[float], atol: float) -> None:
+    torch.testing.assert_close(
+        found, torch.tensor(expected), atol=atol, rtol=0
+    )
+
+
+def same(found: Tensor, expected: Sequence[int]) -> None:
+    torch.testing.assert_close(found, torch.tensor(expected), atol=0, rtol=0)
+
+
+def ends(x: Tensor) -> Tensor:
+    """The first three and the last three numbers."""
+    return torch.cat([x[:3], x[-3:]])
+
+
+def batch_of(ids: Sequence[int]) -> Tensor:
+    return torch.tensor([ids])
+
+
+def check_losses(model: GPT2) -> None:
+    for ids, expected in LOSSES:
+        loss = next_token_loss(model, batch_of(ids))
+        close(loss, expected, atol=1e-3)
+
+
+def check_greedy(model: GPT2) -> None:
+    for prompt, continuation in GREEDY:
+        found = gpt2.generate(
+            model, batch_of(prompt), len(continuation), temperature=0
+        )
+        same(found[0], prompt + continuation)
+
+
+def check_left_padded_batch(model: GPT2) -> None:
+    longest = max(len(prompt) for prompt, _ in BATCH)
+    padding = [longest - len(prompt) for prompt, _ in BATCH]
+    rows = zip(padding, BATCH, strict=True)
+    tokens = torch.tensor([[END] * n + prompt for n, (prompt, _) in rows])
+    real = torch.arange(longest) >= torch.tensor(padding)[:, None]
+    found = gpt2.generate(
+        model, tokens, 13, attention_mask=real, temperature=0
+    )
+    for row, (_, continuation) in zip(found, BATCH, strict=True):
+        same(row[longest:], continuation)
+
+
+def check_likeliest(model: GPT2) -> None:
+    _, ids, expected = LIKELIEST
+    logits = model(batch_of(ids), last_only=True)[0]
+    found = logits.softmax(dim=-1).topk(len(expected))
+    close(found.values, [p for _, p in expected], atol=1e-3)
+    same(found.indices, [token for token, _ in expected])
+
+
+def check_parts_of_the_first_layer(model: GPT2) -> None:
+    found = {}
+    hooks = [
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: found.update(
+                {name: output.reshape(-1, output.size(-1))[0]}
+            )
+        )
+        for name in DEMO_PARTS
+    ]
+    model(batch_of(DEMO))
+    for hook in hooks:
+        hook.remove()
+    for name, expected in DEMO_PARTS.items():
+        close(ends(found[name]), expected, atol=1e-3)
+
+
+def check_logits(model: GPT2) -> None:
+    logits = model(batch_of(DEMO))[0]
+    close(ends(logits[0]), DEMO_FIRST_LOGITS, atol=5e-3)
+    close(ends(logits[-1]), DEMO_LAST_LOGITS, atol=5e-3)
+
+
+def check_predictions(model: GPT2) -> None:
+    same(model(batch_of(DEMO))[0].argmax(dim=-1), DEMO_ARGMAX)
+
+
+def check_exact_gelu(model: GPT2) -> None:
+    with torch.device("meta"):
+        exact = GPT2(replace(model.config, activation="gelu")).eval()
+    exact.load_state_dict(model.state_dict(), assign=True)
+    for _, ids, expected in EXACT_GELU:
+        found = exact(batch_of(ids), last_only=True)[0].topk(len(expected))
+        close(found.values, [logit for _, logit in expected], atol=1e-2)
+        same(found.indices, [token for token, _ in expected])
+
+
+def check_a_head(model: GPT2) -> None:
+    _, ids, _ = EXACT_GELU[0]
+    stream = model.wte(torch.tensor(ids)) + model.wpe(torch.arange(len(ids)))
+    normed = model.h[0].ln_1(stream)[None]
+    query, key, _ = model.h[0].attn.project(normed, normed, normed)
+    scores = key[0, 0] @ query[0, 0, -1]
+    close(scores, HEAD_SCORES, atol=5e-3)
+    close((scores / 64**0.5).softmax(dim=-1), HEAD_WEIGHTS, atol=1e-4)
+
+
+def check_positions_behind_padding(model: GPT2) -> None:
+    """One left pad changes nothing, unless it counts as a position.
+
+    TransformerLens, issue 1609: of a text that is not named there, the loss
+    went from 4.50 to 13.59.
+    """
+    ids, expected = LOSSES[0]
+    padded = batch_of([0, *ids])
+    real = torch.tensor([[0, 1, 1, 1, 1]])
+    close(next_token_loss(model, padded, real), expected, atol=1e-3)
+    late = {"wpe.weight": model.wpe.weight.roll(-1, dims=0)}
+    loss = next_token_loss(
+        lambda tokens: functional_call(model, late, tokens), batch_of(ids)
+    )
+    assert loss > expected + 1
+
+
+Check = Callable[[GPT2], None]
+CHECKS: list[Check] = [
+    check_losses,
+    check_greedy,
+    check_left_padded_batch,
+    check_likeliest,
+    check_parts_of_the_first_layer,
+    check_logits,
+    check_predictions,
+    check_exact_gelu,
+    check_a_head,
+    check_positions_behind_padding,
+]
+each_check = pytest.mark.parametrize(
+    "check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_")
+)
+
+
+# --- the real one ---
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    """The folder in the cache."""
+    found = hub.cached(PIN)
+    if found is None:
+        pytest.skip(
+            f"GPT-2 124M ({PIN.repo}, revision {PIN.revision[:7]}) is not in "
+            f'the Hugging Face cache; gpt2.load("gpt2") fetches it'
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def real(folder: Path) -> GPT2:
+    return gpt2.load_model("gpt2")
+
+
+@each_check
+def test_agrees(real: GPT2, check: Check) -> None:
+    with torch.no_grad():
+        check(real)
+
+
+def test_is_the_published_file(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    with path.open("rb") as file:
+        assert int.from_bytes(file.read(8), "little") == HEADER_BYTES
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    assert path.stat().st_size == FILE_BYTES
+    assert found == PIN.sha256["model.safetensors"]
+
+
+def test_what_the_file_holds(folder: Path) -> None:
+    infos = read_safetensors_header(folder / "model.safetensors")
+    masks = {f"h.{i}.attn.bias": (1, 1, 1024, 1024) for i in range(12)}
+    expected = parameter_shapes(GPT2Config()) | masks
+    assert {name: info.shape for name, info in infos.items()} == expected
+    assert len(infos) == FILE_TENSORS
+    assert {info.dtype for info in infos.values()} == {"F32"}
+    look = gpt2.look("gpt2")
+    assert look.config == GPT2Config()
+    assert len(look.names) == 148
+
+
+def test_tokenizer(folder: Path) -> None:
+    """The files that were fetched with it are the published ones."""
+    found = Tokenizer.find(folder)
+    if found is None:
+        pytest.skip(f"{folder} has no tokenizer: only the model was fetched")
+    for path in found:
+        if path.name in PIN.sha256:  # tokenizer.json also holds both
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            assert digest == PIN.sha256[path.name]
+    tokenizer = Tokenizer.load(folder)
+    for text, ids, _ in (LIKELIEST, *EXACT_GELU):
+        assert tokenizer.encode(text) == ids
+        assert tokenizer.decode(ids) == text
+    assert tokenizer.end_of_text == END
+
+
+# --- and any other ---
+
+
+@pytest.mark.parametrize("preset", PARAMETERS)
+def test_parameters(preset: str) -> None:
+    shapes = parameter_shapes(GPT2Config.from_name(preset))
+    assert sum(map(prod, shapes.values())) == PARAMETERS[preset]
+
+
+def test_parameters_of_a_layer_and_of_the_output() -> None:
+    """As they are counted elsewhere: the output matrix once more."""
+    shapes = parameter_shapes(GPT2Config())
+    layer = [prod(s) for name, s in shapes.items() if name.startswith("h.0.")]
+    assert sum(layer) == 7_087_872
+    untied = PARAMETERS["gpt2"] + prod(shapes["wte.weight"])
+    assert untied == 163_037_184
+    assert len(shapes) == 148
+
+
+@pytest.fixture(scope="module")
+def another(full_size_checkpoint: Path) -> nn.Module:
+    return gpt2.load_model(full_size_checkpoint)
+
+
+@pytest.mark.xdist_group("full_size")
+@each_check
+def test_another_model_does_not_agree(another: GPT2, check: Check) -> None:
+    with (
+        torch.no_grad(),
+        pytest.raises(AssertionError, match=r"are not (close|equal)"),
+    ):
+        check(another)
