@@ -17,9 +17,13 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """Return the ids of a prompt.
 
     An empty one stands for the beginning of a text, which to GPT-2 is what
-    follows `<|endoftext|>`.
+    follows `<|endoftext|>`. Where the tokenizer asks for it (`add_bos_token`),
+    every prompt is read as the beginning of a text.
     """
-    return tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    ids = tokenizer.encode(prompt)
+    if tokenizer.add_bos_token or not ids:
+        ids.insert(0, tokenizer.end_of_text)
+    return ids
 
 
 def complete(

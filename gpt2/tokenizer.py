@@ -47,15 +47,22 @@ class Tokenizer:
             tokens were learned, so they are the ranks by which pairs merge.
         special_tokens: The id of each token that no text spells unless
             asked to, such as `<|endoftext|>`.
+        add_bos_token: Whether a prompt should begin with `<|endoftext|>`, as
+            for a model that has only seen texts from their beginning on. It
+            has Hugging Face's name; `encode` itself never adds a token.
     """
 
     def __init__(
-        self, ranks: Mapping[bytes, int], special_tokens: Mapping[str, int]
+        self,
+        ranks: Mapping[bytes, int],
+        special_tokens: Mapping[str, int],
+        add_bos_token: bool = False,
     ) -> None:
         """Hold a vocabulary; the class methods below are the usual way in."""
         if END_OF_TEXT not in special_tokens:
             raise TokenizerError(f"expected the special token {END_OF_TEXT}")
         self.ranks, self.special_tokens = dict(ranks), dict(special_tokens)
+        self.add_bos_token = add_bos_token
         tokens = [*ranks, *map(to_utf8, special_tokens)]
         ids = [*ranks.values(), *special_tokens.values()]
         by_id = sorted(zip(ids, tokens, strict=True))
@@ -136,7 +143,11 @@ class Tokenizer:
         """
         vocabulary = read_vocabulary(Path(folder))
         try:
-            return cls(vocabulary.ranks, vocabulary.special_tokens)
+            return cls(
+                vocabulary.ranks,
+                vocabulary.special_tokens,
+                vocabulary.add_bos_token,
+            )
         except TokenizerError as error:
             found = find_vocabulary(Path(folder))
             raise TokenizerError(f"{found and found[0]}: {error}") from None
@@ -149,10 +160,12 @@ class Tokenizer:
         ids |= self.special_tokens
         ids = dict(sorted(ids.items(), key=itemgetter(1)))
         others = [name for name in self.special_tokens if name != END_OF_TEXT]
-        config = {
+        config: dict[str, object] = {
             "tokenizer_class": "GPT2Tokenizer",
             "extra_special_tokens": others,
         }
+        if self.add_bos_token:
+            config["add_bos_token"] = True
         merges = [f"{spell(a)} {spell(b)}\n" for a, b in self.merges]
         contents = {
             "vocab.json": json.dumps(ids),

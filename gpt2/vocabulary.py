@@ -36,6 +36,8 @@ class Vocabulary:
     """The id of each ordinary token."""
     special_tokens: dict[str, int]
     """The id of each token that no text spells."""
+    add_bos_token: bool
+    """Whether a prompt should begin with an end of text."""
 
 
 def find_vocabulary(folder: Path) -> tuple[Path, Path] | None:
@@ -76,7 +78,10 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         ids.pop(name, None)
     _check_ids(ids, ids_path)
     ranks = _take_ranks(ids, lines, merges_path)
-    return Vocabulary(ranks, ids | added)
+    settings = folder / "tokenizer_config.json"
+    asked = _read_json(settings) if settings.exists() else {}
+    add_bos_token = asked.get("add_bos_token") is True
+    return Vocabulary(ranks, ids | added, add_bos_token)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -364,3 +364,18 @@ def test_predict_without_dropout(babbler: GPT2, tokenizer: Tokenizer) -> None:
     babbler.train()
     assert predict(babbler, tokenizer, "x", seed=0) == expected
     assert babbler.training
+
+
+def test_a_prompt_begins_a_text_where_the_tokenizer_asks_for_it(tmp_path):
+    plain = Tokenizer.bytes()
+    asks = Tokenizer(plain.ranks, plain.special_tokens, add_bos_token=True)
+    end = plain.end_of_text
+    for prompt in ("", "ab"):
+        ids = plain.encode(prompt)
+        assert encode_prompt(asks, prompt) == [end, *ids]
+        assert encode_prompt(plain, prompt) == (ids or [end])
+        assert asks.encode(prompt) == ids
+    for tokenizer in (asks, plain):
+        tokenizer.save(tmp_path)
+        again = Tokenizer.load(tmp_path)
+        assert again.add_bos_token is tokenizer.add_bos_token

@@ -18,11 +18,17 @@ if TYPE_CHECKING:  # torch is imported when a command needs it, not for --help
     from gpt2.model import GPT2
     from gpt2.tokenizer import Tokenizer
 
-DEFAULT_MODEL = "gpt2"
+DEFAULT_MODEL = loading.STORY
+
+WHICH_MODEL = (
+    "Runs the small model of stories that comes along; --model gpt2 is the "
+    "real GPT-2."
+)
 
 MODEL_HELP = (
-    "a preset (gpt2, gpt2-medium, gpt2-large, gpt2-xl), a folder, a file of "
-    "weights, or a Hugging Face id (owner/name)"
+    "a preset (story, which comes along; gpt2, gpt2-medium, gpt2-large, "
+    "gpt2-xl, which are fetched), a folder, a file of weights, or a Hugging "
+    "Face id (owner/name)"
 )
 
 

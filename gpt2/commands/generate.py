@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from gpt2.commands.common import (
+    WHICH_MODEL,
     add_text_options,
     device,
     load,
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from gpt2.tokenizer import Tokenizer
 
 HELP = "continue a text"
-DESCRIPTION = "Print a text and stream what the model adds to it."
+DESCRIPTION = (
+    f"{WHICH_MODEL} Print a text and stream what the model adds to it."
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict
 
 from gpt2.commands.common import (
+    WHICH_MODEL,
     add_text_options,
     load,
     positive,
@@ -18,8 +19,8 @@ from gpt2.commands.common import (
 
 HELP = "explain the next token"
 DESCRIPTION = (
-    "Show a text as tokens, what the model expects next, and the token that "
-    "is drawn."
+    f"{WHICH_MODEL} Show a text as tokens, what the model expects next, and "
+    "the token that is drawn."
 )
 
 
