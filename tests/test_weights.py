@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -411,6 +412,29 @@ def test_changing_the_model_leaves_the_file_alone(
             parameter.fill_(7)
     assert {path: path.read_bytes() for path in folder.iterdir()} == files
     assert not (gpt2.load_model(folder).wte.weight == 7).any()
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "kind", ["safetensors", "sharded safetensors", "PyTorch", "TensorFlow"]
+)
+def test_parameters_lie_in_the_mapped_file(
+    folder: Path, state: dict[str, Tensor], kind: str
+) -> None:
+    """Every parameter's address belongs to a map of one of the files."""
+    if kind == "TensorFlow":
+        folder = TENSORFLOW
+    else:
+        WRITERS[kind](folder, state)
+    model = gpt2.load_model(folder)
+    maps = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, *_, name = line.split()
+        if name.startswith(str(folder.resolve())):
+            begin, end = (int(number, 16) for number in addresses.split("-"))
+            maps.append(range(begin, end))
+    for name, parameter in model.named_parameters():
+        assert any(parameter.data_ptr() in part for part in maps), name
 
 
 @full_size
@@ -825,24 +849,25 @@ def test_index_only_names_files_beside_it(
     index = put_shards(inner, state, SAFETENSORS)
     good = json.loads(index.read_text())["weight_map"]
     assert outer.is_file()
-    for wrong in (
-        f"../{SAFETENSORS}",
-        f"{inner.name}/{SAFETENSORS}",
-        str(outer),
-        "..",
-        "",
-        SAFETENSORS_INDEX,
-        "other.index.json",
-        "nothing.txt",
-        "nul\0.safetensors",
-        "missing.safetensors",
-        "missing.bin",
-        5,
-        None,
+    not_beside = "which is not a file of weights beside it"
+    for wrong, expected in (
+        (f"../{SAFETENSORS}", not_beside),
+        (f"{inner.name}/{SAFETENSORS}", not_beside),
+        (str(outer), not_beside),
+        (SAFETENSORS_INDEX, not_beside),  # without end, were it followed
+        ("other.index.json", not_beside),
+        (5, not_beside),
+        (None, not_beside),
+        ("..", "is not called like a file of weights"),
+        ("", "is not called like a file of weights"),
+        ("nothing.txt", "is not called like a file of weights"),
+        ("nul\0.safetensors", "cannot be read"),
+        ("missing.safetensors", "cannot be read"),
+        ("missing.bin", "cannot be read"),
     ):
         changed = {**good, "wte.weight": wrong}
         index.write_text(json.dumps({"weight_map": changed}))
-        with pytest.raises(CheckpointError) as caught:
+        with pytest.raises(CheckpointError, match=expected) as caught:
             gpt2.load_model(inner)
         assert str(inner) in str(caught.value)
 
@@ -921,7 +946,7 @@ def test_broken_config(folder: Path, contents: bytes, message: str) -> None:
     [
         ({"n_layer": 1}, r"not a tensor of this GPT-2, tensors? '.*h\.1\."),
         ({"n_layer": 3}, r"lacks tensors 'h\.2\."),
-        ({"n_layer": 10**12}, "28 tensors, too few for 1000000000000 layers"),
+        ({"n_layer": 100_000}, "28 tensors, too few for 100000 layers"),
         ({"vocab_size": 10**15}, r"\[1000000000000000, 12\]"),
         ({"n_inner": 7}, r"\[12, 48\], and the model needs \[12, 7\]"),
         ({"n_head": 5}, "n_embd must be a multiple of n_head"),
@@ -1346,6 +1371,23 @@ def test_saving_into_any_folder(
     new = {"new": {"new"}, ".": {"config.json", SAFETENSORS}}.get(name, set())
     assert left == {"there", "link"} | new
     assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.skipif(
+    not os.access("/dev/shm", os.W_OK),
+    reason="needs another disk, such as Linux's /dev/shm",
+)
+def test_saving_on_another_disk(tmp_path: Path, model: GPT2) -> None:
+    """A file can be renamed within a disk; a folder may be one of its own."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        if Path(elsewhere).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("/dev/shm and the tests' folder are on one disk")
+        (tmp_path / "link").symlink_to(elsewhere)
+        gpt2.save(tmp_path / "link", model)
+        assert set(contents_of(Path(elsewhere))) == {
+            "config.json",
+            SAFETENSORS,
+        }
 
 
 def test_other_files_are_left_alone(folder: Path, model: GPT2) -> None:
