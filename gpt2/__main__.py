@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 for a failure, 2 for bad use, 130 for Ctrl-C.
     """
     options = parse(arguments)
-    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8: "?"
+    # A terminal without UTF-8 gets a "?". The type checker cannot know that
+    # these are files.
+    for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         COMMANDS[options.command].run(options)
@@ -64,7 +66,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="gpt2",
         description="Run a GPT-2: continue a text, explain a prediction, look "
-        "into a checkpoint or convert it.",
+        "into a checkpoint or convert it, train a model and measure it.",
     )
     commands = parser.add_subparsers(
         required=True, dest="command", metavar="COMMAND"

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-import regex  # type: ignore[import-untyped]
+import regex  # type: ignore[import-untyped]  # it has no type hints
 
 END_OF_TEXT = "<|endoftext|>"
 

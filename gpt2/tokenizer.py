@@ -13,7 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
-import regex  # type: ignore[import-untyped]
+import regex  # type: ignore[import-untyped]  # it has no type hints
 import tiktoken
 
 from gpt2.bpe import (

@@ -121,7 +121,7 @@ def child(what: dict[str, Any]) -> int:
     except SystemExit as exit:
         code = int(exit.code or 0)
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         code = 99
     sys.stdout.flush()
     sys.stderr.flush()
@@ -139,7 +139,7 @@ def warm_up() -> None:
     import torch.distributed.fsdp
     import torch.distributed.tensor
 
-    import gpt2.commands.train  # noqa: F401
+    import gpt2.commands.train  # noqa: F401 (to have it loaded)
     from gpt2.training.metrics import Metrics, draw
 
     torch.set_num_threads(1)

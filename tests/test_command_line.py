@@ -169,6 +169,15 @@ def test_beams(run: Any, saved: str, tmp_path: Path) -> None:
     assert run(*command, ends).output == "b\n"
 
 
+def test_beams_draw_nothing(run: Any, saved: str) -> None:
+    """What says how to draw is refused rather than passed over."""
+    command = ["generate", "b", "--model", saved, "--beams", 2]
+    for options in (["--samples", 2], ["--top-k", 5], ["--temperature", 0.5]):
+        assert_one_line(
+            run(*command, *options), 2, f"draws nothing; drop {options[0]}"
+        )
+
+
 def test_the_text_comes_from_standard_input(
     run: Any, saved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -637,7 +646,7 @@ def test_json_is_whole_whatever_the_encoding(
         screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         monkeypatch.setattr(sys, "stdout", screen)
         assert main(["generate", "é", "--model", saved, "--json"]) == 0
-        written = screen.buffer.getvalue()  # type: ignore[attr-defined]
+        written = screen.buffer.getvalue()
         assert b'"prompt": "' + raw + b'"' in written
         assert json.loads(written)["prompt"] == "é"
 

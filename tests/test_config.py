@@ -39,7 +39,7 @@ def test_the_defaults_are_gpt2_124m() -> None:
 
 def test_a_config_cannot_be_changed(tiny: GPT2Config) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        tiny.n_embd = 24  # type: ignore[misc]
+        tiny.n_embd = 24
 
 
 def test_what_follows_from_the_sizes(tiny: GPT2Config) -> None:

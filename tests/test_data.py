@@ -327,7 +327,7 @@ def test_refuses_rows_longer_than_the_corpus(corpus: Tokens) -> None:
 def test_padding(
     side: str, tokens: list[list[int]], mask: list[list[int]]
 ) -> None:
-    padded, real = pad([[1, 2, 3], [4]], padding=9, side=side)  # type: ignore[arg-type]
+    padded, real = pad([[1, 2, 3], [4]], padding=9, side=side)
     assert padded.tolist() == tokens
     assert real.tolist() == torch.tensor(mask).bool().tolist()
     assert padded.dtype == torch.int64

@@ -51,6 +51,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.repos: dict[str, dict[str, bytes]] = {}
         self.gated: set[str] = set()
         self.out_of_order: set[str] = set()
+        self.kinds: dict[str, str] = {}
         self.requests: list[tuple[str, str]] = []
         self.n_bytes = 0
 
@@ -112,6 +113,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if file is None:
             siblings = [{"rfilename": file} for file in files]
             info = {"id": repo, "sha": commit, "siblings": siblings}
+            if repo in self.server.kinds:
+                info["config"] = {"model_type": self.server.kinds[repo]}
             return self.send(200, json.dumps(info).encode(), headers)
         if file not in files:
             headers["X-Error-Code"] = "EntryNotFound"
@@ -221,6 +224,7 @@ def hub(
     }
     server.gated.clear()
     server.out_of_order.clear()
+    server.kinds.clear()
     server.forget()
     return server
 
@@ -492,6 +496,8 @@ REFUSED = {
     "look someone/pickled": "someone/pickled has no safetensors",
     "look someone/damaged": "someone/damaged: ",
     "look someone/bert": "bert/config.json: the config describes a 'bert'",
+    "look someone/known": "someone/known on the hub is a 'bert' model",
+    "locate someone/known": "someone/known on the hub is a 'bert' model",
     "look someone/other": f"someone/other/{MODEL} lacks tensors 'h.2.",
     "locate someone/ill": "the Hugging Face hub cannot be reached (Server",
 }
@@ -518,11 +524,13 @@ def refusals(
         "someone/pickled": pickled,
         "someone/damaged": {**config, MODEL: b"<html>" * 9},
         "someone/bert": {**whole, "config.json": b'{"model_type": "bert"}'},
+        "someone/known": whole,
         "someone/other": {**whole, "config.json": json.dumps(deeper).encode()},
         "someone/ill": whole,
     }
     server.gated = {"someone/gated"}
     server.out_of_order = {"someone/ill"}
+    server.kinds = {"someone/known": "bert", "someone/whole": "gpt2"}
     client = Client(server.url, tmp_path_factory.mktemp("refusals"))
     return dict(zip(REFUSED, client.run(*REFUSED), strict=True))
 

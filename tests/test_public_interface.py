@@ -60,7 +60,7 @@ def test_names_can_be_listed_and_star_imported() -> None:
 
 def test_an_unknown_name() -> None:
     with pytest.raises(AttributeError, match="'gpt2' has no attribute 'GPT3'"):
-        gpt2.GPT3  # noqa: B018
+        gpt2.GPT3  # noqa: B018 (the look-up is the test)
 
 
 def test_importing_is_quick_until_a_model_is_needed() -> None:

@@ -271,7 +271,7 @@ def test_a_step_is_what_it_says(start: Start, corpus: Tokens) -> None:
         loss = next_token_loss(twin, rows)
         loss.backward()
         norm = torch.linalg.vector_norm(
-            torch.cat([p.grad.flatten() for p in twin.parameters()])  # type: ignore[union-attr]
+            torch.cat([p.grad.flatten() for p in twin.parameters()])
         )
         for parameter in twin.parameters():
             assert parameter.grad is not None
@@ -295,7 +295,7 @@ def test_a_short_gradient_is_left_alone(start: Start) -> None:
     run = start(clip=1e6)
     report = next(run.steps())
     length = torch.linalg.vector_norm(
-        torch.cat([p.grad.flatten() for p in run.model.parameters()])  # type: ignore[union-attr]
+        torch.cat([p.grad.flatten() for p in run.model.parameters()])
     )
     assert report.gradient_norm == pytest.approx(float(length), rel=1e-5)
 
@@ -338,7 +338,7 @@ def test_each_part_goes_through_the_model_by_itself(start: Start) -> None:
 def test_bfloat16_computes_in_it_and_learns(start: Start) -> None:
     run = start(precision="bfloat16", n_steps=60)
     seen = []
-    layer = run.model.h[0].attn.c_attn  # type: ignore[index, union-attr]
+    layer = run.model.h[0].attn.c_attn
     layer.register_forward_hook(
         lambda module, inputs, output: seen.append(output.dtype)
     )
@@ -354,7 +354,7 @@ def test_bfloat16_computes_in_it_and_learns(start: Start) -> None:
 @pytest.mark.parametrize("fused", [True, False])
 def test_who_computes_attention_is_chosen(start: Start, fused: bool) -> None:
     run = start(fused_attention=fused)
-    for layer in run.model.h:  # type: ignore[union-attr]
+    for layer in run.model.h:
         assert layer.attn.fused is fused
 
 
@@ -695,7 +695,7 @@ def test_weights_that_are_not_numbers_stop_the_run(start: Start) -> None:
         next(steps)
     before = read_checkpoint(run.folder)
     with torch.no_grad():
-        run.model.h[1].mlp.c_fc.weight[0, 0] = math.nan  # type: ignore
+        run.model.h[1].mlp.c_fc.weight[0, 0] = math.nan
     with pytest.raises(
         TrainingError,
         match=r"step 4 .*loss is nan.*the weights of h\.1\.mlp\.c_fc\.weight"
@@ -725,7 +725,7 @@ def test_what_was_dropped_is_dropped_again_to_find_the_place(
 ) -> None:
     run = start("run", DROPPING, learning_rate=1e30, n_warmup=0)
     outputs: list[Tensor] = []
-    run.model.drop.register_forward_hook(  # type: ignore[union-attr]
+    run.model.drop.register_forward_hook(
         lambda module, inputs, output: outputs.append(output.detach().clone())
     )
     with pytest.raises(TrainingError, match="step 2"):
@@ -1029,7 +1029,7 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:
     try:
         code = main(["train", *arguments])
     except SystemExit as exit:
-        code = exit.code  # type: ignore[assignment]
+        code = exit.code
     error = capfd.readouterr().err
     assert "Traceback" not in error
     return code, error.splitlines()[-1]
@@ -1168,3 +1168,18 @@ def test_a_loss_that_is_not_a_number_ends_with_1(
     assert "the output of h.0." in error
     assert "the last checkpoint is" in error
     assert "step-00000001" in error
+
+
+def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
+    """With an end of text after stories, and not after other texts."""
+    text = tmp_path / "text.txt"
+    text.write_text("a text that goes on for a while. " * 20)
+    small = ["--stories", "60", "--n-vocab", "300"]
+    model = ["--model", "story", "--data", str(text)]
+    for options, begins in (
+        (small, True),
+        (["--n-vocab", "270", "--data", str(text)], False),
+        (model, False),
+    ):
+        train._make_data(parse(["train", "run", *options]), tmp_path / "data")
+        assert Tokenizer.load(tmp_path / "data").add_bos_token is begins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gpt2.commands.common import (
@@ -66,10 +67,21 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from gpt2.completion import complete
+    from gpt2.sampling import Sampling
 
     settings = sampling(options)
-    if options.beams and options.samples > 1:
-        raise ValueError("--beams finds one continuation; drop --samples")
+    if options.beams:
+        usual = {**asdict(Sampling()), "samples": 1}
+        drawing = [
+            f"--{name.replace('_', '-')}"
+            for name, value in usual.items()
+            if getattr(options, name) != value
+        ]
+        if drawing:
+            raise ValueError(
+                f"--beams finds one continuation and draws nothing; drop "
+                f"{', '.join(drawing)}"
+            )
     prompt = read_text(options)
     model, tokenizer = load(options)
     if options.beams is not None:

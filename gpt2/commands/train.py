@@ -427,8 +427,8 @@ def _make_data(options: argparse.Namespace, place: Path) -> None:
     from gpt2.data import write_tokens
 
     tokenizer = _tokenizer(options)
-    if not options.data:  # every row begins with a story, so should a prompt
-        tokenizer.add_bos_token = True
+    # Where every row begins with a story, so should a prompt.
+    tokenizer.add_bos_token = not options.data
     tokenizer.save(place)
     held_out = (
         _ended(tokenizer, text)

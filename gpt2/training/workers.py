@@ -97,6 +97,7 @@ class Workers:
         if self.count == 1:
             return nullcontext()
         if self.sharing == "fsdp":
+            # `fully_shard` gave the module this method, unknown to its class.
             model.set_requires_gradient_sync(last)  # type: ignore[operator]
             return nullcontext()
         ddp = cast(nn.parallel.DistributedDataParallel, model)

@@ -31,7 +31,7 @@ INDEX_FILES = (
 )
 
 # A header that is larger than this is not one of a GPT-2; its JSON is not
-# even parsed. The one of the largest model has 160 kilobytes.
+# even parsed. The one of GPT-2 XL has some 60 kilobytes.
 _LARGEST_HEADER = 16_000_000
 
 

@@ -148,7 +148,8 @@ def _files(pin: Pin) -> set[str]:
     a download without a network would be tried again for half a minute.
 
     Raises:
-        CheckpointError: There is no config among them.
+        CheckpointError: There is no config among them, or the hub knows it to
+            be that of another kind of model.
     """
     import huggingface_hub as hub
 
@@ -158,6 +159,12 @@ def _files(pin: Pin) -> set[str]:
     files = {file.rfilename for file in info.siblings or []}
     if "config.json" not in files:
         raise CheckpointError(f"{pin.repo} on the hub has no config.json")
+    kind = (info.config or {}).get("model_type", "gpt2")
+    if kind != "gpt2":
+        raise CheckpointError(
+            f"{pin.repo} on the hub is a {kind!r} model, and this is only "
+            f"GPT-2"
+        )
     return files
 
 

@@ -132,6 +132,8 @@ def hub_pin(source: str | Path) -> hub.Pin | None:
     if text in hub.HUB_PRESETS:
         return hub.HUB_PRESETS[text]
     from huggingface_hub.errors import HFValidationError
+
+    # Public, but missing from the list of names that the type checker goes by.
     from huggingface_hub.utils import (  # type: ignore[attr-defined]
         validate_repo_id,
     )

@@ -30,6 +30,7 @@ def save(
         ValueError: The tokenizer has ids that the model lacks.
         OSError: The files cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -63,6 +64,8 @@ def save(
         if tokenizer is not None:
             tokenizer.save(stage)
         _move_into(stage, folder)
+    except SafetensorError as error:  # its way to say that the disk is full
+        raise OSError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -51,7 +51,7 @@ _DTYPES = {
     14: ("BF16", 2),
     19: ("F16", 2),
 }
-# GPT-2 XL has an index of some 20 KB. The limits make a hostile one cheap to
+# The 124M model has an index of 5 KB. The limits make a hostile one cheap to
 # refuse.
 _MAX_INDEX_BYTES, _MAX_DIMENSIONS = 2**20, 8
 

@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf  # type: ignore[import-untyped, unused-ignore]
+import tensorflow as tf
 
 SIZES = {
     "tiny": (17, 8, 12, 3, 2),
