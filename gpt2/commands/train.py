@@ -110,7 +110,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("how")
     choices: tuple[tuple[str, Any, float | None, str], ...] = (
-        ("n_steps", positive, 8000, "steps"),
+        ("n_steps", positive, 12000, "steps"),
         ("batch_size", positive, 16, "rows for each step"),
         ("n_accumulate", positive, 1, "parts that these are cut into"),
         ("context", positive, None, "tokens in a row; the most, by default"),
@@ -122,7 +122,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             "the last; a hundredth of it, by default",
         ),
         ("n_warmup", int, 200, "steps of warm-up"),
-        ("weight_decay", float, 0.1, "decay of matrices"),
+        ("weight_decay", float, 0.01, "decay of matrices"),
         ("clip", float, 1.0, "longest gradient"),
         ("seed", int, 0, "of the weights, the rows and the dropout"),
         ("evaluate_every", positive, 200, "steps between held-out losses"),

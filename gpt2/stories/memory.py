@@ -296,7 +296,7 @@ class Story:
             day = ask(
                 "time", self.time, *(d for d in words.TIMES if d != self.time)
             )
-            closing["day"] = (f"\nIt had been a very good {day}.", 3.0)
+            closing["day"] = (f"\nIt had been a very good {day}.", 6.0)
         if self.home:
             back = f"\nAfterwards {self.who(hero)} went back to the {self.remember_home()}"
             if self.pet:

@@ -13,19 +13,19 @@ from gpt2.stories.words import NAMES
 # The words that give a plot away, the plot they begin, and how often it is
 # told.
 PLOTS: dict[str, tuple[Callable[[Story], None], float]] = {
-    " could not find": (seeking.lost, 3),
+    " could not find": (seeking.lost, 2),
     " lost": (seeking.lost, 1),
     " put": (seeking.hidden, 4),
-    " packed": (seeking.boxed, 4),
-    " hid": (talking.guessing, 4),
-    " heard a strange noise": (talking.noise, 4),
-    " borrowed": (promising.borrowed, 3),
-    " wanted": (promising.wished, 3),
-    " picked": (partial(dealing.counting, verb="picked"), 2),
+    " packed": (seeking.boxed, 3),
+    " hid": (talking.guessing, 7),
+    " heard a strange noise": (talking.noise, 3),
+    " borrowed": (promising.borrowed, 5),
+    " wanted": (promising.wished, 4),
+    " picked": (partial(dealing.counting, verb="picked"), 1),
     " baked": (partial(dealing.counting, verb="baked"), 1),
     " found": (partial(dealing.counting, verb="found"), 1),
-    " had": (dealing.swapping, 4),
-    " set out to take": (dealing.journey, 4),
+    " had": (dealing.swapping, 5),
+    " set out to take": (dealing.journey, 3),
 }
 
 
@@ -108,7 +108,7 @@ _BEGINNINGS = (
 )
 _TOTAL = sum(weather.weight for weather, _ in _SKIES)
 _HOW_OFTEN = (
-    *(20.0, 15.0, 15.0),
-    *(25 * weather.weight / _TOTAL for weather, _ in _SKIES),
-    *(25 / len(NAMES) for _ in NAMES),
+    *(30.0, 20.0, 10.0),
+    *(20 * weather.weight / _TOTAL for weather, _ in _SKIES),
+    *(20 / len(NAMES) for _ in NAMES),
 )

@@ -336,15 +336,6 @@ TIMES = {
     "afternoon": ("supper", 3),
     "evening": ("bedtime", 2),
 }
-# By what clock people meet at that time of day; the empty one is where none
-# was told.
-HOURS = {
-    "morning": range(7, 12),
-    "afternoon": range(1, 6),
-    "evening": range(6, 10),
-    "": range(1, 13),
-}
-
 HOMES = listed(
     """lighthouse, windmill, caravan, houseboat, castle, cottage, tree house, bakery, tower, tent,
     palace, railway station"""

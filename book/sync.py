@@ -1,0 +1,271 @@
+"""Bring the notebooks up to date with the package, and run them.
+
+    python book/sync.py                          # every notebook of the book
+    python book/sync.py book/04-attention.ipynb  # this one
+    python book/sync.py --check                  # only say what is due
+
+A code cell with metadata `{"sync": "gpt2.attention:causal_mask"}` shows source
+of the package. Its text is fetched from there, then the notebook is run, and
+what is stored is freed of all that differs from machine to machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import base64
+import copy
+import hashlib
+import io
+import os
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+from nbclient import NotebookClient
+from nbclient.exceptions import (
+    CellExecutionError,
+    CellTimeoutError,
+    DeadKernelError,
+)
+from nbformat import NotebookNode
+from PIL import Image
+
+BOOK = Path(__file__).resolve().parent
+SECONDS_PER_CELL = 300
+CELL_METADATA = ("jupyter", "mystnb", "sync", "tags")
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# Rounding on another processor moves a colour by as much as this; pictures
+# that differ by no more look the same.
+PIXEL_NOISE = 4
+
+
+class SyncError(ValueError):
+    """A notebook cannot be brought up to date; the message says why."""
+
+
+def package_source(reference: str, root: Path = BOOK.parent) -> str:
+    """Return the source of what a cell's `sync` names.
+
+    Args:
+        reference: `module:qualified.name`; of several, with commas between,
+            the sources stand one under the other.
+        root: The folder in which the package lies.
+
+    Raises:
+        SyncError: There is no such module, or no such name in it.
+    """
+    parts = [part.strip() for part in reference.split(",")]
+    return "\n\n\n".join(_one_source(part, root) for part in parts)
+
+
+def _one_source(reference: str, root: Path) -> str:
+    module, _, qualified_name = reference.partition(":")
+    place = root.joinpath(*module.split("."))
+    files = (place.with_suffix(".py"), place / "__init__.py")
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise SyncError(f"there is no module for the sync of {reference!r}")
+    text = file.read_text(encoding="utf-8")
+    node: Any = ast.parse(text)
+    for name in qualified_name.split("."):
+        found = [n for n in getattr(node, "body", []) if name in _names(n)]
+        if not found:
+            raise SyncError(f"{module} has no {qualified_name!r} to sync with")
+        node = found[-1]
+    start = min(n.lineno for n in [node, *getattr(node, "decorator_list", [])])
+    lines = text.splitlines()[start - 1 : node.end_lineno]
+    return textwrap.dedent("\n".join(lines))
+
+
+def _names(statement: Any) -> list[str]:
+    """Give the names that a statement binds."""
+    if isinstance(statement, ast.Assign):
+        return [ast.unparse(target) for target in statement.targets]
+    if isinstance(statement, ast.AnnAssign):
+        return [ast.unparse(statement.target)]
+    return [statement.name] if hasattr(statement, "name") else []
+
+
+def normalise(notebook: NotebookNode) -> None:
+    """Keep what the book needs, in one form, and drop the rest.
+
+    A cell's id is made from what the cell says, so that neither a new run nor
+    a new cell above it changes the id.
+    """
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    )
+    seen: list[str] = []
+    for cell in notebook.cells:
+        cell.source = cell.source.strip("\n")
+        for key in cell.metadata.keys() - CELL_METADATA:
+            del cell.metadata[key]
+        text = f"{cell.cell_type} {cell.source}"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        seen.append(digest)
+        copies = seen.count(digest)
+        cell.id = digest if copies == 1 else f"{digest}-{copies}"
+        for output in cell.get("outputs", []):
+            _normalise_output(output)
+
+
+def _normalise_output(output: NotebookNode) -> None:
+    if "metadata" in output:
+        output.metadata = NotebookNode()
+    if "image/png" in output.get("data", {}):
+        output.data["image/png"] = _bare_png(output.data["image/png"])
+    if output.output_type == "error":
+        # Without colours, which vary, and without frames in files, which say
+        # where the libraries lie on this machine.
+        frames = [re.sub(r"\x1b\[[\d;]*m", "", f) for f in output.traceback]
+        output.traceback = [f for f in frames if not f.startswith("File ")]
+
+
+def _bare_png(encoded: str) -> str:
+    """Drop the chunks that say which program and version drew a picture."""
+    picture = base64.b64decode(encoded)
+    kept, start = picture[:8], 8
+    while start < len(picture):
+        end = start + 12 + int.from_bytes(picture[start : start + 4], "big")
+        if picture[start + 4 : start + 8] not in {b"tEXt", b"iTXt", b"zTXt"}:
+            kept += picture[start:end]
+        start = end
+    return base64.b64encode(kept).decode()
+
+
+def keep_pictures(old: NotebookNode, new: NotebookNode) -> None:
+    """Put the stored pictures back where the new ones look the same.
+
+    Both notebooks are normalised, so a cell that has not changed has its id.
+    """
+    stored = {cell.id: _pictures(cell) for cell in old.cells}
+    for cell in new.cells:
+        before = stored.get(cell.id, [])
+        for then, now in zip(before, _pictures(cell), strict=False):
+            if look_the_same(then["image/png"], now["image/png"]):
+                now["image/png"] = then["image/png"]
+
+
+def _pictures(cell: NotebookNode) -> list[NotebookNode]:
+    data = [output.get("data", {}) for output in cell.get("outputs", [])]
+    return [bundle for bundle in data if "image/png" in bundle]
+
+
+def look_the_same(*pictures: str) -> bool:
+    """Say whether two pictures, PNG in base64, differ by rounding only."""
+    files = [io.BytesIO(base64.b64decode(picture)) for picture in pictures]
+    one, other = (np.array(Image.open(f).convert("RGBA"), int) for f in files)
+    same_size = one.shape == other.shape
+    return same_size and bool(np.abs(one - other).max() <= PIXEL_NOISE)
+
+
+def execute(notebook: NotebookNode, folder: Path) -> None:
+    """Run all cells in a fresh kernel, and store what they show.
+
+    Raises:
+        SyncError: A cell failed, took too long, or took the kernel with it.
+    """
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=SECONDS_PER_CELL,
+        record_timing=False,
+        coalesce_streams=True,
+        extra_arguments=["--log-level=40"],  # errors only
+        resources={"metadata": {"path": str(folder)}},
+    )
+    started: list[str] = []
+    client.on_cell_start = lambda cell, cell_index: started.append(
+        f"cell {cell_index + 1} (`{cell.source.strip().split(chr(10))[0]}`)"
+    )
+    try:
+        client.execute()
+        return
+    except CellExecutionError as error:
+        what = f"{error.ename}: {error.evalue}"
+    except (CellTimeoutError, DeadKernelError) as error:
+        what = str(error).splitlines()[0]
+    raise SyncError(f"{started[-1]} failed: {what}")
+
+
+def drift(path: Path, root: Path = BOOK.parent) -> Iterator[str]:
+    """Describe what in a stored notebook is not up to date."""
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    counts = []
+    for number, cell in enumerate(notebook.cells, start=1):
+        reference = cell.metadata.get("sync")
+        try:
+            if reference and cell.source != package_source(reference, root):
+                yield f"cell {number} is not what the package has: {reference}"
+        except SyncError as error:
+            yield f"cell {number}: {error}"
+        if cell.cell_type == "code" and cell.source.strip():
+            counts.append(cell.execution_count)
+    if counts != list(range(1, len(counts) + 1)):
+        yield f"it was not run from top to bottom: its cells count {counts}"
+    normalise(notebook)
+    if text != written(notebook):
+        yield "it is not stored in the normal form"
+
+
+def written(notebook: NotebookNode) -> str:
+    """Return what a notebook's file holds."""
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook).rstrip("\n") + "\n"
+
+
+def sync(path: Path) -> None:
+    """Fetch, run, normalise and store one notebook, whole or not at all."""
+    old = nbformat.read(path, as_version=4)
+    new = copy.deepcopy(old)
+    for cell in new.cells:
+        if "sync" in cell.metadata:
+            cell.source = package_source(cell.metadata["sync"])
+    execute(new, path.resolve().parent)
+    normalise(old)
+    normalise(new)
+    keep_pictures(old, new)
+    part = path.with_suffix(".part")
+    part.write_text(written(new), encoding="utf-8")
+    part.replace(path)
+
+
+def main() -> int:
+    """Bring the notebooks that are named, or all, up to date."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing, say what is due"
+    )
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the kernels: sums in one order
+    n_problems = 0
+    for path in arguments.notebooks or sorted(BOOK.glob("*.ipynb")):
+        start, problems = time.perf_counter(), []
+        try:
+            if arguments.check:
+                problems = list(drift(path))
+            else:
+                sync(path)
+                print(f"{path.name}: {time.perf_counter() - start:.1f} s")
+        except (OSError, ValueError) as error:
+            problems = [str(error)]
+        for problem in problems:
+            print(f"{path.name}: {problem}")
+        n_problems += len(problems)
+    if n_problems and arguments.check:
+        print("`make sync` brings the notebooks up to date.")
+    return min(n_problems, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
