@@ -8,7 +8,7 @@ READER := $(VENV)/.reader
 TESTER := $(VENV)/.tester
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book lab test check clean
+.PHONY: help setup book lab sync test check clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
@@ -18,15 +18,20 @@ setup: $(READER) ## Create .venv with all that a reader needs
 
 book: $(READER) ## Build the book and say where it is
 	@echo "Building the book ..."
+	@rm -rf _build
 	@$(BIN)/jupyter-book build . --quiet -W -n --keep-going
 	@echo "The book is built: open $(CURDIR)/_build/html/index.html"
 
 lab: $(READER) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book
 
-test: $(TESTER) ## Run every test
-	@echo "Running the tests ..."
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -rs
+sync: $(READER) ## Fetch the package's source into the notebooks, and run them
+	@$(BIN)/python book/sync.py
+
+test: $(TESTER) ## Run every test, and every cell of the notebooks
+	@echo "Running the tests and the notebooks ..."
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -rs \
+		--nbval --nbval-current-env --nbval-cell-timeout=180
 
 check: $(TESTER) ## Check style and types
 	$(BIN)/ruff check .

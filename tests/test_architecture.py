@@ -39,6 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": MODEL | {"data", "sampling", "tokenizer"},
     "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},
     "completion": MODEL | {"sampling", "tokenizer"},
+    "circuits": MODEL,
+    "drawing": set(),
     "training": MODEL | {"data", "tokenizer", "weights"},
 }
 # These know all, and nothing else knows them.

@@ -11,10 +11,17 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
-// A formula that is wider than the page can be scrolled with the keyboard.
+// What is wider than the page can be scrolled with the keyboard, whenever the
+// page gets another width or something in it is unfolded.
+const wide = "pre, .pst-scrollable-table-container, div.math mjx-container";
+
+function makeScrollable() {
+  for (const box of document.querySelectorAll(wide)) {
+    box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
+  }
+}
+
 window.addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
-  for (const formula of document.querySelectorAll("div.math mjx-container")) {
-    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
-  }
+  new ResizeObserver(makeScrollable).observe(document.body);
 });

@@ -1,0 +1,121 @@
+"""The tool that brings the notebooks up to date."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import sync
+from nbformat import NotebookNode
+from nbformat.v4 import (
+    new_code_cell,
+    new_markdown_cell,
+    new_notebook,
+    new_output,
+)
+from PIL import Image
+
+
+def test_sync_runs_a_notebook(tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    cells = [
+        new_code_cell("", metadata={"sync": "gpt2.config:GPT2Config.n_ctx"}),
+        new_code_cell("print(n_ctx)\nprint('!')", metadata={"other": 1}),
+        new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]}),
+    ]
+    nbformat.write(new_notebook(cells=cells, metadata={"colab": 1}), path)
+    sync.sync(path)
+    assert list(sync.drift(path)) == []
+    synced, printed, failed = nbformat.read(path, as_version=4).cells
+    assert synced.source == "n_ctx: int = 1024"
+    assert [output.text for output in printed.outputs] == ["1024\n!\n"]
+    assert failed.outputs[0].ename == "ZeroDivisionError"
+    before = path.read_bytes()
+
+    broken = nbformat.reads(before.decode(), as_version=4)
+    broken.cells[2].metadata["tags"] = []
+    nbformat.write(broken, path)
+    before = path.read_bytes()
+    with pytest.raises(sync.SyncError, match=r"cell 3 \(`1 / 0`\).*by zero"):
+        sync.sync(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "reference, message",
+    [
+        ("gpt2.none:x", "no module for the sync of 'gpt2.none:x'"),
+        ("gpt2.config:None", "gpt2.config has no 'None'"),
+        ("gpt2.config:GPT2Config.x", "gpt2.config has no 'GPT2Config.x'"),
+        ("gpt2.config", "gpt2.config has no ''"),
+    ],
+)
+def test_what_cannot_be_synced(reference: str, message: str) -> None:
+    with pytest.raises(sync.SyncError, match=re.escape(message)):
+        sync.package_source(reference)
+
+
+def test_several_sources_stand_under_each_other(tmp_path: Path) -> None:
+    text = "import a\n\n\n@a.b\nclass C:\n    x: int = 1\n\n    def f(s):\n"
+    (tmp_path / "m.py").write_text(text + "        return 1\n\n\nY = 2\n")
+    source = sync.package_source("m:Y, m:C.f, m:C", tmp_path)
+    first, second, third = source.split("\n\n\n")
+    assert first == "Y = 2"
+    assert second == "def f(s):\n    return 1"
+    assert third.startswith("@a.b\nclass C:\n")
+    assert third.endswith("    def f(s):\n        return 1")
+
+
+def test_ids_are_made_from_what_cells_say() -> None:
+    def ids(*sources: str) -> list[str]:
+        book = new_notebook(cells=[new_markdown_cell(s) for s in sources])
+        sync.normalise(book)
+        return [cell.id for cell in book.cells]
+
+    a, b, again = ids("a", "b", "a")
+    assert ids("new", "a", "b")[1:] == [a, b]
+    assert again == f"{a}-2"
+
+
+def png(blue: int) -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), (10, 20, blue)).save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def drawn(picture: str) -> NotebookNode:
+    """Make a notebook, in the normal form, that shows a picture."""
+    output = new_output("display_data", data={"image/png": picture})
+    notebook = new_notebook(cells=[new_code_cell("x", outputs=[output])])
+    sync.normalise(notebook)
+    return notebook
+
+
+@pytest.mark.parametrize("change, kept", [(0, True), (4, True), (5, False)])
+def test_a_picture_that_looks_the_same_is_kept(
+    change: int, kept: bool
+) -> None:
+    old, new = drawn(png(30)), drawn(png(30 + change))
+    sync.keep_pictures(old, new)
+    assert (new == old) == kept
+
+
+def test_a_picture_does_not_say_who_drew_it() -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    file = io.BytesIO()
+    pyplot.figure(figsize=(1, 1)).savefig(file, format="png")
+    pyplot.close()
+    assert b"Matplotlib" in file.getvalue()
+    original = base64.b64encode(file.getvalue()).decode()
+    stored = drawn(original).cells[0].outputs[0].data["image/png"]
+    assert b"Matplotlib" not in base64.b64decode(stored)
+    assert sync.look_the_same(original, stored)
