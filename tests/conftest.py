@@ -22,14 +22,6 @@ from gpt2.model import GPT2
 torch.set_num_threads(1)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers",
-        "xdist_group(name): tests that one pytest-xdist worker runs together, "
-        "because they share something large",
-    )
-
-
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

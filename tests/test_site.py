@@ -158,6 +158,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Page]:
     """A page as a wide screen shows it, that remembers what went wrong."""
     page = browser.new_page(viewport=WIDE, reduced_motion="reduce")
+    page.set_default_timeout(120_000)  # a machine may be busy with the rest
     yield page
     page.close()
 
