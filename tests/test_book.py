@@ -312,6 +312,15 @@ def test_the_rules_bite(
     assert any(complaint in p for p in problems(notebook, tmp_path))
 
 
+def test_functions_that_measure_are_known(tmp_path: Path) -> None:
+    notebook = small_chapter()
+    add(1, "\ndef seconds(f):\n    start = perf_counter()")(notebook)
+    set_tags(4, "nbval-ignore-output")(notebook)
+    assert len(problems(notebook, tmp_path)) == 1  # it measures nothing yet
+    add(4, "; seconds(double)")(notebook)
+    assert problems(notebook, tmp_path) == []
+
+
 def test_a_changed_package_is_noticed(tmp_path: Path) -> None:
     problems(small_chapter(), tmp_path)
     (tmp_path / "p" / "m.py").write_text(PACKAGE.replace("2 * x", "x + x"))
