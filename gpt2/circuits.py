@@ -8,9 +8,12 @@ Together they copy. Elhage et al. (2021), Olsson et al. (2022).
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
+from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2
 
 
@@ -30,7 +33,7 @@ def record_attention(model: GPT2, tokens: Tensor) -> Tensor:
     def record(module: nn.Module, inputs: object, output: Tensor) -> None:
         recorded.append(output)
 
-    attentions = [layer.attn for layer in model.h]
+    attentions = [cast(GPT2Layer, layer).attn for layer in model.h]
     before = [attention.fused for attention in attentions]
     hooks = [
         attention.attn_dropout.register_forward_hook(record)

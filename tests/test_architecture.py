@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": MODEL | {"data", "sampling", "tokenizer"},
     "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},
     "completion": MODEL | {"sampling", "tokenizer"},
-    "circuits": MODEL,
+    "circuits": MODEL | {"layer"},
     "drawing": set(),
     "training": MODEL | {"data", "tokenizer", "weights"},
 }
