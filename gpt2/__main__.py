@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -33,10 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 for a failure, 2 for bad use, 130 for Ctrl-C.
     """
     options = parse(arguments)
-    # A terminal without UTF-8 gets a "?". The type checker cannot know that
-    # these are files.
+    # A terminal without UTF-8 gets a "?". What a notebook prints to is no
+    # terminal and takes any text.
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         COMMANDS[options.command].run(options)
         sys.stdout.flush()
