@@ -36,7 +36,7 @@ LAST_SECTIONS = [
 # The one place that says where the project lives is _config.yml.
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
 REPOSITORY: str = CONFIG["repository"]["url"]
-FIRST_LINE = "# On Colab, first: %pip install -q git+https://"
+FIRST_LINE = f"# On Colab, first: %pip install -q git+{REPOSITORY}"
 SEEDED = (
     "drawing.use_style()",
     "torch.manual_seed(0)",
