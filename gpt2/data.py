@@ -18,7 +18,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 from zlib import crc32
@@ -216,21 +216,23 @@ def draw_batch(
     *,
     windows: Windows = "anywhere",
     seed: int = 0,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Draw the rows of one training step.
 
     Args:
         tokens: The corpus.
         step: The number of the step, which with the seed decides all.
         n_rows: How many rows.
-        length: How many ids in each; a model that reads T needs T + 1.
-        windows: `documents` lets rows begin only with a document, at its
-            leading end of text, so that no token lacks its context; a row runs
-            on into the documents that follow. `anywhere` is for long texts.
+        length: How many ids in each, at most; a model that reads T needs
+            T + 1.
+        windows: `documents` gives each row one document, with the end of text
+            before it and the one behind it, and pads it: no token lacks its
+            context, and none sees another document. `anywhere` is for long
+            texts: rows begin wherever they like, and are full.
         seed: Of the run.
 
     Returns:
-        (n_rows, length) of int64.
+        As from `pad`.
 
     Raises:
         DataError: The corpus is shorter than a row.
@@ -242,17 +244,19 @@ def draw_batch(
             f"take more text or a shorter context"
         )
     rng = np.random.default_rng((seed, step))
-    n_starts = int(np.searchsorted(tokens.starts, last, side="right"))
-    if windows == "documents" and n_starts:
-        begins = tokens.starts[rng.integers(n_starts, size=n_rows)]
-    else:
-        begins = rng.integers(last + 1, size=n_rows)
-    rows = np.stack([tokens.ids[b : b + length] for b in begins])
-    return torch.from_numpy(rows.astype(np.int64))
+    n_documents = len(tokens.starts) - 1
+    if windows == "documents" and n_documents > 0:
+        which = rng.integers(n_documents, size=n_rows)
+        # Like beside like: less padding, where the rows are cut into parts.
+        lengths = tokens.starts[which + 1] - tokens.starts[which]
+        which = which[lengths.argsort(kind="stable")]
+        return _documents(tokens, which, length)
+    begins = rng.integers(last + 1, size=n_rows)
+    return pad([tokens.ids[b : b + length] for b in begins])
 
 
 def pad(
-    sequences: Sequence[Sequence[int]],
+    sequences: Sequence[Sequence[int] | np.ndarray],
     padding: int = 0,
     side: Literal["left", "right"] = "right",
 ) -> tuple[Tensor, Tensor]:
@@ -278,7 +282,7 @@ def pad(
     for row, sequence in enumerate(sequences):
         first = longest - len(sequence) if side == "left" else 0
         place = slice(first, first + len(sequence))
-        tokens[row, place] = torch.tensor(sequence, dtype=torch.long)
+        tokens[row, place] = torch.as_tensor(np.asarray(sequence, np.int64))
         mask[row, place] = True
     return tokens, mask
 
@@ -297,10 +301,18 @@ def first_documents(
         As from `pad`: each document with the end of text before it and the
         one behind it.
     """
-    edges = tokens.starts[: n_documents + 1].tolist()
+    count = min(n_documents, len(tokens.starts) - 1)
+    return _documents(tokens, np.arange(count), longest)
+
+
+def _documents(
+    tokens: Tokens, which: np.ndarray, longest: int
+) -> tuple[Tensor, Tensor]:
+    """Return documents, one to a row, with the ends of text about them."""
+    begins, ends = tokens.starts[which], tokens.starts[which + 1]
     return pad(
         [
-            tokens.ids[begin : min(end + 1, begin + longest)].tolist()
-            for begin, end in pairwise(edges)
+            tokens.ids[begin : min(end + 1, begin + longest)]
+            for begin, end in zip(begins, ends, strict=True)
         ]
     )

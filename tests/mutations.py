@@ -665,10 +665,10 @@ MUTATIONS = [
         (TRAINING,),
     ),
     Mutation(
-        "the parts of a batch are added, not averaged",
+        "the parts of a batch count alike, however long they are",
         "training/loop.py",
-        "(loss / len(parts)).backward()",
-        "loss.backward()",
+        "float(real[:, 1:].sum() / n_predicted)",
+        "1 / n_parts",
         (TRAINING,),
     ),
     Mutation(

@@ -78,7 +78,8 @@ def test_ids_take_as_many_bytes_as_they_need(
     tokens = write_tokens(tmp_path / "c.bin", [ids, [END]], n_vocab, END)
     assert tokens.ids.tolist() == [END, *ids, END]
     assert (tmp_path / "c.bin").stat().st_size == 5 * size
-    assert draw_batch(tokens, 0, 1, 5).tolist() == [[END, *ids, END]]
+    row, _ = draw_batch(tokens, 0, 1, 5)
+    assert row.tolist() == [[END, *ids, END]]
 
 
 def test_writing_and_reading_take_no_more_memory_for_a_longer_corpus(
@@ -258,7 +259,8 @@ def test_split_refuses_what_is_no_share(
 
 def test_a_batch_hangs_on_seed_and_step_alone(corpus: Tokens) -> None:
     def draw(step: int, seed: int = 0) -> list[list[int]]:
-        return draw_batch(corpus, step, 8, 4, seed=seed).tolist()
+        rows, _ = draw_batch(corpus, step, 8, 4, seed=seed)
+        return rows.tolist()
 
     before = draw(3)
     np.random.seed(1)
@@ -270,7 +272,9 @@ def test_a_batch_hangs_on_seed_and_step_alone(corpus: Tokens) -> None:
 
 
 def test_rows_are_pieces_of_the_corpus(corpus: Tokens) -> None:
-    rows = draw_batch(corpus, 0, 50, 4)
+    rows, mask = draw_batch(corpus, 0, 50, 4)
+    assert mask.all()
+    assert mask.shape == rows.shape
     assert rows.dtype == torch.int64
     assert rows.shape == (50, 4)
     windows = [ROW[i : i + 4] for i in range(len(ROW) - 3)]
@@ -281,7 +285,7 @@ def test_anywhere_is_uniform(tmp_path: Path) -> None:
     ids = list(range(1, 11))
     tokens = write_tokens(tmp_path / "c.bin", [ids, [END]], 17, END)
     n_rows, n_places = 8000, 12 - 3 + 1
-    rows = draw_batch(tokens, 0, n_rows, 3)
+    rows, _ = draw_batch(tokens, 0, n_rows, 3)
     counts = rows[:, 0].bincount()  # the first id says where a row begins
     assert len(counts) == n_places
     expected = n_rows / n_places
@@ -289,24 +293,24 @@ def test_anywhere_is_uniform(tmp_path: Path) -> None:
     assert (counts - expected).abs().max() < 4 * deviation
 
 
-def test_documents_begin_with_the_end_of_text_before_them(
-    corpus: Tokens,
-) -> None:
-    rows = draw_batch(corpus, 0, 200, 5, windows="documents").tolist()
-    begins = [0, 4, 6]  # behind these, there is no room for five
-    assert {tuple(row) for row in rows} == {
-        tuple(ROW[b : b + 5]) for b in begins
-    }
-    for begin in begins:  # and each as often as the others
-        assert 40 < rows.count(ROW[begin : begin + 5]) < 95
+@pytest.mark.parametrize("longest", [9, 5])
+def test_rows_of_documents_are_documents(corpus: Tokens, longest: int) -> None:
+    """With the ends of text about them, cut where there is no room."""
+    rows, mask = draw_batch(corpus, 0, 200, longest, windows="documents")
+    drawn = [row[real].tolist() for row, real in zip(rows, mask, strict=True)]
+    edges = [i for i, token in enumerate(ROW) if token == END]
+    documents = [ROW[a : b + 1][:longest] for a, b in pairwise(edges)]
+    assert [row for row in drawn if row not in documents] == []
+    for document in documents:  # each as often as the others
+        assert 25 < drawn.count(document) < 75
+    assert sorted(map(len, drawn)) == list(map(len, drawn))
 
 
 def test_the_last_row_that_fits_is_drawn(corpus: Tokens) -> None:
-    whole = draw_batch(corpus, 0, 2, len(ROW)).tolist()
-    assert whole == [ROW, ROW]
-    rows = draw_batch(corpus, 0, 60, 4, windows="documents").tolist()
-    assert ROW[11:] in rows
-    assert [ROW[-1]] in draw_batch(corpus, 0, 99, 1).tolist()
+    whole, _ = draw_batch(corpus, 0, 2, len(ROW))
+    assert whole.tolist() == [ROW, ROW]
+    last, _ = draw_batch(corpus, 0, 99, 1)
+    assert [ROW[-1]] in last.tolist()
 
 
 def test_refuses_rows_longer_than_the_corpus(corpus: Tokens) -> None:

@@ -242,14 +242,16 @@ def start_two(
     ]
 
 
-def assert_close_weights(one: Path, other: Path) -> None:
+def assert_close_weights(
+    one: Path, other: Path, tolerance: float = 1e-5
+) -> None:
     """But for the keys' biases, see `test_training.assert_same_weights`."""
     tensors = load_file(other / "model.safetensors")
     for name, tensor in load_file(one / "model.safetensors").items():
         difference = (tensor - tensors[name]).abs()
         if name.endswith("c_attn.bias"):
             difference = difference.view(3, -1)[[0, 2]]
-        assert difference.max() <= 1e-5, name
+        assert difference.max() <= tolerance, name
 
 
 def copy_of_the_first_half(folder: Path, copy: Path) -> None:
@@ -258,13 +260,23 @@ def copy_of_the_first_half(folder: Path, copy: Path) -> None:
     shutil.rmtree(checkpoints(copy)[-1])
 
 
-@pytest.mark.parametrize("sharing", ["ddp", "fsdp"])
+# Muon makes steps out of the smallest directions of a gradient, in bfloat16:
+# of what came out a little above or below 0 it makes a difference.
+@pytest.mark.parametrize(
+    ("sharing", "optimizer", "tolerance"),
+    [("ddp", "adamw", 1e-5), ("fsdp", "adamw", 1e-5), ("fsdp", "muon", 1e-3)],
+)
 def test_two_processes_do_what_one_does(
-    start: Start, tmp_path: Path, sharing: str
+    start: Start,
+    tmp_path: Path,
+    sharing: str,
+    optimizer: str,
+    tolerance: float,
 ) -> None:
     """And either goes on from what the other has left."""
     options = ["--n-steps=8", "--save-every=4", "--evaluate-every=4"]
     options += [f"--sharing={sharing}", "--n-accumulate=2"]
+    options += [f"--optimizer={optimizer}"]
     one, two, down, up = (tmp_path / n for n in ("one", "two", "down", "up"))
     succeed(start("one", *options))
     first, second = start_two(start, "two", *options, loud=True)
@@ -280,10 +292,10 @@ def test_two_processes_do_what_one_does(
     for process in start_two(start, "up", *options, "--resume"):
         succeed(process)
     for folder in (two, down, up):
-        assert_close_weights(one, folder)
+        assert_close_weights(one, folder, tolerance)
         steps = zip(record(one), record(folder), strict=True)
         for expected, came in steps:
-            assert came == pytest.approx(expected, abs=1e-5)
+            assert came == pytest.approx(expected, abs=tolerance)
     assert len(record(one)) == 8
 
 

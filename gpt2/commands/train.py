@@ -111,8 +111,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how")
     choices: tuple[tuple[str, Any, float | None, str], ...] = (
         ("n_steps", positive, 12000, "steps"),
-        ("batch_size", positive, 16, "rows for each step"),
-        ("n_accumulate", positive, 1, "parts that these are cut into"),
+        ("batch_size", positive, 32, "rows for each step"),
+        (
+            "n_accumulate",
+            positive,
+            None,
+            "parts that these are cut into (default: 1; for stories 2, which "
+            "need less padding each)",
+        ),
         ("context", positive, None, "tokens in a row; the most, by default"),
         ("learning_rate", float, 2e-3, "the highest learning rate"),
         (
@@ -133,6 +139,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for name, kind, standard, what in choices:
         _add_field(group, name, kind, standard, what)
     add = group.add_argument
+    add(
+        "--optimizer",
+        choices=("adamw", "muon"),
+        default="muon",
+        help="muon: for the matrices of the layers, adamw for the rest; or "
+        "adamw for all (default: muon)",
+    )
     add(
         "--precision",
         choices=("float32", "bfloat16"),
@@ -216,6 +229,8 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
 
     if options.final_learning_rate is None:
         options.final_learning_rate = options.learning_rate / 100
+    if options.n_accumulate is None:
+        options.n_accumulate = 1 if options.data else 2
     values = {
         field.name: getattr(options, field.name)
         for field in fields(TrainingSettings)

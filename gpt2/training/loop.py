@@ -36,7 +36,7 @@ from gpt2.training.checkpoint import (
     write_snapshot,
 )
 from gpt2.training.optimizer import (
-    make_optimizer,
+    make_optimizers,
     read_state,
     set_learning_rate,
     write_state,
@@ -48,6 +48,11 @@ from gpt2.weights.loading import load_model
 
 class TrainingError(RuntimeError):
     """A run has come to a point from which it cannot go on."""
+
+
+Part = tuple[Tensor, Tensor | None, float]
+"""The rows of a micro-batch, which of their tokens are real (None: all), and
+the share of the batch's predictions that are made in it."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +138,9 @@ class Run:
                 layer.fused = settings.fused_attention
         self.model: nn.Module = model
         self.shared = self.workers.share(model)
-        self.optimizer = make_optimizer(model, settings)
+        self.optimizers = make_optimizers(model, settings)
         if state is not None:
-            write_state(model, self.optimizer, state.optimizer, self.workers)
+            write_state(model, self.optimizers, state.optimizer, self.workers)
         self.called: Any = (
             torch.compile(self.shared) if settings.compile else self.shared
         )
@@ -174,8 +179,7 @@ class Run:
         if self.settings.windows == "documents":
             rows, mask = first_documents(self.held_out, n_rows, length)
         else:
-            rows = draw_batch(self.held_out, 0, n_rows, length)
-            mask = torch.ones_like(rows, dtype=torch.bool)
+            rows, mask = draw_batch(self.held_out, 0, n_rows, length)
         if len(rows) % self.workers.count:
             raise ValueError(
                 f"evaluate_rows must be a multiple of {self.workers.count}, "
@@ -253,8 +257,8 @@ class Run:
         began = time.perf_counter()
         settings, progress = self.settings, self.progress
         rate = settings.learning_rate_at(progress.step)
-        set_learning_rate(self.optimizer, rate)
-        batch = draw_batch(
+        set_learning_rate(self.optimizers, rate)
+        rows, mask = draw_batch(
             self.tokens,
             progress.step,
             settings.batch_size,
@@ -263,26 +267,28 @@ class Run:
             seed=settings.seed,
         )
         self._seed()
-        parts = self.workers.rows(batch).chunk(settings.n_accumulate)
-        self.optimizer.zero_grad(set_to_none=True)
+        n_predicted = int(mask[:, 1:].sum())
+        parts = self._parts(rows, mask)
+        self.model.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.workers.device)
-        for i, part in enumerate(parts):
+        for i, (part, real, share) in enumerate(parts):
             last = i == len(parts) - 1
             with self.workers.without_sync(self.shared, last):
                 with self._autocast():
-                    loss = next_token_loss(self.called, part)
-                # All parts have as many tokens, so the mean of their means is
-                # the mean of all.
-                (loss / len(parts)).backward()
-            total += loss.detach() / len(parts)
-        mean = float(self.workers.sum(total)) / self.workers.count
+                    loss = next_token_loss(self.called, part, real)
+                # A sum over the processes, of which the engine will make a
+                # mean.
+                (loss * share * self.workers.count).backward()
+            total += loss.detach() * share
+        mean = float(self.workers.sum(total))
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         length = float(self.workers.whole({"norm": norm})["norm"])
         if not (math.isfinite(mean) and math.isfinite(length)):
             raise TrainingError(self._not_finite(mean, rate, parts))
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         progress.step += 1
-        progress.n_tokens += batch[:, 1:].numel()
+        progress.n_tokens += n_predicted
         return Report(
             progress.step,
             mean,
@@ -291,6 +297,26 @@ class Run:
             progress.n_tokens,
             time.perf_counter() - began,
         )
+
+    def _parts(self, rows: Tensor, mask: Tensor) -> list[Part]:
+        """Cut this process's rows of a batch into micro-batches.
+
+        The mean over all tokens is no mean of the parts' means: each part
+        counts for as many tokens as it predicts.
+        """
+        n_parts = self.settings.n_accumulate
+        n_predicted = mask[:, 1:].sum()
+        mine = slice(self.workers.rank, None, self.workers.count)
+        parts: list[Part] = []
+        for part, real in zip(
+            rows[mine].chunk(n_parts), mask[mine].chunk(n_parts), strict=True
+        ):
+            longest = int(real.sum(1).max())
+            part, real = part[:, :longest], real[:, :longest]
+            share = float(real[:, 1:].sum() / n_predicted)
+            padding = None if real.all() else real.to(self.workers.device)
+            parts.append((part.to(self.workers.device), padding, share))
+        return parts
 
     def _seed(self) -> None:
         """Let dropout differ between steps, processes and runs.
@@ -356,7 +382,7 @@ class Run:
 
     def _checkpoint(self) -> None:
         model = self.whole_model()
-        state = read_state(self.model, self.optimizer)
+        state = read_state(self.model, self.optimizers)
         optimizer = self.workers.whole(state)
         if self.workers.is_first:
             write_checkpoint(
@@ -385,9 +411,7 @@ class Run:
             return "there is no checkpoint yet"
         return f"the last checkpoint is {found[-1]}"
 
-    def _not_finite(
-        self, loss: float, rate: float, parts: tuple[Tensor, ...]
-    ) -> str:
+    def _not_finite(self, loss: float, rate: float, parts: list[Part]) -> str:
         """Say where the first number was not finite."""
         where = "the gradient"
         for name, parameter in self.model.named_parameters():
@@ -405,7 +429,7 @@ class Run:
         )
 
     @torch.no_grad()
-    def _first_not_finite(self, parts: tuple[Tensor, ...]) -> str:
+    def _first_not_finite(self, parts: list[Part]) -> str:
         """Run the step's rows again, and say where they go wrong."""
         found: list[str] = []
 
@@ -421,9 +445,11 @@ class Run:
             for name, module in self.model.named_modules()
         ]
         self._seed()
-        for part in parts:
+        for part, real, _ in parts:
             with self._autocast():
-                self.model(part[:, :-1])
+                self.model(
+                    part[:, :-1], None if real is None else real[:, :-1]
+                )
         for handle in hooks:
             handle.remove()
         if found:

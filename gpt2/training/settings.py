@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from gpt2.data import Windows
 
 Precision = Literal["float32", "bfloat16"]
+OptimizerName = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,10 @@ class TrainingSettings:
     context: int | None = None
     """Tokens in a row; None: the model's `n_ctx`."""
     windows: Windows = "anywhere"
-    """Where rows begin: see `gpt2.data.draw_batch`."""
+    """What a row is: see `gpt2.data.draw_batch`."""
+    optimizer: OptimizerName = "adamw"
+    """`muon`: for the matrices of the layers; the rest stays with AdamW. See
+    `gpt2.training.optimizer`."""
     learning_rate: float = 1e-3
     """The highest, reached after the warm-up."""
     final_learning_rate: float = 1e-4
@@ -34,7 +38,7 @@ class TrainingSettings:
     weight_decay: float = 0.1
     """Of matrices; norms and biases are left alone."""
     beta_1: float = 0.9
-    """How much of the mean gradient each step keeps."""
+    """How much of the mean gradient each step of AdamW keeps."""
     beta_2: float = 0.95
     """The same for the mean squared gradient."""
     clip: float = 1.0
@@ -90,7 +94,11 @@ class TrainingSettings:
                 f"final_learning_rate must lie between 0 and learning_rate, "
                 f"{self.learning_rate}; got {self.final_learning_rate}"
             )
-        for name, kind in (("precision", Precision), ("windows", Windows)):
+        for name, kind in (
+            ("precision", Precision),
+            ("windows", Windows),
+            ("optimizer", OptimizerName),
+        ):
             if (value := getattr(self, name)) not in get_args(kind):
                 raise ValueError(
                     f"{name} must be one of {', '.join(get_args(kind))}; got "
