@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gpt2.completion import predict as predict
     from gpt2.config import GPT2Config as GPT2Config
     from gpt2.feed_forward import FeedForward as FeedForward
+    from gpt2.inference import for_inference as for_inference
     from gpt2.layer import GPT2Layer as GPT2Layer
     from gpt2.model import GPT2 as GPT2
     from gpt2.model import next_token_loss as next_token_loss
@@ -41,6 +42,7 @@ _HOMES = {
     "predict": "completion",
     "GPT2Config": "config",
     "FeedForward": "feed_forward",
+    "for_inference": "inference",
     "GPT2Layer": "layer",
     "GPT2": "model",
     "next_token_loss": "model",

@@ -25,7 +25,8 @@ def penalize_repetition(
     """Make tokens that have come before less likely.
 
     A positive logit is divided by the penalty and a negative one multiplied
-    by it, so that either goes down. Keskar et al. (2019), section 4.1.
+    by it, so that either goes down. Keskar et al. (2019), section 4.1, divide
+    either; that rewards what has a negative logit, so it was amended soon.
 
     Args:
         logits: (B, V).
@@ -51,7 +52,7 @@ def scale_by_temperature(logits: Tensor, temperature: float) -> Tensor:
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """Keep the `k` most likely tokens; exactly k, even where logits are equal.
 
-    Fan et al. (2018), section 5.1. A k of V or more keeps everything: (B, V).
+    Fan et al. (2018), section 5.4. A k of V or more keeps everything: (B, V).
     """
     kept = logits.topk(min(k, logits.size(-1)), dim=-1)
     nothing = torch.full_like(logits, -math.inf)

@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},
     "completion": MODEL | {"sampling", "tokenizer"},
     "circuits": MODEL | {"layer"},
+    "inference": MODEL | {"linear"},
     "drawing": set(),
     "training": MODEL | {"data", "tokenizer", "weights"},
 }

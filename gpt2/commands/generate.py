@@ -35,9 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-n",
         "--max-tokens",
         type=int,
-        default=100,
+        default=200,
         metavar="N",
-        help="the most tokens to add (default: 100)",
+        help="the most tokens to add (default: 200)",
     )
     add(
         "--samples",
