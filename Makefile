@@ -8,7 +8,7 @@ READER := $(VENV)/.reader
 TESTER := $(VENV)/.tester
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book lab sync test check clean
+.PHONY: help setup book pdf lab sync test check clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
@@ -21,6 +21,21 @@ book: $(READER) ## Build the book and say where it is
 	@rm -rf _build
 	@$(BIN)/jupyter-book build . --quiet -W -n --keep-going
 	@echo "The book is built: open $(CURDIR)/_build/html/index.html"
+
+# One page of all pages, printed by a browser. It has to lie in the root of what
+# was built, from where its pictures are named.
+pdf: $(READER) ## Print the book to a file, where there is Chromium or Chrome
+	@browser=$$(command -v chromium || command -v google-chrome) || \
+		{ echo "make pdf needs chromium or google-chrome" >&2; exit 1; }; \
+	echo "Printing the book ..."; \
+	$(BIN)/jupyter-book build . --quiet --builder singlehtml && \
+	cp _build/singlehtml/book/intro.html _build/singlehtml/whole.html && \
+	"$$browser" --headless --no-sandbox --disable-gpu --no-first-run \
+		--disable-background-networking --no-pdf-header-footer \
+		--virtual-time-budget=60000 --log-level=3 \
+		--print-to-pdf=_build/gpt2.pdf \
+		"file://$(CURDIR)/_build/singlehtml/whole.html" 2>/dev/null && \
+	echo "The book is printed: $(CURDIR)/_build/gpt2.pdf"
 
 lab: $(READER) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book
