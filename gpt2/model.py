@@ -178,7 +178,7 @@ def next_token_loss(
 ) -> Tensor:
     r"""Return the mean surprise at each next token.
 
-    The surprise is $-\log p(x_{t+1} \mid x_1 \ldots x_t)$, in nats.
+    The surprise is $-\log p(x_{t+1} \mid x_0 \ldots x_t)$, in nats.
 
     The one place where targets are shifted: the model reads all tokens but the
     last and is asked for all but the first. It is called as `model(tokens,
