@@ -54,7 +54,7 @@ check: $(TESTER) ## Check style and types
 	$(BIN)/mypy
 
 clean: ## Remove all that make has made
-	rm -rf $(VENV) _build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 $(READER): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
@@ -68,5 +68,6 @@ $(READER): requirements.txt pyproject.toml
 
 $(TESTER): requirements-tests.txt $(READER)
 	@echo "Adding what the tests need ..."
-	$(BIN)/python -m pip install --quiet -r requirements-tests.txt
+	$(BIN)/python -m pip install --quiet -r requirements-tests.txt \
+		-c requirements.txt
 	@touch $@

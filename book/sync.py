@@ -38,7 +38,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 BOOK = Path(__file__).resolve().parent
-SECONDS_PER_CELL = 300
+SECONDS_PER_CELL = 180
 CELL_METADATA = ("jupyter", "mystnb", "sync", "tags")
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # Rounding on another processor moves a colour by as much as this; pictures

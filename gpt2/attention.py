@@ -110,12 +110,17 @@ class LayerCache:
 
         Raises:
             ValueError: There is no room for them, or they are of another
-                number of sequences.
+                dtype or number of sequences.
         """
         if key.size(0) != self.keys.size(0):
             raise ValueError(
                 f"the cache is for {self.keys.size(0)} sequences, and got "
                 f"{key.size(0)}"
+            )
+        if key.dtype != self.keys.dtype:
+            raise ValueError(
+                f"the cache holds {self.keys.dtype}, and got {key.dtype}; the "
+                f"model's `new_cache` makes one that fits"
             )
         end = self.length + key.size(2)
         if end > self.keys.size(2):
@@ -153,7 +158,7 @@ class KeyValueCache:
         shape = (
             batch_size,
             config.n_head,
-            n_positions or config.n_ctx,
+            config.n_ctx if n_positions is None else n_positions,
             config.head_size,
         )
 
@@ -175,10 +180,13 @@ class KeyValueCache:
         Args:
             rows: (new B,) of int64.
         """
-        self.layers = [
-            LayerCache(layer.keys[rows], layer.values[rows], layer.length)
-            for layer in self.layers
-        ]
+        for layer in self.layers:
+            for name in ("keys", "values"):
+                old = getattr(layer, name)
+                new = old.new_empty(len(rows), *old.shape[1:])
+                filled = slice(0, layer.length)
+                new[:, :, filled] = old[rows, :, filled]
+                setattr(layer, name, new)
 
 
 class MultiHeadAttention(nn.Module):

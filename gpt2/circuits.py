@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2
+from gpt2.sampling import evaluating
 
 
 @torch.no_grad()
@@ -42,7 +43,8 @@ def record_attention(model: GPT2, tokens: Tensor) -> Tensor:
     try:
         for attention in attentions:
             attention.fused = False  # only then are there weights to be seen
-        model(tokens)
+        with evaluating(model):
+            model(tokens)
     finally:
         for hook in hooks:
             hook.remove()
@@ -68,6 +70,11 @@ def repeated_tokens(
     Returns:
         (B, 2 * length) of int64.
     """
+    if length > len(choices):
+        raise ValueError(
+            f"length must be at most the number of choices, {len(choices)}; "
+            f"got {length}"
+        )
     generator = torch.Generator().manual_seed(seed)
     rows = torch.stack(
         [

@@ -141,7 +141,9 @@ def write_tokens(
         }
         (stage / "facts").write_text(json.dumps(facts, indent=2) + "\n")
         for name in _PARTS:
-            with (stage / name).open("rb") as file:  # the data before the name
+            with (stage / name).open(
+                "rb+"
+            ) as file:  # the data before the name
                 os.fsync(file.fileno())
         # The facts come last: without them there is no corpus.
         for name, place in zip(_PARTS, _places(path), strict=True):
@@ -227,7 +229,8 @@ def draw_batch(
             T + 1.
         windows: `documents` gives each row one document, with the end of text
             before it and the one behind it, and pads it: no token lacks its
-            context, and none sees another document. `anywhere` is for long
+            context, and none sees another document. Of a longer one, only the
+            first `length` ids are ever seen. `anywhere` is for long
             texts: rows begin wherever they like, and are full.
         seed: Of the run.
 
@@ -235,22 +238,21 @@ def draw_batch(
         As from `pad`.
 
     Raises:
-        DataError: The corpus is shorter than a row.
+        DataError: The corpus is shorter than a row, or has no document.
     """
+    rng = np.random.default_rng((seed, step))
+    if windows == "documents":
+        which = rng.integers(_n_documents(tokens), size=n_rows)
+        # Like beside like: less padding, where the rows are cut into parts.
+        lengths = tokens.starts[which + 1] - tokens.starts[which]
+        which = which[lengths.argsort(kind="stable")]
+        return _documents(tokens, which, length)
     last = len(tokens) - length
     if last < 0:
         raise DataError(
             f"the corpus has {len(tokens):,} tokens, and one row {length:,}; "
             f"take more text or a shorter context"
         )
-    rng = np.random.default_rng((seed, step))
-    n_documents = len(tokens.starts) - 1
-    if windows == "documents" and n_documents > 0:
-        which = rng.integers(n_documents, size=n_rows)
-        # Like beside like: less padding, where the rows are cut into parts.
-        lengths = tokens.starts[which + 1] - tokens.starts[which]
-        which = which[lengths.argsort(kind="stable")]
-        return _documents(tokens, which, length)
     begins = rng.integers(last + 1, size=n_rows)
     return pad([tokens.ids[b : b + length] for b in begins])
 
@@ -301,8 +303,18 @@ def first_documents(
         As from `pad`: each document with the end of text before it and the
         one behind it.
     """
-    count = min(n_documents, len(tokens.starts) - 1)
+    count = min(n_documents, _n_documents(tokens))
     return _documents(tokens, np.arange(count), longest)
+
+
+def _n_documents(tokens: Tokens) -> int:
+    """Count the documents, of which there has to be one."""
+    count = len(tokens.starts) - 1
+    if count < 1:
+        raise DataError(
+            "the corpus has no whole document, from one end of text to another"
+        )
+    return count
 
 
 def _documents(

@@ -31,7 +31,7 @@ class Embedding(nn.Module):
 
         Raises:
             ValueError: An id is not a row of the table (found on the CPU only;
-                a GPU reports it as a device-side assertion).
+                CUDA reports it as a device-side assertion).
         """
         try:
             return F.embedding(ids, self.weight)

@@ -25,7 +25,6 @@ class Score:
     """(N - 1,), true where no other token was more likely."""
 
 
-@torch.no_grad()
 def score(
     model: GPT2, sequences: Sequence[Sequence[int]], batch_size: int = 16
 ) -> Iterator[Score]:
@@ -38,8 +37,10 @@ def score(
             which changes nothing but the speed.
 
     Raises:
-        ValueError: A sequence is too short or too long.
+        ValueError: A sequence is too short or too long; raised at once.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more; got {batch_size}")
     longest = model.config.n_ctx + 1
     for sequence in sequences:
         if not 2 <= len(sequence) <= longest:
@@ -47,6 +48,13 @@ def score(
                 f"a sequence to score must have 2 to {longest} tokens; got "
                 f"{len(sequence)}"
             )
+    return _scores(model, sequences, batch_size)
+
+
+@torch.no_grad()
+def _scores(
+    model: GPT2, sequences: Sequence[Sequence[int]], batch_size: int
+) -> Iterator[Score]:
     device = model.wte.weight.device
     for first in range(0, len(sequences), batch_size):
         some = sequences[first : first + batch_size]
@@ -171,7 +179,8 @@ def choose_endings(
     its tokens is compared, beside the sum. Zellers et al. (2019) set the task.
 
     Raises:
-        ValueError: There are no questions, or one does not fit into `n_ctx`.
+        ValueError: There are no questions, or one has an empty ending, no
+            ending with its label, or does not fit into `n_ctx`.
     """
     if not questions:
         raise ValueError("there are no questions")
@@ -179,8 +188,19 @@ def choose_endings(
     for question in questions:
         context = tokenizer.encode(question.context)
         context = context or [tokenizer.end_of_text]
+        if not 0 <= question.label < len(question.endings):
+            raise ValueError(
+                f"label must be one of {len(question.endings)} endings, "
+                f"counted from 0; got {question.label} for "
+                f"{question.context!r:.60}"
+            )
         for ending in question.endings:
             added = tokenizer.encode(ending)
+            if not added:
+                raise ValueError(
+                    f"an ending must not be empty, as one of "
+                    f"{question.context!r:.60} is"
+                )
             sequences.append(context + added)
             n_new.append(len(added))
     scores = score(model, sequences, batch_size)
@@ -221,6 +241,8 @@ def continues_greedily(
     sequences, n_new = [], []
     for prompt, answer in prompts:
         added = tokenizer.encode(answer)
+        if not added:
+            raise ValueError(f"the answer to {prompt!r:.60} is empty")
         room = model.config.n_ctx + 1 - len(added)
         read = [tokenizer.end_of_text, *tokenizer.encode(prompt)][-room:]
         sequences.append(read + added)

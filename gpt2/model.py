@@ -69,11 +69,13 @@ class GPT2(nn.Module):
         """
         hidden = self.hidden_states(tokens, attention_mask, cache)  # (B, T, C)
         if last_only:
-            hidden = hidden[
-                torch.arange(hidden.size(0)),
-                last_tokens(tokens, attention_mask),
-            ]
-        return F.linear(hidden, self.wte.weight)  # (B, T, V) or (B, V)
+            last = last_tokens(tokens, attention_mask)  # (B,)
+            hidden = hidden[torch.arange(len(last), device=last.device), last]
+        return self.unembed(hidden)  # (B, T, V) or (B, V)
+
+    def unembed(self, hidden: Tensor) -> Tensor:
+        """Compare each vector with every token's: (..., C) to (..., V)."""
+        return F.linear(hidden, self.wte.weight)
 
     def hidden_states(
         self,

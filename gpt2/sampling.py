@@ -8,6 +8,7 @@ repetition penalty, temperature, top-k, top-p, min-p.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,8 +46,11 @@ def penalize_repetition(
 
 
 def scale_by_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """Sharpen the distribution (below 1) or flatten it (above 1): (B, V)."""
-    return logits / temperature
+    """Sharpen the distribution (below 1) or flatten it (above 1): (B, V).
+
+    The largest comes out as 0, so that none grows beyond all bounds.
+    """
+    return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -138,13 +142,11 @@ class Sampling:
             (B, V), float32; the softmax is what is drawn from. At temperature
             0 only the likeliest token is left.
         """
-        logits = logits.float()
-        if self.repetition_penalty != 1:
-            logits = penalize_repetition(
-                logits, tokens, self.repetition_penalty, real
-            )
+        logits = self._penalized(logits, tokens, real)
         if self.temperature == 0:
-            return keep_top_k(logits, 1)
+            likeliest = logits.argmax(dim=-1, keepdim=True)
+            nothing = torch.full_like(logits, -math.inf)
+            return nothing.scatter(-1, likeliest, 0.0)
         logits = scale_by_temperature(logits, self.temperature)
         if self.top_k is not None:
             logits = keep_top_k(logits, self.top_k)
@@ -154,6 +156,16 @@ class Sampling:
             logits = keep_min_p(logits, self.min_p)
         return logits
 
+    def _penalized(
+        self, logits: Tensor, tokens: Tensor, real: Tensor | None
+    ) -> Tensor:
+        logits = logits.float()
+        if self.repetition_penalty == 1:
+            return logits
+        return penalize_repetition(
+            logits, tokens, self.repetition_penalty, real
+        )
+
     def choose(
         self,
         logits: Tensor,
@@ -162,9 +174,9 @@ class Sampling:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Draw the next token of each sequence: (B,). See `filter`."""
-        logits = self.filter(logits, tokens, real)
         if self.temperature == 0:
-            return logits.argmax(dim=-1)
+            return self._penalized(logits, tokens, real).argmax(dim=-1)
+        logits = self.filter(logits, tokens, real)
         drawn = logits.softmax(dim=-1).multinomial(1, generator=generator)
         return drawn.squeeze(-1)
 
@@ -271,11 +283,15 @@ def _draw(
         ended = torch.zeros_like(tokens[:, 0], dtype=torch.bool)  # (B,)
         for step in range(n_new):
             drawn = settings.choose(logits, tokens, real, generator)  # (B,)
-            drawn = torch.where(ended, tokens[:, -1], drawn)
+            if len(stops):
+                drawn = torch.where(ended, tokens[:, -1], drawn)
             yield drawn
-            ended = torch.isin(drawn, stops)
-            if step == n_new - 1 or bool(ended.all()):
+            if step == n_new - 1:
                 return
+            if len(stops):
+                ended = torch.isin(drawn, stops)
+                if bool(ended.all()):
+                    return
             tokens = torch.cat([tokens, drawn[:, None]], dim=1)
             if real is not None:
                 real = torch.cat([real, torch.ones_like(real[:, :1])], dim=1)
@@ -391,6 +407,11 @@ def _room(
         )
     if attention_mask is None:
         shortest = longest = tokens.size(1)
+    elif attention_mask.shape != tokens.shape:
+        raise ValueError(
+            f"attention_mask must have the shape of tokens, "
+            f"{tuple(tokens.shape)}; got {tuple(attention_mask.shape)}"
+        )
     else:
         lengths = attention_mask.long().sum(dim=-1)
         shortest, longest = int(lengths.min()), int(lengths.max())
@@ -416,8 +437,9 @@ def seeded(
     seed: int | torch.Generator | None, device: torch.device
 ) -> torch.Generator | None:
     """Return a generator that starts from `seed`; None and generators stay."""
-    if isinstance(seed, int):
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must be from 0 to 2**64 - 1; got {seed}")
-        return torch.Generator(device).manual_seed(seed)
-    return seed
+    if seed is None or isinstance(seed, torch.Generator):
+        return seed
+    number = operator.index(seed)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed must be from 0 to 2**64 - 1; got {number}")
+    return torch.Generator(device).manual_seed(number)

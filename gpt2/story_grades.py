@@ -60,7 +60,12 @@ def measure_gap(
         seed: Of the chance by which they are written.
         split: Of the language; see `gpt2.stories`.
     """
-    rng = random.Random(seed)
+    if n_stories < 2:
+        raise ValueError(
+            f"n_stories must be 2 or more, to have a spread; got {n_stories}"
+        )
+    # Far from the seeds of the stories that `gpt2 train` reads.
+    rng = random.Random(seed + 2**32)
     texts = [stories.sample(rng, split) for _ in range(n_stories)]
     end = tokenizer.end_of_text
     sequences = [[end, *tokenizer.encode(text), end] for text in texts]

@@ -76,7 +76,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         lines = _read_lines(merges_path)
     for name in added:
         ids.pop(name, None)
-    _check_ids(ids, ids_path)
+    _check_ids(ids | added, ids_path)
     ranks = _take_ranks(ids, lines, merges_path)
     settings = folder / "tokenizer_config.json"
     asked = _read_json(settings) if settings.exists() else {}

@@ -667,8 +667,29 @@ MUTATIONS = [
     Mutation(
         "the parts of a batch count alike, however long they are",
         "training/loop.py",
-        "float(real[:, 1:].sum() / n_predicted)",
-        "1 / n_parts",
+        "share = n_here / n_predicted",
+        "share = 1 / len(parts)",
+        (TRAINING,),
+    ),
+    Mutation(
+        "a seam is never found",
+        "commands/corpus.py",
+        'r".*\\S(?=[ \\n])"',
+        'r"(?!)"',
+        (TRAINING,),
+    ),
+    Mutation(
+        "Muon's mean is not taken up",
+        "training/optimizer.py",
+        "own[what] = part",
+        "own[what] = torch.zeros_like(part) if muon else part",
+        (TRAINING,),
+    ),
+    Mutation(
+        "three checkpoints stay",
+        "training/checkpoint.py",
+        "_KEPT = 2",
+        "_KEPT = 3",
         (TRAINING,),
     ),
     Mutation(

@@ -39,10 +39,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": MODEL | {"data", "sampling", "tokenizer"},
     "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},
     "completion": MODEL | {"sampling", "tokenizer"},
-    "circuits": MODEL | {"layer"},
+    "circuits": MODEL | {"layer", "sampling"},
     "inference": MODEL | {"linear"},
     "drawing": set(),
-    "training": MODEL | {"data", "tokenizer", "weights"},
+    "training": MODEL | {"data", "drawing", "tokenizer", "weights"},
 }
 # These know all, and nothing else knows them.
 COMMAND_LINE = {"__main__", "commands"}

@@ -547,7 +547,8 @@ def test_without_a_network(hub: Hub, client: Client) -> None:
         client.url = f"http://127.0.0.1:{port.getsockname()[1]}"
         begin = time.monotonic()
         results = client.run("locate gpt2", "look gpt2", "look someone/whole")
-        assert time.monotonic() - begin < 8
+        # Starting Python is in it; a download would be tried for longer.
+        assert time.monotonic() - begin < 25
     for result in results:
         text = message(result)
         assert "is not in this machine's cache, and the Hugging" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -37,7 +38,7 @@ def _no_gradients() -> Iterator[None]:
 def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which neither routine is there."""
     monkeypatch.setattr(inference, "_has_onednn", lambda: False)
-    monkeypatch.setattr(inference, "_has_fbgemm", lambda: False)
+    monkeypatch.setattr(inference, "_has_dynamic_int8", lambda: False)
 
 
 def assert_near(came: Tensor, expected: Tensor, dtype: Precision) -> None:
@@ -135,7 +136,7 @@ def test_what_is_not_packed_is_shared(model: GPT2) -> None:
 
 KERNELS: dict[str, tuple[Callable[..., Kernel], Callable[..., Kernel]]] = {
     "bfloat16": (inference._onednn_bfloat16, inference._plain_bfloat16),
-    "int8": (inference._fbgemm_int8, inference._plain_int8),
+    "int8": (inference._dynamic_int8, inference._plain_int8),
 }
 
 
@@ -181,7 +182,6 @@ def test_a_row_does_not_pay_for_anothers_large_numbers() -> None:
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_routine_that_is_missing_or_wrong_is_not_used(name: str) -> None:
     fast, plain = KERNELS[name]
-    dtype = getattr(torch, name)
 
     def missing(*arguments: Tensor) -> Kernel:
         raise NotImplementedError("not on this machine")
@@ -190,16 +190,65 @@ def test_a_routine_that_is_missing_or_wrong_is_not_used(name: str) -> None:
         kernel = fast(*arguments)
         return lambda rows: kernel(rows) * 1.1
 
-    assert inference._agree(plain, plain, dtype)
-    assert not inference._agree(missing, plain, dtype)
-    assert not inference._agree(wrong, plain, dtype)
+    assert inference._agree(plain, plain, name)
+    assert not inference._agree(missing, plain, name)
+    assert not inference._agree(wrong, plain, name)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_where_the_processor_can_it_does(name: str) -> None:
+    """Else nobody would notice that the slow way is taken everywhere."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("this processor may lack the instructions")
+    fast, plain = KERNELS[name]
+    assert inference._agree(fast, plain, name)
+
+
+def test_bfloat16_can_tell_logits_apart_that_lie_far_below_0(
+    model: GPT2,
+) -> None:
+    """As those of the real GPT-2 do; in bfloat16, -90 has steps of a half."""
+    direction = model.ln_f.bias / model.ln_f.bias.norm()
+    model.wte.weight -= 50 * direction
+    model.ln_f.bias.add_(3 * direction)
+    tokens = torch.randint(17, (4, 8))
+    expected = model(tokens)
+    assert expected.mean() < -60
+    came = for_inference(model, "bfloat16")(tokens)
+    difference = came.log_softmax(-1) - expected.log_softmax(-1)
+    assert difference.abs().max() < 0.3
+    assert difference.abs().mean() < 0.05
 
 
 # Bad input.
 
 
 def test_refuses_what_it_does_not_know(model: GPT2) -> None:
-    with pytest.raises(ValueError, match=r"float32, .* int8; got int4"):
+    with pytest.raises(ValueError, match=r"float32, .* int8; got 'int4'"):
         for_inference(model, "int4")  # type: ignore[arg-type]
+    packed = for_inference(model, "bfloat16")
+    with pytest.raises(ValueError, match="packed already, as bfloat16"):
+        for_inference(packed, "int8")
     with pytest.raises(ValueError, match=r"for the CPU, and .* on meta"):
         for_inference(model.to("meta"), "int8")
+
+
+def test_a_packed_model_is_not_trained_saved_or_moved(
+    model: GPT2, tmp_path: Path
+) -> None:
+    packed = for_inference(model, "int8")
+    assert packed.num_parameters() == model.num_parameters()
+    with pytest.raises(ValueError, match="cannot be trained"):
+        packed.train()
+    with pytest.raises(ValueError, match="cannot be saved"):
+        gpt2.save(tmp_path / "packed", packed)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="keeps its device and its dtype"):
+        packed.half()
+
+
+def test_a_cache_of_another_dtype_is_refused(model: GPT2) -> None:
+    packed = for_inference(model, "bfloat16")
+    cache = gpt2.KeyValueCache(model.config, 1)
+    with pytest.raises(ValueError, match=r"holds torch.float32, .* torch.bfloat16"):
+        packed(torch.tensor([[1, 2]]), cache=cache)

@@ -6,6 +6,7 @@ tests/test_mutations.py` leaves it out.
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,10 @@ def outcomes() -> Mapping[Run, tuple[int, str]]:
     return run_all(all_runs())
 
 
+@pytest.mark.skipif(
+    "forkserver" not in multiprocessing.get_all_start_methods(),
+    reason="this system cannot fork",
+)
 @pytest.mark.parametrize(
     "what",
     all_runs(),

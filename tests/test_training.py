@@ -13,11 +13,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import gpt2
+from gpt2 import stories
 from gpt2.__main__ import main, parse
-from gpt2.commands import train
+from gpt2.commands import corpus as reading
 from gpt2.config import GPT2Config
 from gpt2.data import (
     DataError,
@@ -383,6 +385,24 @@ def test_parts_of_a_batch_add_up_to_the_whole(
     assert_same_weights(whole, parts, tolerance=3e-6)
 
 
+def test_tokens_of_all_processes_count_alike(
+    start: Start, uneven: Tokens
+) -> None:
+    run = start(tokens=uneven, windows="documents", n_accumulate=2)
+    rows, mask = draw_batch(uneven, 0, 8, 11, windows="documents")
+    n_predicted, total = int(mask[:, 1:].sum()), torch.zeros(())
+    counts = set()
+    for rank in range(2):
+        run.workers = Workers(rank, 2)
+        for part, real, n_here in run._parts(rows, mask):
+            loss = next_token_loss(run.model, part, real)
+            total += loss.detach() * n_here / n_predicted
+            counts.add(n_here)
+    assert len(counts) > 2
+    whole = next_token_loss(run.model, rows, mask)
+    torch.testing.assert_close(total, whole.detach())
+
+
 def test_a_step_over_documents_is_the_mean_over_their_tokens(
     start: Start, uneven: Tokens
 ) -> None:
@@ -433,17 +453,22 @@ def test_who_computes_attention_is_chosen(start: Start, fused: bool) -> None:
         assert layer.attn.fused is fused
 
 
+@pytest.mark.parametrize("windows", get_args(Windows))
 def test_a_compiled_model_learns_the_same(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start,
+    uneven: Tokens,
+    windows: Windows,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All of `torch.compile` but the last stage, which takes minutes."""
     monkeypatch.setattr(
         torch, "compile", partial(torch.compile, backend="aot_eager")
     )
-    compiled = start("compiled", compile=True, n_steps=3)
+    settings = {"tokens": uneven, "windows": windows, "n_steps": 3}
+    compiled = start("compiled", compile=True, **settings)
     calls = []
     compiled.called.register_forward_hook(lambda *_: calls.append(1))
-    plain = start("plain", n_steps=3)
+    plain = start("plain", **settings)
     losses = [[r.loss for r in finish(run)] for run in (compiled, plain)]
     assert calls
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -641,20 +666,36 @@ def test_the_last_two_checkpoints_stay_and_nothing_else(start: Start) -> None:
 
 
 @pytest.mark.parametrize("stopped_after", [3, 4, 5])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "windows": "documents",
+            "optimizer": "muon",
+            "precision": "bfloat16",
+        },
+    ],
+    ids=["plain", "as for stories"],
+)
 def test_a_run_goes_on_as_if_it_had_not_stopped(
-    start: Start, stopped_after: int
+    start: Start,
+    uneven: Tokens,
+    changes: dict[str, Any],
+    stopped_after: int,
 ) -> None:
-    whole = start("whole", DROPPING, n_accumulate=2)
+    changes = changes | {"n_accumulate": 2, "tokens": uneven, "held": uneven}
+    whole = start("whole", DROPPING, **changes)
     expected = finish(whole)
-    stopped = start("stopped", DROPPING, n_accumulate=2)
+    stopped = start("stopped", DROPPING, **changes)
     for report in stopped.steps():
         if report.step == stopped_after:
             break
     resumed = start(
         "stopped",
         model=new_model(DROPPING, seed=9),
-        n_accumulate=2,
         resume=True,
+        **changes,
     )
     begun = resumed.progress.step
     assert begun in (stopped_after - 1, stopped_after - 2)
@@ -721,13 +762,16 @@ def test_another_corpus_is_not_taken_for_this_one(
         ("training.json", b"{}"),
         ("optimizer.safetensors", None),
         ("optimizer.safetensors", b"\x10\0\0\0\0\0\0\0{}"),
+        ("optimizer.safetensors", b"\x02\0\0\0\0\0\0\0{}"),  # whole, empty
+        ("model.safetensors", b"\x02\0\0\0\0\0\0\0{}"),
     ],
 )
 def test_a_damaged_checkpoint_is_refused_by_name(
     start: Start, name: str, content: bytes | None
 ) -> None:
-    finish(start())
-    path = checkpoints(start("x").folder.parent / "run")[-1] / name
+    run = start()
+    finish(run)
+    path = checkpoints(run.folder)[-1] / name
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(
         ResumeError, match=r"step-00000006 cannot be read.*step-00000004"
@@ -844,17 +888,29 @@ def test_too_short_a_corpus_is_refused_at_once(
         start(**{which: short})
 
 
-def test_rows_must_go_round(start: Start) -> None:
-    run = start()
-    run.workers = Workers(count=2)
-    run.settings = replace(run.settings, n_accumulate=8)
-    with pytest.raises(
-        ValueError, match="batch_size must be a multiple of 16"
-    ):
-        run._check(new_model())
-    run.settings = replace(run.settings, n_accumulate=1, evaluate_rows=5)
-    with pytest.raises(ValueError, match=r"evaluate_rows.* 2,.* 5 rows"):
-        run._rows_to_measure()
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_accumulate": 8}, "batch_size must be a multiple of 16"),
+        ({"evaluate_rows": 5}, r"evaluate_rows.* 2,.* 5 rows"),
+    ],
+)
+def test_rows_must_go_round(
+    corpus: Tokens,
+    held_out: Tokens,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Run(
+            new_model(),
+            corpus,
+            held_out,
+            replace(SETTINGS, **changes),
+            tmp_path / "run",
+            workers=Workers(count=2),
+        )
 
 
 # The record.
@@ -874,13 +930,13 @@ def test_each_step_is_recorded_once(tmp_path: Path) -> None:
         record.add(report(step))
     # While it runs, everything is there already.
     assert recorded(tmp_path) == [1, 2, 3, 4, 5]
+    record.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')  # killed here
     again = metrics.Metrics(tmp_path, {"title": "second"}, 3)
     assert recorded(tmp_path) == [1, 2, 3]
     again.add(report(4, held_out_loss=1.0))
     again.close()
-    record.close()
     facts, *steps = metrics.read(tmp_path)
     assert facts == {"title": "second"}
     assert recorded(tmp_path) == [1, 2, 3, 4]
@@ -901,21 +957,21 @@ def test_a_new_run_begins_a_new_record(tmp_path: Path) -> None:
 def test_the_picture_shows_loss_and_floor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, floor: float | None
 ) -> None:
-    plt = pytest.importorskip("matplotlib.pyplot", reason="draws the picture")
     record = metrics.Metrics(tmp_path, {"entropy": floor}, 0)
     record.add(report(1))
     record.add(report(2, held_out_loss=1.5))
     record.close()
     drawn: dict[str, Any] = {}
 
-    def keep(figure: Any) -> None:
-        for line in figure.axes[0].lines:
-            drawn[line.get_label()] = list(line.get_ydata())
+    save = Figure.savefig
 
-    with monkeypatch.context() as patch:
-        patch.setattr(plt, "close", keep)
-        path = metrics.draw(tmp_path)
-    plt.close("all")
+    def keep(figure: Figure, *arguments: Any, **more: Any) -> None:
+        for line in figure.axes[0].lines:
+            drawn[str(line.get_label())] = list(line.get_ydata())
+        save(figure, *arguments, **more)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    path = metrics.draw(tmp_path)
     expected: dict[str, Any] = {"training": [2.5, 1.25], "held out": [1.5]}
     if floor is not None:
         expected["entropy"] = [floor, floor]
@@ -981,7 +1037,7 @@ def test_it_trains_on_stories(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(train, "_HELD_OUT_STORIES", 20)
+    monkeypatch.setattr(reading, "_HELD_OUT_STORIES", 20)
     arguments = ["train", *SMALL, "--stories=30", "--tokenizer=bytes"]
     arguments += ["--quiet", "--n-steps=1", "--batch-size=2"]
     long, short = tmp_path / "long", tmp_path / "short"
@@ -990,8 +1046,8 @@ def test_it_trains_on_stories(
     assert "entropy of the stories is" in out
     assert err == "Preparing the data ...\n"
     facts = metrics.read(long)[0]
-    texts = list(train._stories(train._HELD_OUT_SEED, 4))
-    nats = -sum(map(train.stories.log_probability, texts))
+    texts = list(reading._stories(reading._HELD_OUT_SEED, 4))
+    nats = -sum(map(stories.log_probability, texts))
     n_predicted = sum(len(text.encode()) + 1 for text in texts)
     assert facts["entropy"] == pytest.approx(nats / n_predicted)
     assert facts["settings"]["windows"] == "documents"
@@ -1031,7 +1087,7 @@ def test_it_takes_the_vocabulary_of_gpt2() -> None:
     except TokenizerError as error:
         pytest.skip(f"no vocabulary of GPT-2: {error}")
     options = parse(["train", "run", *SMALL, "--tokenizer=gpt2"])
-    assert train._tokenizer(options).ranks == expected.ranks
+    assert reading._tokenizer(options).ranks == expected.ranks
 
 
 @pytest.fixture(scope="module")
@@ -1068,8 +1124,8 @@ def test_a_file_in_blocks_has_the_tokens_of_the_whole(
     path = tmp_path / "text.txt"
     path.write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_BLOCK_CHARACTERS", 3)
-        blocks = list(train._blocks(path))
+        patch.setattr(reading, "_BLOCK_CHARACTERS", 3)
+        blocks = list(reading._blocks(path))
     assert "".join(blocks) == text
     # A long stretch without a place to cut is cut all the same.
     seamless = any(
@@ -1085,14 +1141,36 @@ def test_a_file_in_blocks_has_the_tokens_of_the_whole(
     assert ids.count(greedy.end_of_text) == text.count("<|endoftext|>")
 
 
+def test_blocks_end_where_words_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_BLOCK_CHARACTERS", 40)
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    blocks = list(reading._blocks(path))
+    assert len(blocks) > 20
+    for before, after in pairwise(blocks):
+        assert not before[-1].isspace()
+        assert after[0] in " \n"
+
+
+def test_a_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes("Müller".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"text\.txt is not UTF-8"):
+        list(reading._blocks(path))
+    path.write_bytes("\ufeffone".encode())
+    assert list(reading._blocks(path)) == ["one"]
+
+
 def test_a_block_without_a_seam_is_cut_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_BLOCK_CHARACTERS", 40)
+    monkeypatch.setattr(reading, "_BLOCK_CHARACTERS", 40)
     path = tmp_path / "text.txt"
     for text in ("x" * 1000, " " * 1000, "x" * 75 + "<|endoftext|>" * 40):
         path.write_text(text)
-        blocks = list(train._blocks(path))
+        blocks = list(reading._blocks(path))
         assert "".join(blocks) == text
         assert max(map(len, blocks)) <= 80
         ends = sum(block.count("<|endoftext|>") for block in blocks)
@@ -1195,7 +1273,7 @@ def test_data_are_made_once_and_again_when_they_change(
 
     def prepare(*more: str) -> int:
         options = ["train", str(folder), *SMALL, "--data", str(text_file)]
-        train._prepare(parse([*options, *more]), folder, quiet=True)
+        reading.prepare(parse([*options, *more]), folder, quiet=True)
         assert not list(place.glob("*.part"))
         return (place / "train.bin").stat().st_mtime_ns
 
@@ -1256,5 +1334,7 @@ def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
         (["--n-vocab", "270", "--data", str(text)], False),
         (model, False),
     ):
-        train._make_data(parse(["train", "run", *options]), tmp_path / "data")
+        reading._make_data(
+            parse(["train", "run", *options]), tmp_path / "data"
+        )
         assert Tokenizer.load(tmp_path / "data").add_bos_token is begins

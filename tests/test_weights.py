@@ -66,6 +66,10 @@ needs_proc = pytest.mark.skipif(
 )
 full_size = pytest.mark.xdist_group("full_size")
 
+posix = pytest.mark.skipif(
+    os.name == "nt", reason="links and open files are different there"
+)
+
 
 @pytest.fixture(scope="module")
 def theirs() -> GPT2LMHeadModel:
@@ -1165,6 +1169,7 @@ def test_a_lone_file_of_no_published_size(folder: Path) -> None:
             read(folder / SAFETENSORS)
 
 
+@posix
 @full_size
 def test_a_lone_file_of_a_published_size(
     full_size_checkpoint: Path, tmp_path: Path
@@ -1342,6 +1347,7 @@ def test_saved_in_the_dtype_it_has(
     assert theirs.dtype == dtype
 
 
+@posix
 def test_saving_where_it_came_from(
     folder: Path, theirs: GPT2LMHeadModel
 ) -> None:
@@ -1356,6 +1362,7 @@ def test_saving_where_it_came_from(
     assert not torch.allclose(expected, their_logits(theirs), atol=0.1)
 
 
+@posix
 @pytest.mark.parametrize("name", ["new", "there", "link", "."])
 def test_saving_into_any_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: GPT2, name: str
@@ -1373,6 +1380,7 @@ def test_saving_into_any_folder(
     assert (tmp_path / "link").is_symlink()
 
 
+@posix
 @pytest.mark.skipif(
     not os.access("/dev/shm", os.W_OK),
     reason="needs another disk, such as Linux's /dev/shm",

@@ -106,7 +106,12 @@ def read_text(options: argparse.Namespace) -> str:
             return str(options.text)
         if sys.stdin.isatty():
             print("gpt2: reading the text; Ctrl-D ends it", file=sys.stderr)
-        return sys.stdin.buffer.read().decode().removesuffix("\n")
+        return (
+            sys.stdin.buffer.read()
+            .decode()
+            .removesuffix("\n")
+            .removesuffix("\r")
+        )
     except UnicodeError as error:
         raise ValueError(f"the text is not UTF-8: {error}") from error
 

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
 def _text(options: argparse.Namespace) -> None:
     from gpt2.evaluation import text_loss
 
-    text = "".join(_read(options))
+    text = "".join(_read(options).values())
     loss = text_loss(*load(options), text, stride=options.stride)
     facts = {
         "tokens": loss.n_tokens,
@@ -185,25 +185,32 @@ def _stories(options: argparse.Namespace) -> None:
         print(f"{grade.kind:<11} {share:>11} {grade.mean_distance:9.1f}")
 
 
-def _read(options: argparse.Namespace) -> list[str]:
-    """Read the files, or standard input."""
+def _read(options: argparse.Namespace) -> dict[str, str]:
+    """Read the files, or standard input, by name."""
     if not options.files:
-        return [sys.stdin.buffer.read().decode("utf-8")]
-    return [Path(name).read_text(encoding="utf-8") for name in options.files]
+        return {"standard input": sys.stdin.buffer.read().decode("utf-8")}
+    return {
+        name: Path(name).read_text(encoding="utf-8") for name in options.files
+    }
 
 
 def _lines(options: argparse.Namespace, *fields: str) -> list[dict[str, Any]]:
     """Read JSON lines, each with some fields."""
-    found = []
-    for number, line in enumerate("".join(_read(options)).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-            missing = [field for field in fields if field not in value]
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"line {number} is not JSON: {error}") from error
-        if missing:
-            raise ValueError(f"line {number} lacks {', '.join(missing)}")
-        found.append(value)
-    return found
+    return [
+        _record(line, f"{name}, line {number}", fields)
+        for name, text in _read(options).items()
+        for number, line in enumerate(text.split("\n"), 1)
+        if line.strip()
+    ]
+
+
+def _record(line: str, place: str, fields: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{place} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} is no JSON object: {line:.60}")
+    if missing := [field for field in fields if field not in value]:
+        raise ValueError(f"{place} lacks {', '.join(missing)}")
+    return value

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
-import random
-import re
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2 import stories
 from gpt2.bpe import END_OF_TEXT
+from gpt2.commands import corpus
 from gpt2.commands.common import MODEL_HELP, device, positive
 from gpt2.config import ACTIVATIONS, GPT2Config
-from gpt2.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from gpt2.data import Tokens
+    from gpt2.commands.corpus import Data
     from gpt2.model import GPT2
+    from gpt2.tokenizer import Tokenizer
     from gpt2.training.checkpoint import Progress
     from gpt2.training.loop import Report, Run
     from gpt2.training.metrics import Metrics
@@ -33,13 +29,6 @@ DESCRIPTION = (
     "stories was made; --data trains on text files, --model goes on from a "
     "checkpoint."
 )
-
-# The first stories of a stream are learned from, this many are held out, and
-# the streams begin at different seeds.
-_HELD_OUT_STORIES = 5_000
-_TRAINING_SEED, _HELD_OUT_SEED = 1, 2
-_TOKENIZER_CHARACTERS = 10_000_000
-_BLOCK_CHARACTERS = 1 << 20
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--held-out",
-        type=_share,
+        type=share,
         default=0.05,
         metavar="SHARE",
         help="how much of --data to keep for measuring (default: 0.05)",
@@ -103,7 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--dropout",
-        type=_share,
+        type=share,
         default=0.0,
         metavar="P",
         help="share of numbers to drop while training (default: 0)",
@@ -191,7 +180,7 @@ def _add_field(
     )
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     """Parse a share of something, from 0 up to but not 1."""
     number = float(text)
     if not 0 <= number < 1:
@@ -230,7 +219,8 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
     if options.final_learning_rate is None:
         options.final_learning_rate = options.learning_rate / 100
     if options.n_accumulate is None:
-        options.n_accumulate = 1 if options.data else 2
+        even = options.batch_size % 2 == 0
+        options.n_accumulate = 2 if even and not options.data else 1
     values = {
         field.name: getattr(options, field.name)
         for field in fields(TrainingSettings)
@@ -255,7 +245,12 @@ def _train(
     # The first process prepares the data, the others then find it ready.
     if not workers.is_first:
         workers.wait()
-    data = _prepare(options, folder, quiet=not workers.is_first)
+        if not (folder / "data" / "recipe.json").exists():
+            raise RuntimeError(
+                f"{folder} is not the folder that the first process sees; all "
+                f"have to see one"
+            )
+    data = corpus.prepare(options, folder, quiet=not workers.is_first)
     if workers.is_first:
         workers.wait()
     torch.manual_seed(options.seed)
@@ -278,7 +273,9 @@ def _train(
         return
     entropy = None
     if options.data is None:
-        entropy = _entropy(settings.evaluate_rows, data.tokenizer, run.context)
+        entropy = corpus.entropy(
+            settings.evaluate_rows, data.tokenizer, run.context
+        )
     facts = {
         "title": f"{model.num_parameters():,} parameters",
         "n_parameters": model.num_parameters(),
@@ -291,10 +288,7 @@ def _train(
         _show(run, model, data, metrics, options)
     finally:
         metrics.close()
-    try:
-        draw(folder)
-    except ImportError as error:
-        print(f"gpt2: no picture of the loss: {error}", file=sys.stderr)
+    draw(folder)
     _summarise(folder, run.progress, entropy)
 
 
@@ -337,12 +331,12 @@ def _show(
         dynamic_ncols=True,
     )
     with bar:
-        speed = 0.0
+        speed, n_tokens = 0.0, run.progress.n_tokens
         shown = {}
         for report in run.steps():
             metrics.add(report)
-            tokens = run.settings.batch_size * run.context
-            now = tokens / report.seconds
+            now = (report.n_tokens - n_tokens) / report.seconds
+            n_tokens = report.n_tokens
             speed = now if speed == 0 else 0.9 * speed + 0.1 * now
             shown["loss"] = f"{report.loss:.3f}"
             shown["tok/s"] = f"{speed:,.0f}"
@@ -373,189 +367,6 @@ def _sample(model: GPT2, tokenizer: Tokenizer, step: int) -> str:
     pieces = complete(model, tokenizer, "", n_tokens, seed=step)
     text = "".join(pieces).replace("\n", " ")
     return f"[step {step:,}] {text}"
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a run is trained and measured on."""
-
-    tokens: Tokens
-    held_out: Tokens | None
-    tokenizer: Tokenizer
-
-
-def _prepare(options: argparse.Namespace, folder: Path, quiet: bool) -> Data:
-    """Make the tokenizer and the files of tokens, or find them made.
-
-    They are kept with a note of what they were made from, and made anew if
-    that has changed.
-
-    Raises:
-        ResumeError: They belong to a run that is to go on, and have changed.
-    """
-    from gpt2.data import read_tokens
-    from gpt2.training.checkpoint import ResumeError, differences
-
-    place = folder / "data"
-    recipe = _recipe(options)
-    note = place / "recipe.json"
-    made_from = json.loads(note.read_text()) if note.exists() else {}
-    if made_from != recipe:
-        if made_from and options.resume:
-            raise ResumeError(
-                f"{folder} holds a run on other data: "
-                f"{differences(made_from, recipe)}"
-            )
-        if not quiet:
-            print("Preparing the data ...", file=sys.stderr)
-        note.unlink(missing_ok=True)
-        _make_data(options, place)
-        stage = note.with_suffix(".part")
-        stage.write_text(json.dumps(recipe))
-        stage.replace(note)
-    tokenizer = Tokenizer.load(place)
-    tokens = read_tokens(place / "train.bin")
-    if options.data is None:
-        return Data(tokens, read_tokens(place / "held-out.bin"), tokenizer)
-    if options.held_out == 0:
-        return Data(tokens, None, tokenizer)
-    return Data(*tokens.split(options.held_out), tokenizer)
-
-
-def _recipe(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what decides the tokenizer and the tokens."""
-    from gpt2.data import checksum
-
-    names = ("stories", "held_out", "model", "tokenizer", "n_vocab")
-    recipe = {name: getattr(options, name) for name in names}
-    files = [Path(name) for name in options.data or []]
-    for path in files:
-        if path.stat().st_size == 0:
-            raise ValueError(f"{path} is empty")
-    return recipe | {
-        "data": [f"{path.name} ({checksum(path):08x})" for path in files]
-    }
-
-
-def _make_data(options: argparse.Namespace, place: Path) -> None:
-    """Make the tokenizer, and the files of tokens with it."""
-    from gpt2.data import write_tokens
-
-    tokenizer = _tokenizer(options)
-    # Where every row begins with a story, so should a prompt.
-    tokenizer.add_bos_token = not options.data
-    tokenizer.save(place)
-    held_out = (
-        _ended(tokenizer, text)
-        for text in _stories(_HELD_OUT_SEED, _HELD_OUT_STORIES)
-    )
-    corpora = {"train.bin": _chunks(options, tokenizer)}
-    if options.data is None:
-        corpora["held-out.bin"] = held_out
-    for name, chunks in corpora.items():
-        write_tokens(
-            place / name, chunks, tokenizer.n_vocab, tokenizer.end_of_text
-        )
-
-
-def _entropy(n_rows: int, tokenizer: Tokenizer, context: int) -> float | None:
-    """Return how surprising the stories are that the loss is measured on.
-
-    In nats per token, by the stories' own odds: no model can do better but by
-    luck. None if one is too long for the context, since then the loss is
-    measured on beginnings, which are more surprising than the rest.
-    """
-    texts = list(_stories(_HELD_OUT_SEED, min(n_rows, _HELD_OUT_STORIES)))
-    lengths = [len(_ended(tokenizer, text)) for text in texts]
-    if max(lengths) > context:
-        return None
-    return -sum(map(stories.log_probability, texts)) / sum(lengths)
-
-
-def _tokenizer(options: argparse.Namespace) -> Tokenizer:
-    if options.model is not None:
-        from gpt2.weights import loading
-        from gpt2.weights.formats import open_weights
-
-        place = loading.locate(options.model)
-        infos = open_weights(place.weights).infos
-        config = loading.read_config(place, infos)
-        return loading.read_tokenizer(place.folder, config)
-    if options.tokenizer == "gpt2":
-        return Tokenizer.gpt2()
-    if options.tokenizer == "bytes":
-        return Tokenizer.bytes()
-    texts = (
-        _texts(options) if options.data else _stories(_TRAINING_SEED, 20000)
-    )
-    return Tokenizer.train(
-        _some(texts, _TOKENIZER_CHARACTERS), options.n_vocab
-    )
-
-
-def _stories(seed: int, count: int) -> Iterator[str]:
-    rng = random.Random(seed)
-    return (stories.sample(rng) for _ in range(count))
-
-
-def _some(texts: Iterator[str], most: int) -> Iterator[str]:
-    """Pass texts on until they have `most` characters."""
-    for text in texts:
-        yield text
-        most -= len(text)
-        if most <= 0:
-            return
-
-
-def _texts(options: argparse.Namespace) -> Iterator[str]:
-    """Read the files block by block, so that none has to fit into memory."""
-    for name in options.data:
-        yield from _blocks(Path(name))
-
-
-# Up to the last place where white space follows a character that shows: from
-# the one to the other, no token crosses.
-_UP_TO_SEAM = re.compile(r".*\S(?=[ \n])", re.DOTALL)
-
-
-def _blocks(path: Path) -> Iterator[str]:
-    """Read a file in blocks, of which each can be encoded by itself.
-
-    The tokens are those of the whole, unless a block has no place to cut it,
-    being one word or nothing but white space: then a token may be cut.
-    """
-    rest = ""
-    longest = len(END_OF_TEXT)
-    with path.open(encoding="utf-8", errors="replace") as file:
-        while block := file.read(_BLOCK_CHARACTERS):
-            rest += block
-            found = _UP_TO_SEAM.match(rest)
-            cut = max(found.end() if found else 0, rest.rfind(END_OF_TEXT))
-            if cut <= 0 and len(rest) > 2 * longest:
-                cut = len(rest) - longest  # never through an end of text
-            if cut > 0:
-                yield rest[:cut]
-                rest = rest[cut:]
-    if rest:
-        yield rest
-
-
-def _chunks(
-    options: argparse.Namespace, tokenizer: Tokenizer
-) -> Iterator[list[int]]:
-    """Encode the training texts, with an end of text behind each document."""
-    if options.data is None:
-        for text in _stories(_TRAINING_SEED, options.stories):
-            yield _ended(tokenizer, text)
-        return
-    for name in options.data:
-        for block in _blocks(Path(name)):
-            yield tokenizer.encode(block, allow_special=True)
-        yield [tokenizer.end_of_text]
-
-
-def _ended(tokenizer: Tokenizer, text: str) -> list[int]:
-    return [*tokenizer.encode(text), tokenizer.end_of_text]
 
 
 def _model(options: argparse.Namespace, tokenizer: Tokenizer) -> GPT2:

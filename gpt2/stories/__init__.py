@@ -6,28 +6,23 @@ language is a probabilistic grammar with memory, and a language model trained
 on its stories can be held against the truth:
 
 - **No ambiguity.** Every choice is made at the moment it shows in the text,
-and no option of a fork
-  may be the beginning of another (the reader checks this at every fork). So at
-  every place of a text at most one option fits: a text has one derivation or
-  none.
+  and no option of a fork may be the beginning of another (the reader checks
+  this at every fork). So at every place of a text at most one option fits: a
+  text has one derivation or none.
 - **Exact probabilities.** The log-probability of a story is the sum over its
-forks. It is the best
-  that any model can reach on this story on average; a model's loss is never
-  below the entropy.
+  forks. On average no model can do better: its loss is never below the
+  entropy.
 - **The entropy.** The entropy of the language is the mean of `-ln p` over its
-stories, in nats.
-  Choice by choice (the chain rule) it is also the mean of the summed entropies
-  of the forks a story passes, each of them exact; `entropy` averages those
-  (Rao and Blackwell's idea). Stories differ more than draws do, so either mean
+  stories, in nats. Choice by choice (the chain rule) it is also the mean of
+  the summed entropies of the forks a story passes, each of them exact;
+  `entropy` averages those (Rao and Blackwell's idea). Stories differ more than draws do, so either mean
   needs some thousands of stories. To see how far a model is from the truth,
   fewer will do: compare its loss with `-log_probability` on the same stories.
 - **Checking.** A text that leaves the language does so at one character, and
-`check` says where,
-  and what could have stood there.
+  `check` says where, and what could have stood there.
 - **Probes.** Where the text so far decides how it goes on (a pronoun, the
-owner after a swap, where
-  somebody believes a moved thing to be), the teller says so, with the kind of
-  memory needed.
+  owner after a swap, where somebody believes a moved thing to be), the teller
+  says so, with the kind of memory needed.
 
 Some combinations of a hero, a thing and a place are held out: stories of the
 split `train` never bring them together, in stories of `held_out` everything
@@ -300,8 +295,9 @@ def probes(
     Raises:
         ValueError: There is no such kind or split.
     """
-    wanted = list(KINDS if kinds is None else kinds)
-    if unknown := [kind for kind in wanted if kind not in KINDS] or not wanted:
+    wanted = list(dict.fromkeys(KINDS if kinds is None else kinds))
+    unknown = [kind for kind in wanted if kind not in KINDS]
+    if unknown or not wanted:
         raise ValueError(
             f"kinds must be some of {', '.join(KINDS)}; got "
             f"{unknown or wanted}"

@@ -7,9 +7,10 @@ probability is the product of the probabilities along it. The program itself is
 never changed. Who answers decides what happens:
 
     Writer    draws an option, so the program writes a text;
-    Reader    takes the option the text goes on with, so the program checks and
-    weighs the text; Explorer  takes a given path, so that a small language can
-    be listed from end to end.
+    Reader    takes the option the text goes on with, so the program checks
+              and weighs the text;
+    Explorer  takes a given path, so that a small language can be listed from
+              end to end.
 
 Words that the text so far already decides are told with a mark, `[kind
 answer|wrong|wrong@source]`: the answer is told, the wrong ones are what a

@@ -28,7 +28,7 @@ from torch import Tensor
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
 from gpt2.training.settings import TrainingSettings
-from gpt2.weights.saving import save
+from gpt2.weights.saving import move_into, save
 
 _KEPT = 2
 """How many checkpoints stay: the last one, and the one before it."""
@@ -94,9 +94,9 @@ def check_folder(folder: Path, resume: bool) -> None:
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say in which fields two descriptions differ; empty if in none."""
     return ", ".join(
-        f"{key} was {was.get(key)} and is {value}"
-        for key, value in now.items()
-        if was.get(key) != value
+        f"{key} was {was.get(key)} and is {now.get(key)}"
+        for key in dict.fromkeys([*was, *now])
+        if was.get(key) != now.get(key)
     )
 
 
@@ -130,12 +130,7 @@ def write_best(folder: Path, model: GPT2, tokenizer: Tokenizer | None) -> None:
     """
     with workplace(folder) as stage:
         save(stage / "best", model, tokenizer)
-        # The weights come last: a folder is a model when it has those.
-        last = "model.safetensors"
-        for path in sorted(
-            (stage / "best").iterdir(), key=lambda path: path.name == last
-        ):
-            path.replace(folder / path.name)
+        move_into(stage / "best", folder)
 
 
 def write_snapshot(
@@ -197,8 +192,8 @@ def write_checkpoint(
             "data": data,
         }
         (new / "training.json").write_text(json.dumps(facts, indent=2))
-        for path in new.iterdir():
-            with path.open("rb") as file:
+        for name in ("optimizer.safetensors", "training.json"):
+            with (new / name).open("rb+") as file:
                 os.fsync(file.fileno())
         _move(new, place, stage)
     for old in checkpoints(folder)[:-_KEPT]:
@@ -213,7 +208,7 @@ def read_checkpoint(folder: Path) -> State:
         ResumeError: There is none, or it is damaged.
     """
     check_folder(folder, resume=True)
-    *earlier, place = checkpoints(folder)
+    place = checkpoints(folder)[-1]
     try:
         facts = json.loads((place / "training.json").read_text())
         return State(
@@ -230,7 +225,11 @@ def read_checkpoint(folder: Path) -> State:
         TypeError,
         SafetensorError,
     ) as error:
-        way_out = f"; remove it to go on from {earlier[-1]}" if earlier else ""
-        raise ResumeError(
-            f"{place} cannot be read: {error}{way_out}"
-        ) from error
+        raise unreadable(folder, place, error) from error
+
+
+def unreadable(folder: Path, place: Path, error: Exception) -> ResumeError:
+    """Return the error that says so of a checkpoint, and what to do."""
+    *earlier, _ = checkpoints(folder)
+    way_out = f"; remove it to go on from {earlier[-1]}" if earlier else ""
+    return ResumeError(f"{place} cannot be read: {error}{way_out}")

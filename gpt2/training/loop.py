@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,10 +31,12 @@ from gpt2.training.checkpoint import (
     checkpoints,
     differences,
     read_checkpoint,
+    unreadable,
     write_best,
     write_checkpoint,
     write_snapshot,
 )
+from gpt2.training.diagnosis import where_not_finite
 from gpt2.training.optimizer import (
     make_optimizers,
     read_state,
@@ -43,6 +45,7 @@ from gpt2.training.optimizer import (
 )
 from gpt2.training.settings import TrainingSettings
 from gpt2.training.workers import Workers
+from gpt2.weights.errors import CheckpointError
 from gpt2.weights.loading import load_model
 
 
@@ -50,9 +53,9 @@ class TrainingError(RuntimeError):
     """A run has come to a point from which it cannot go on."""
 
 
-Part = tuple[Tensor, Tensor | None, float]
+Part = tuple[Tensor, Tensor | None, int]
 """The rows of a micro-batch, which of their tokens are real (None: all), and
-the share of the batch's predictions that are made in it."""
+how many are predicted."""
 
 
 @dataclass(frozen=True)
@@ -136,22 +139,23 @@ class Run:
         for layer in model.modules():
             if isinstance(layer, MultiHeadAttention):
                 layer.fused = settings.fused_attention
-        self.model: nn.Module = model
+        self.model: nn.Module = model  # which owns the parameters
         self.shared = self.workers.share(model)
         self.optimizers = make_optimizers(model, settings)
         if state is not None:
-            write_state(model, self.optimizers, state.optimizer, self.workers)
-        self.called: Any = (
+            self._take_up_optimizers(state)
+        self.called: Any = (  # as the steps call it
             torch.compile(self.shared) if settings.compile else self.shared
         )
 
     def _check(self, model: GPT2) -> None:
         """Refuse what does not go together."""
-        if self.tokens.n_vocab > model.config.n_vocab:
-            raise ValueError(
-                f"the corpus has {self.tokens.n_vocab} different ids, and the "
-                f"model only {model.config.n_vocab}"
-            )
+        for tokens in (self.tokens, self.held_out):
+            if tokens is not None and tokens.n_vocab > model.config.n_vocab:
+                raise ValueError(
+                    f"the corpus has {tokens.n_vocab} different ids, and the "
+                    f"model only {model.config.n_vocab}"
+                )
         if self.context > model.config.n_ctx:
             raise ValueError(
                 f"context must be at most the model's n_ctx, "
@@ -165,7 +169,8 @@ class Run:
             )
         if self.settings.patience is not None and self.held_out is None:
             raise ValueError("patience needs held-out text to lose it over")
-        draw_batch(self.tokens, 0, 1, self.context + 1)  # long enough?
+        length, windows = self.context + 1, self.settings.windows
+        draw_batch(self.tokens, 0, 1, length, windows=windows)  # long enough?
 
     def _rows_to_measure(self) -> tuple[Tensor, Tensor] | None:
         """Return the rows of the held-out loss and which tokens are real.
@@ -197,11 +202,23 @@ class Run:
             raise ResumeError(
                 f"{state.folder} belongs to a run on another corpus"
             )
-        saved = load_model(state.folder)
+        try:
+            saved = load_model(state.folder)
+        except CheckpointError as error:
+            raise unreadable(self.folder, state.folder, error) from error
         if changed := differences(asdict(saved.config), asdict(model.config)):
             raise ResumeError(f"{state.folder} holds another model: {changed}")
         model.load_state_dict(saved.state_dict())  # copies
         self.progress = state.progress
+
+    def _take_up_optimizers(self, state: State) -> None:
+        """Give the optimizers what a checkpoint says of them."""
+        try:
+            write_state(
+                self.model, self.optimizers, state.optimizer, self.workers
+            )
+        except (KeyError, RuntimeError) as error:
+            raise unreadable(self.folder, state.folder, error) from error
 
     def steps(self) -> Iterator[Report]:
         """Train, and report after every step.
@@ -268,16 +285,18 @@ class Run:
         )
         self._seed()
         n_predicted = int(mask[:, 1:].sum())
-        parts = self._parts(rows, mask)
+        parts = list(self._parts(rows, mask))
         self.model.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.workers.device)
-        for i, (part, real, share) in enumerate(parts):
+        for i, (part, real, n_here) in enumerate(parts):
             last = i == len(parts) - 1
             with self.workers.without_sync(self.shared, last):
                 with self._autocast():
                     loss = next_token_loss(self.called, part, real)
-                # A sum over the processes, of which the engine will make a
-                # mean.
+                # The mean over all tokens is no mean of the parts' means: a
+                # part counts for as many tokens as it predicts. And of the sum
+                # over the processes, the engine will make a mean.
+                share = n_here / n_predicted
                 (loss * share * self.workers.count).backward()
             total += loss.detach() * share
         mean = float(self.workers.sum(total))
@@ -298,25 +317,18 @@ class Run:
             time.perf_counter() - began,
         )
 
-    def _parts(self, rows: Tensor, mask: Tensor) -> list[Part]:
-        """Cut this process's rows of a batch into micro-batches.
-
-        The mean over all tokens is no mean of the parts' means: each part
-        counts for as many tokens as it predicts.
-        """
-        n_parts = self.settings.n_accumulate
-        n_predicted = mask[:, 1:].sum()
-        mine = slice(self.workers.rank, None, self.workers.count)
-        parts: list[Part] = []
+    def _parts(self, rows: Tensor, mask: Tensor) -> Iterator[Part]:
+        """Cut this process's rows into micro-batches, with little padding."""
+        workers, settings = self.workers, self.settings
+        n_rows = settings.batch_size // (workers.count * settings.n_accumulate)
+        mine = slice(workers.rank, None, workers.count)
         for part, real in zip(
-            rows[mine].chunk(n_parts), mask[mine].chunk(n_parts), strict=True
+            rows[mine].split(n_rows), mask[mine].split(n_rows), strict=True
         ):
             longest = int(real.sum(1).max())
             part, real = part[:, :longest], real[:, :longest]
-            share = float(real[:, 1:].sum() / n_predicted)
-            padding = None if real.all() else real.to(self.workers.device)
-            parts.append((part.to(self.workers.device), padding, share))
-        return parts
+            padding = None if real.all() else real.to(workers.device)
+            yield part.to(workers.device), padding, int(real[:, 1:].sum())
 
     def _seed(self) -> None:
         """Let dropout differ between steps, processes and runs.
@@ -356,14 +368,14 @@ class Run:
         """Return the mean loss over the held-out rows, if there are any."""
         if self.measured is None:
             return None
-        rows, mask = map(self.workers.rows, self.measured)
         total = torch.zeros(2, device=self.workers.device)  # nats, tokens
         self.model.eval()
-        for part, real in zip(rows.split(32), mask.split(32), strict=True):
+        for part, real, n_here in self._parts(*self.measured):
             with self._autocast():
                 mean = next_token_loss(self.called, part, real)
-            count = real[:, 1:].sum()
-            total += torch.stack([mean * count, count])
+            total += torch.stack(
+                [mean * n_here, torch.full_like(mean, n_here)]
+            )
         self.model.train()
         nats, count = self.workers.sum(total)
         return float(nats / count)
@@ -411,51 +423,24 @@ class Run:
             return "there is no checkpoint yet"
         return f"the last checkpoint is {found[-1]}"
 
-    def _not_finite(self, loss: float, rate: float, parts: list[Part]) -> str:
-        """Say where the first number was not finite."""
-        where = "the gradient"
-        for name, parameter in self.model.named_parameters():
-            whole = self.workers.whole({name: parameter})[name]
-            if not whole.isfinite().all():
-                where = f"the weights of {name}"
-                break
-        else:
-            if not math.isfinite(loss):
-                where = self._first_not_finite(parts)
+    def _not_finite(
+        self, loss: float, rate: float, parts: Sequence[Part]
+    ) -> str:
+        """Say what has happened to a step whose numbers are not finite."""
+
+        def forward() -> None:
+            self._seed()
+            for part, real, _ in parts:
+                mask = None if real is None else real[:, :-1]
+                with self._autocast():
+                    self.model(part[:, :-1], mask)
+
+        where = where_not_finite(self.model, loss, forward, self.workers)
         return (
             f"step {self.progress.step + 1} (learning rate {rate:.3g}): the "
             f"loss is {loss}; the first numbers that are not finite are in "
             f"{where}; {self._saved()}"
         )
-
-    @torch.no_grad()
-    def _first_not_finite(self, parts: list[Part]) -> str:
-        """Run the step's rows again, and say where they go wrong."""
-        found: list[str] = []
-
-        def watch(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                if isinstance(output, Tensor) and not output.isfinite().all():
-                    found.append(name)
-
-            return hook
-
-        hooks = [
-            module.register_forward_hook(watch(name or "the model"))
-            for name, module in self.model.named_modules()
-        ]
-        self._seed()
-        for part, real, _ in parts:
-            with self._autocast():
-                self.model(
-                    part[:, :-1], None if real is None else real[:, :-1]
-                )
-        for handle in hooks:
-            handle.remove()
-        if found:
-            return f"the output of {found[0]}"
-        alone = self.workers.count == 1
-        return "the loss itself" if alone else "another process"
 
 
 def _first_line(error: Exception) -> str:

@@ -32,10 +32,10 @@ class Metrics:
             steps = read(folder)[1:]
             lines += [line for line in steps if line["step"] <= step]
         stage = path.with_name(f".{RECORD}")
-        self.file = stage.open("w", encoding="utf-8")
-        for line in lines:
-            self._write(line)
-        stage.replace(path)  # the file stays open, under its new name
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        stage.write_text(text, encoding="utf-8")
+        stage.replace(path)
+        self.file = path.open("a", encoding="utf-8")
 
     def add(self, report: Report) -> None:
         """Add a step."""
@@ -70,26 +70,29 @@ def draw(folder: Path) -> Path:
     Returns:
         The picture's path.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from gpt2 import drawing
 
     facts, *steps = read(folder)
-    figure, axes = plt.subplots(figsize=(7, 4), dpi=150)
+    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    axes = figure.subplots()
     tokens = [step["n_tokens"] / 1e6 for step in steps]
     losses = [step["loss"] for step in steps]
-    axes.plot(tokens, losses, color="0.75", linewidth=0.6, label="training")
-    looks = [step for step in steps if "held_out_loss" in step]
     axes.plot(
-        [step["n_tokens"] / 1e6 for step in looks],
-        [step["held_out_loss"] for step in looks],
-        color="tab:blue",
-        label="held out",
+        tokens, losses, color=drawing.PALE, linewidth=0.6, label="training"
     )
+    looks = [step for step in steps if "held_out_loss" in step]
+    if looks:
+        axes.plot(
+            [step["n_tokens"] / 1e6 for step in looks],
+            [step["held_out_loss"] for step in looks],
+            color=drawing.COLORS["surprise"],
+            label="held out",
+        )
     floor = facts.get("entropy")
     if floor is not None:
-        axes.axhline(floor, color="tab:red", linestyle="--", label="entropy")
+        axes.axhline(floor, color=drawing.INK, linestyle="--", label="entropy")
     axes.set(
         xlabel="tokens seen (millions)",
         ylabel="loss (nats per token)",
@@ -97,10 +100,8 @@ def draw(folder: Path) -> Path:
         title=facts.get("title", "Loss"),
     )
     axes.legend()
-    figure.tight_layout()
     path = folder / PICTURE
     stage = path.with_name(f".{PICTURE}")
     figure.savefig(stage, format="png")
     stage.replace(path)
-    plt.close(figure)
     return path

@@ -86,10 +86,6 @@ class Workers:
         fully_shard(model, mesh=mesh, reshard_after_forward=True)
         return model
 
-    def rows(self, batch: Tensor) -> Tensor:
-        """Return this process's rows of a batch."""
-        return batch[self.rank :: self.count].to(self.device)
-
     def without_sync(
         self, model: nn.Module, last: bool
     ) -> AbstractContextManager[None]:

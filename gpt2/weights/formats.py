@@ -177,7 +177,8 @@ def _info(path: Path, name: str, entry: Any, room: int) -> TensorInfo:
             f"{end:,} of the data, and there are only {room:,}; the file may "
             f"not have been fetched whole"
         )
-    if (needed := prod(shape) * DTYPE_BYTES.get(dtype, 0)) != end - begin:
+    size = DTYPE_BYTES.get(dtype)  # None: `match_names` will speak of it
+    if size is not None and (needed := prod(shape) * size) != end - begin:
         raise CheckpointError(
             f"{path}: tensor {name!r}, {dtype} {list(shape)}, takes {needed:,}"
             f" bytes, and the header gives it {end - begin:,}"

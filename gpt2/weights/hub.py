@@ -67,7 +67,9 @@ def fetch(pin: Pin) -> Path:
             is not what it should be, or there is neither network nor copy.
     """
     folder = cached(pin)
-    if folder is not None:
+    # Another program may have fetched the weights alone.
+    known = folder and any((folder / name).is_file() for name in _COMPANIONS)
+    if folder and (known or pin in HUB_PRESETS.values()):
         return folder
     import huggingface_hub as hub
 
@@ -87,6 +89,8 @@ def fetch(pin: Pin) -> Path:
             hub.hf_hub_download(pin.repo, "config.json", revision=pin.revision)
         )
     except Exception as error:  # the client has dozens, of several libraries
+        if folder is not None:
+            return folder
         raise _explained(pin, error) from error
     return path.parent
 

@@ -18,8 +18,9 @@ def save(
     """Write `config.json`, `model.safetensors` and the tokenizer's files.
 
     `transformers` opens the folder, and through it every converter. All files
-    are first written beside their place and then renamed into it; if that
-    fails, what was there before is still there.
+    are first written beside their place. A folder that is not there appears
+    whole; in one that is, they then take the places of the old ones, one after
+    the other and the weights last. If writing fails, nothing has changed.
 
     Args:
         folder: Made if it is not there. Other files in it are left alone.
@@ -63,14 +64,14 @@ def save(
         shutil.copymode(stage / "config.json", stage / "model.safetensors")
         if tokenizer is not None:
             tokenizer.save(stage)
-        _move_into(stage, folder)
+        move_into(stage, folder)
     except SafetensorError as error:  # its way to say that the disk is full
         raise OSError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _move_into(stage: Path, folder: Path) -> None:
+def move_into(stage: Path, folder: Path) -> None:
     """Rename the stage to `folder`, or its files into one that exists."""
     for path in stage.iterdir():
         with path.open("rb+") as file:  # the data before the name
@@ -78,5 +79,7 @@ def _move_into(stage: Path, folder: Path) -> None:
     if not folder.exists():
         stage.rename(folder)
         return
-    for path in sorted(stage.iterdir()):
+    # The weights last: a folder is a model when it has those.
+    files = stage.iterdir()
+    for path in sorted(files, key=lambda path: path.suffix == ".safetensors"):
         path.replace(folder / path.name)

@@ -1,0 +1,232 @@
+"""What a run of `gpt2 train` reads: stories or text files, as tokens.
+
+The tokens are written once into the run's folder, with the tokenizer and a
+note of what they were made from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+from zlib import crc32
+
+from gpt2 import stories
+from gpt2.bpe import END_OF_TEXT
+from gpt2.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from gpt2.data import Tokens
+
+# The first stories of a stream are learned from, this many are held out, and
+# the streams begin at different seeds.
+_HELD_OUT_STORIES = 5_000
+_TRAINING_SEED, _HELD_OUT_SEED = 1, 2
+_TOKENIZER_CHARACTERS = 10_000_000
+_BLOCK_CHARACTERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run is trained and measured on."""
+
+    tokens: Tokens
+    held_out: Tokens | None
+    tokenizer: Tokenizer
+
+
+def prepare(options: argparse.Namespace, folder: Path, quiet: bool) -> Data:
+    """Make the tokenizer and the files of tokens, or find them made.
+
+    They are kept with a note of what they were made from, and made anew if
+    that has changed.
+
+    Raises:
+        ResumeError: They belong to a run that is to go on, and have changed.
+    """
+    from gpt2.data import read_tokens
+    from gpt2.training.checkpoint import ResumeError, differences
+
+    place = folder / "data"
+    recipe = _recipe(options)
+    note = place / "recipe.json"
+    made_from = json.loads(note.read_text()) if note.exists() else {}
+    if made_from != recipe:
+        if made_from and options.resume:
+            raise ResumeError(
+                f"{folder} holds a run on other data: "
+                f"{differences(made_from, recipe)}"
+            )
+        if not quiet:
+            print("Preparing the data ...", file=sys.stderr)
+        note.unlink(missing_ok=True)
+        _make_data(options, place)
+        if _recipe(options) != recipe:
+            raise ValueError("the data changed while they were read")
+        stage = note.with_suffix(".part")
+        stage.write_text(json.dumps(recipe))
+        stage.replace(note)
+    tokenizer = Tokenizer.load(place)
+    tokens = read_tokens(place / "train.bin")
+    if options.data is None:
+        return Data(tokens, read_tokens(place / "held-out.bin"), tokenizer)
+    if options.held_out == 0:
+        return Data(tokens, None, tokenizer)
+    return Data(*tokens.split(options.held_out), tokenizer)
+
+
+def _recipe(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what decides the tokenizer and the tokens."""
+    from gpt2.data import checksum
+
+    recipe: dict[str, Any] = {
+        "model": options.model,
+        "tokenizer": options.tokenizer,
+    }
+    if options.model is None and options.tokenizer == "own":
+        recipe["n_vocab"] = options.n_vocab
+    if options.data is None:
+        told = "\n".join(_stories(_TRAINING_SEED, 20))
+        recipe["stories"] = options.stories
+        recipe["grammar"] = f"{crc32(told.encode()):08x}"
+    files = [Path(name) for name in options.data or []]
+    for path in files:
+        if path.stat().st_size == 0:
+            raise ValueError(f"{path} is empty")
+    return recipe | {
+        "data": [f"{path.name} ({checksum(path):08x})" for path in files]
+    }
+
+
+def _make_data(options: argparse.Namespace, place: Path) -> None:
+    """Make the tokenizer, and the files of tokens with it."""
+    from gpt2.data import write_tokens
+
+    tokenizer = _tokenizer(options)
+    # Where every row begins with a story, so should a prompt.
+    tokenizer.add_bos_token = not options.data
+    tokenizer.save(place)
+    held_out = (
+        _ended(tokenizer, text)
+        for text in _stories(_HELD_OUT_SEED, _HELD_OUT_STORIES)
+    )
+    corpora = {"train.bin": _chunks(options, tokenizer)}
+    if options.data is None:
+        corpora["held-out.bin"] = held_out
+    for name, chunks in corpora.items():
+        write_tokens(
+            place / name, chunks, tokenizer.n_vocab, tokenizer.end_of_text
+        )
+
+
+def entropy(n_rows: int, tokenizer: Tokenizer, context: int) -> float | None:
+    """Return how surprising the stories are that the loss is measured on.
+
+    In nats per token, by the stories' own odds: no model can do better but by
+    luck. None if one is too long for the context, since then the loss is
+    measured on beginnings, which are more surprising than the rest.
+    """
+    texts = list(_stories(_HELD_OUT_SEED, min(n_rows, _HELD_OUT_STORIES)))
+    lengths = [len(_ended(tokenizer, text)) for text in texts]
+    if max(lengths) > context:
+        return None
+    return -sum(map(stories.log_probability, texts)) / sum(lengths)
+
+
+def _tokenizer(options: argparse.Namespace) -> Tokenizer:
+    if options.model is not None:
+        from gpt2.weights import loading
+        from gpt2.weights.formats import open_weights
+
+        place = loading.locate(options.model)
+        infos = open_weights(place.weights).infos
+        config = loading.read_config(place, infos)
+        return loading.read_tokenizer(place.folder, config)
+    if options.tokenizer == "gpt2":
+        return Tokenizer.gpt2()
+    if options.tokenizer == "bytes":
+        return Tokenizer.bytes()
+    texts = (
+        _texts(options) if options.data else _stories(_TRAINING_SEED, 20000)
+    )
+    return Tokenizer.train(
+        _up_to(texts, _TOKENIZER_CHARACTERS), options.n_vocab
+    )
+
+
+def _stories(seed: int, count: int) -> Iterator[str]:
+    rng = random.Random(seed)
+    return (stories.sample(rng) for _ in range(count))
+
+
+def _up_to(texts: Iterator[str], most: int) -> Iterator[str]:
+    """Pass texts on until they have `most` characters."""
+    for text in texts:
+        yield text
+        most -= len(text)
+        if most <= 0:
+            return
+
+
+def _texts(options: argparse.Namespace) -> Iterator[str]:
+    """Read the files block by block, so that none has to fit into memory."""
+    for name in options.data:
+        yield from _blocks(Path(name))
+
+
+# Up to the last place where white space follows a character that shows: from
+# the one to the other, no token crosses.
+_UP_TO_SEAM = re.compile(r".*\S(?=[ \n])", re.DOTALL)
+
+
+def _blocks(path: Path) -> Iterator[str]:
+    """Read a file in blocks, of which each can be encoded by itself.
+
+    The tokens are those of the whole, unless a block has no place to cut it,
+    being one word or nothing but white space: then a token may be cut.
+    """
+    rest = ""
+    longest = len(END_OF_TEXT)
+    with path.open(encoding="utf-8-sig") as file:
+        while block := _read(file):
+            rest += block
+            found = _UP_TO_SEAM.match(rest)
+            cut = max(found.end() if found else 0, rest.rfind(END_OF_TEXT))
+            if cut <= 0 and len(rest) > 2 * longest:
+                cut = len(rest) - longest  # never through an end of text
+            if cut > 0:
+                yield rest[:cut]
+                rest = rest[cut:]
+    if rest:
+        yield rest
+
+
+def _read(file: TextIO) -> str:
+    try:
+        return file.read(_BLOCK_CHARACTERS)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file.name} is not UTF-8: {error}") from error
+
+
+def _chunks(
+    options: argparse.Namespace, tokenizer: Tokenizer
+) -> Iterator[list[int]]:
+    """Encode the training texts, with an end of text behind each document."""
+    if options.data is None:
+        for text in _stories(_TRAINING_SEED, options.stories):
+            yield _ended(tokenizer, text)
+        return
+    for name in options.data:
+        for block in _blocks(Path(name)):
+            yield tokenizer.encode(block, allow_special=True)
+        yield [tokenizer.end_of_text]
+
+
+def _ended(tokenizer: Tokenizer, text: str) -> list[int]:
+    return [*tokenizer.encode(text), tokenizer.end_of_text]
