@@ -178,6 +178,9 @@ class Tokenizer:
                 path.write_text(content, "utf-8", newline="\n")
             for name in contents:
                 Path(temporary, name).replace(folder / name)
+        # Another tokenizer's, which would be read before these.
+        for name in ("tokenizer.json", "added_tokens.json"):
+            (folder / name).unlink(missing_ok=True)
 
     @cached_property
     def merges(self) -> list[Pair]:

@@ -1,0 +1,130 @@
+"""Make the time machine: one tiny model, kept at some moments of its training.
+
+    python book/series.py       # some minutes on two cores
+
+The model reads lists of words in which nothing can be foreseen, each told
+twice: ` kite drum goose. kite drum goose.` In the second telling, everything
+can be foreseen by whoever looks for what followed the same word the last time.
+That is what an induction head does (Olsson et al., 2022), and it takes two
+layers: one that tells each word what stood before it, and one that looks for
+it. The series shows how the two come about.
+
+It is kept in `gpt2/pretrained/echo`, with what was measured in `scores.json`
+and the picture of it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from matplotlib.figure import Figure
+
+import gpt2
+from gpt2 import circuits, drawing
+from gpt2.stories import words
+
+PLACE = Path(gpt2.__file__).parent / "pretrained" / "echo"
+MOMENTS = (0, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 2500, 3000)
+OPTIONS = (
+    *("--n-vocab=700", "--n-ctx=128", "--n-embd=96", "--n-layer=2"),
+    *("--n-steps=3000", "--evaluate-every=500", "--evaluate-rows=64"),
+    *("--save-every=1000", "--quiet"),
+)
+
+
+def word_list() -> list[str]:
+    """Return the words that lists are made of: things, names and animals."""
+    things = {noun.word for noun in words.THINGS if " " not in noun.word}
+    names = {person.name for person in words.NAMES}
+    return sorted(things | names | set(words.ANIMALS))
+
+
+def write_lists(path: Path, n_lists: int = 60_000) -> None:
+    """Write lists of 4 to 24 words, each told twice."""
+    rng, choices = random.Random(0), word_list()
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(n_lists):
+            told = rng.choices(choices, k=rng.randint(4, 24))
+            file.write(2 * f" {' '.join(told)}.")
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Measure a model on new lists of 20 words, told twice."""
+    model, tokenizer = gpt2.load(folder)
+    ids = [tokenizer.encode(f" {word}") for word in word_list()]
+    choices = torch.tensor([one[0] for one in ids if len(one) == 1])
+    once = circuits.repeated_tokens(choices, 32, 20)[:, :20]
+    (stop,) = tokenizer.encode(".")
+    once = torch.cat([once, torch.full((32, 1), stop)], dim=1)  # (B, 21)
+    tokens = once.repeat(1, 2)
+    weights = circuits.record_attention(model, tokens)
+    with torch.no_grad():
+        guesses = model(tokens)[:, :-1].log_softmax(dim=-1)
+    surprise = -guesses.gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    return {
+        "previous_token": circuits.previous_token_scores(weights).max().item(),
+        "induction": circuits.induction_scores(weights, 21).max().item(),
+        "first_telling": surprise[:, :19].mean().item(),
+        "second_telling": surprise[:, 21:40].mean().item(),
+    }
+
+
+def draw(scores: dict[int, dict[str, float]], path: Path) -> None:
+    """Draw the heads as they form, and what they do to the surprise."""
+    figure = Figure(figsize=(6, 4.5), dpi=150, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    steps = list(scores)
+    for axes, lines in (
+        (upper, (("previous_token", "key"), ("induction", "query"))),
+        (
+            lower,
+            (("first_telling", "position"), ("second_telling", "surprise")),
+        ),
+    ):
+        for name, color in lines:
+            values = [scores[step][name] for step in steps]
+            axes.plot(
+                steps,
+                values,
+                "o-",
+                color=drawing.COLORS[color],
+                label=name.replace("_", " "),
+            )
+        axes.legend(frameon=False)
+    upper.set(ylabel="strongest head", ylim=(0, 1))
+    lower.set(ylabel="surprise (nats)", xlabel="steps", ylim=(0, None))
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Train, keep the moments, measure and draw."""
+    with TemporaryDirectory() as place:
+        text, run = Path(place) / "lists.txt", Path(place) / "run"
+        write_lists(text)
+        command = [sys.executable, "-m", "gpt2", "train", str(run)]
+        command += [*OPTIONS, "--data", str(text), "--snapshots"]
+        print("Training ...", flush=True)
+        subprocess.run([*command, *map(str, MOMENTS)], check=True)
+        shutil.rmtree(PLACE, ignore_errors=True)
+        scores = {}
+        for step in MOMENTS:
+            folder = PLACE / f"step-{step:04d}"
+            model, tokenizer = gpt2.load(
+                run / "snapshots" / f"step-{step:08d}", dtype="bfloat16"
+            )
+            gpt2.save(folder, model, tokenizer)
+            scores[step] = measure(folder)
+            print(f"step {step}: {scores[step]}", flush=True)
+    (PLACE / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    draw(scores, PLACE / "heads.png")
+
+
+if __name__ == "__main__":
+    main()
