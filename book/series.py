@@ -33,7 +33,7 @@ from gpt2.stories import words
 PLACE = Path(gpt2.__file__).parent / "pretrained" / "echo"
 MOMENTS = (0, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 2500, 3000)
 OPTIONS = (
-    *("--n-vocab=700", "--n-ctx=128", "--n-embd=96", "--n-layer=2"),
+    *("--n-vocab=600", "--n-ctx=128", "--n-embd=96", "--n-layer=2"),
     *("--n-steps=3000", "--evaluate-every=500", "--evaluate-rows=64"),
     *("--save-every=1000", "--quiet"),
 )
