@@ -250,5 +250,7 @@ def test_a_packed_model_is_not_trained_saved_or_moved(
 def test_a_cache_of_another_dtype_is_refused(model: GPT2) -> None:
     packed = for_inference(model, "bfloat16")
     cache = gpt2.KeyValueCache(model.config, 1)
-    with pytest.raises(ValueError, match=r"holds torch.float32, .* torch.bfloat16"):
+    with pytest.raises(
+        ValueError, match=r"holds torch.float32, .* torch.bfloat16"
+    ):
         packed(torch.tensor([[1, 2]]), cache=cache)
