@@ -46,11 +46,8 @@ def penalize_repetition(
 
 
 def scale_by_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """Sharpen the distribution (below 1) or flatten it (above 1): (B, V).
-
-    The largest comes out as 0, so that none grows beyond all bounds.
-    """
-    return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    """Sharpen the distribution (below 1) or flatten it (above 1): (B, V)."""
+    return logits / temperature
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -146,7 +143,8 @@ class Sampling:
         if self.temperature == 0:
             likeliest = logits.argmax(dim=-1, keepdim=True)
             nothing = torch.full_like(logits, -math.inf)
-            return nothing.scatter(-1, likeliest, 0.0)
+            kept = logits.gather(-1, likeliest)
+            return nothing.scatter(-1, likeliest, kept)
         logits = scale_by_temperature(logits, self.temperature)
         if self.top_k is not None:
             logits = keep_top_k(logits, self.top_k)

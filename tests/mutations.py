@@ -525,7 +525,7 @@ MUTATIONS = [
     Mutation(
         "the seed is ignored",
         "sampling.py",
-        "return torch.Generator(device).manual_seed(seed)",
+        "return torch.Generator(device).manual_seed(number)",
         "return None",
         (SAMPLING, COMPLETION),
     ),
@@ -553,8 +553,8 @@ MUTATIONS = [
     Mutation(
         "a stop token stops nothing",
         "sampling.py",
-        "isin(drawn, stops)\n            if step",
-        "isin(drawn, stops[:0])\n            if step",
+        "isin(drawn, stops)\n                if bool",
+        "isin(drawn, stops[:0])\n                if bool",
         (SAMPLING, COMPLETION),
     ),
     Mutation(

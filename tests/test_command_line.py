@@ -526,7 +526,7 @@ def test_convert_does_not_pass_over_a_broken_tokenizer(
         ("generate x --samples 0", "--samples: must be 1 or more, got 0"),
         ("generate x --beams 0", "--beams: must be 1 or more, got 0"),
         ("generate x --beams 2 --samples 2", "drop --samples"),
-        ("generate x --dtype int8", "invalid choice: 'int8'"),
+        ("generate x --dtype int4", "invalid choice: 'int4'"),
         ("generate x --model MODEL -n -1", "max_new_tokens must be 0"),
         ("generate LONG --model MODEL", "33 tokens, .* at most 32"),
         ("generate LONG --model MODEL --beams 2", "33 tokens, .* at most 32"),

@@ -177,8 +177,12 @@ def _info(path: Path, name: str, entry: Any, room: int) -> TensorInfo:
             f"{end:,} of the data, and there are only {room:,}; the file may "
             f"not have been fetched whole"
         )
-    size = DTYPE_BYTES.get(dtype)  # None: `match_names` will speak of it
-    if size is not None and (needed := prod(shape) * size) != end - begin:
+    if dtype not in DTYPE_BYTES:
+        raise CheckpointError(
+            f"{path}: tensor {name!r} has dtype {dtype}; expected one of "
+            f"{', '.join(DTYPE_BYTES)}"
+        )
+    if (needed := prod(shape) * DTYPE_BYTES[dtype]) != end - begin:
         raise CheckpointError(
             f"{path}: tensor {name!r}, {dtype} {list(shape)}, takes {needed:,}"
             f" bytes, and the header gives it {end - begin:,}"
