@@ -10,6 +10,7 @@ import argparse
 import json
 import random
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ def prepare(options: argparse.Namespace, folder: Path, quiet: bool) -> Data:
             )
         if not quiet:
             print("Preparing the data ...", file=sys.stderr)
-        note.unlink(missing_ok=True)
+        # With what a process that was killed here may have left.
+        shutil.rmtree(place, ignore_errors=True)
         _make_data(options, place)
         if _recipe(options) != recipe:
             raise ValueError("the data changed while they were read")
