@@ -13,7 +13,7 @@ import gpt2
 FOLDER = Path(gpt2.__file__).parent / "pretrained" / "echo"
 sys.path.insert(0, str(Path(__file__).parent.parent / "book"))
 
-from series import MOMENTS, measure, word_list, write_lists  # noqa: E402
+from series import MOMENTS, measure, word_list, write_lists  # noqa: E402 (the path is set above)
 
 SCORES = json.loads((FOLDER / "scores.json").read_text())
 

@@ -1141,6 +1141,19 @@ def test_a_file_in_blocks_has_the_tokens_of_the_whole(
     assert ids.count(greedy.end_of_text) == text.count("<|endoftext|>")
 
 
+def test_a_folder_data_of_somebody_elses_is_left_alone(
+    text_file: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "run" / "data" / "theirs.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("years of work")
+    options = ["train", str(tmp_path / "run"), *SMALL]
+    options += ["--data", str(text_file)]
+    with pytest.raises(ValueError, match="no run has made it"):
+        reading.prepare(parse(options), tmp_path / "run", quiet=True)
+    assert theirs.read_text() == "years of work"
+
+
 def test_blocks_end_where_words_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1274,20 +1287,19 @@ def test_data_are_made_once_and_again_when_they_change(
     def prepare(*more: str) -> int:
         options = ["train", str(folder), *SMALL, "--data", str(text_file)]
         reading.prepare(parse([*options, *more]), folder, quiet=True)
-        assert not list(place.glob("*.part"))
         return (place / "train.bin").stat().st_mtime_ns
 
     first = prepare()
     assert prepare() == first
     second = prepare("--n-vocab=271")
     assert second != first
-    # Killed in the middle: what is there counts for nothing.
+    # Failed in the middle: what was there is there, and whole.
     with monkeypatch.context() as patch:
         patch.setattr(Tokenizer, "save", broken)
         with pytest.raises(OSError, match="no more"):
             prepare("--n-vocab=272")
-    assert not (place / "recipe.json").exists()
-    assert prepare("--n-vocab=271") != second
+    assert names(folder) == ["data"]
+    assert prepare("--n-vocab=271") == second
     recipe = json.loads((place / "recipe.json").read_text())
     assert recipe["n_vocab"] == 271
 

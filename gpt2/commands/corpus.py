@@ -10,7 +10,6 @@ import argparse
 import json
 import random
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,9 +49,16 @@ def prepare(options: argparse.Namespace, folder: Path, quiet: bool) -> Data:
 
     Raises:
         ResumeError: They belong to a run that is to go on, and have changed.
+        ValueError: There is a folder `data` that no run has made, or the texts
+            changed while they were read.
     """
     from gpt2.data import read_tokens
-    from gpt2.training.checkpoint import ResumeError, differences
+    from gpt2.training.checkpoint import (
+        ResumeError,
+        differences,
+        move,
+        workplace,
+    )
 
     place = folder / "data"
     recipe = _recipe(options)
@@ -66,14 +72,17 @@ def prepare(options: argparse.Namespace, folder: Path, quiet: bool) -> Data:
             )
         if not quiet:
             print("Preparing the data ...", file=sys.stderr)
-        # With what a process that was killed here may have left.
-        shutil.rmtree(place, ignore_errors=True)
-        _make_data(options, place)
-        if _recipe(options) != recipe:
-            raise ValueError("the data changed while they were read")
-        stage = note.with_suffix(".part")
-        stage.write_text(json.dumps(recipe))
-        stage.replace(note)
+        if place.exists() and not made_from:
+            raise ValueError(
+                f"{place} is there, and no run has made it; choose another "
+                f"folder to train in"
+            )
+        with workplace(folder) as stage:
+            _make_data(options, stage / "data")
+            if _recipe(options) != recipe:
+                raise ValueError("the data changed while they were read")
+            (stage / "data" / note.name).write_text(json.dumps(recipe))
+            move(stage / "data", place, stage)
     tokenizer = Tokenizer.load(place)
     tokens = read_tokens(place / "train.bin")
     if options.data is None:

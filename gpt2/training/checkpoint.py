@@ -144,10 +144,10 @@ def write_snapshot(
     place = folder / "snapshots" / f"step-{step:08d}"
     with workplace(folder) as stage:
         save(stage / "snapshot", model, tokenizer)
-        _move(stage / "snapshot", place, stage)
+        move(stage / "snapshot", place, stage)
 
 
-def _move(new: Path, place: Path, stage: Path) -> None:
+def move(new: Path, place: Path, stage: Path) -> None:
     """Move a folder to its place; what an earlier run left there goes."""
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
@@ -195,7 +195,7 @@ def write_checkpoint(
         for name in ("optimizer.safetensors", "training.json"):
             with (new / name).open("rb+") as file:
                 os.fsync(file.fileno())
-        _move(new, place, stage)
+        move(new, place, stage)
     for old in checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old)
     return place
