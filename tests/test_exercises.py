@@ -1,0 +1,119 @@
+"""Every checker, against the right answer and against wrong ones."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gpt2.exercises import check
+from gpt2.exercises.checking import CHECKERS, NotYet, call, same
+
+
+def answers() -> Iterator[tuple[str, object, dict[str, object]]]:
+    """Give what the files of `exercise_answers` hold."""
+    folder = Path(__file__).parent / "exercise_answers"
+    for path in sorted(folder.glob("*.py")):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for name, (right, wrong) in module.ANSWERS.items():
+            yield name, right, wrong
+
+
+ANSWERS = list(answers())
+WRONG = [
+    (name, words, answer)
+    for name, _, wrong in ANSWERS
+    for words, answer in wrong.items()
+]
+
+
+def test_every_checker_has_answers() -> None:
+    names = [name for name, _, _ in ANSWERS]
+    assert sorted(names) == sorted(CHECKERS)
+    assert len(names) > 0
+    for name, _, wrong in ANSWERS:
+        assert len(wrong) >= 3, f"{name} needs three wrong answers"
+
+
+@pytest.mark.parametrize(
+    "name, right", [a[:2] for a in ANSWERS], ids=[a[0] for a in ANSWERS]
+)
+def test_the_right_answer(name: str, right: object) -> None:
+    verdict = check(name, right)
+    assert verdict, verdict
+
+
+@pytest.mark.parametrize(
+    "name, words, answer", WRONG, ids=[f"{w[0]}: {w[1]}" for w in WRONG]
+)
+def test_a_wrong_answer_is_told_what_is_wrong(
+    name: str, words: str, answer: object
+) -> None:
+    verdict = check(name, answer)
+    assert not verdict
+    assert words in verdict.message, verdict
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="did you mean 'window-mask'"):
+        check("windowmask", None)
+    with pytest.raises(ValueError, match=r"no exercise named 'xyz'$"):
+        check("xyz", None)
+
+
+def test_a_verdict_reads_as_a_sentence() -> None:
+    verdict = check("window-mask", 3)
+    expected = "window-mask: not yet: a function is wanted here; got 3."
+    assert repr(verdict) == expected
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda x: None, "is the `return` missing"),
+        (lambda x: x.add_(1), "changes a tensor"),
+        (lambda x: 1 / 0, "raises ZeroDivisionError: division by zero"),
+        (lambda: 1, "raises TypeError"),
+        ("text", "a function is wanted here; got 'text'"),
+    ],
+)
+def test_a_function_that_misbehaves(answer: Any, words: str) -> None:
+    with pytest.raises(NotYet, match=words):
+        call(answer, torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "came, expected, words",
+    [
+        (1.5, 2.0, "is 1.5; expected 2.0"),
+        ("no", 2.0, "is 'no'; expected 2.0"),
+        (3, 4, "is 3; expected 4"),
+        (3.0, torch.zeros(2), "a tensor is wanted"),
+        (torch.zeros(3), torch.zeros(2), r"has shape \(3,\); expected \(2,\)"),
+        (torch.zeros(2), torch.tensor([0.0, 1.0]), r"at \[1\] 0 where 1 is"),
+        (torch.tensor(2.0), torch.tensor(1.0), "is 2 where 1 is expected"),
+        (torch.zeros(2), torch.ones(2), "2 of 2 entries are off"),
+        (torch.zeros(1), torch.zeros(1).bool(), "dtype should be torch.bool"),
+        (torch.zeros(1) / 0, torch.ones(1), "nan where 1 is expected"),
+    ],
+)
+def test_a_difference_is_described(
+    came: Any, expected: Any, words: str
+) -> None:
+    with pytest.raises(NotYet, match=words):
+        same(came, expected)
+
+
+def test_a_known_mistake_is_named() -> None:
+    with pytest.raises(NotYet, match=r"^twice too large$"):
+        same(2.0, 1.0, mistakes={"twice too large": 2.0})
+    same(1.0, 1.0, mistakes={"the same by chance": 1.0})
+    same(1.00001, 1.0)
+    same(torch.tensor([1, 2]), torch.tensor([1.0, 2.0]))
