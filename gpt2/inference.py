@@ -1,45 +1,41 @@
 """A model made ready for writing: the same weights, packed for the processor.
 
 The taught model keeps its weights as they lie in the file. Here they are laid
-out once as the processor's fastest routines want them, and where that is asked
-for, with fewer bytes: what a step of writing costs is mostly the bytes that it
-reads. Everything else is the taught model.
-
-The routines are PyTorch's own, oneDNN's and FBGEMM's, but not all are promised
-to stay where they are. So all are called from this file, each is tried when a
-model is packed, and each has a plain replacement, slower and no less right.
+out once as the processor's fastest routines want them (`kernels`), and where
+that is asked for, with fewer bytes: what a step of writing costs is mostly the
+bytes that it reads. What is left is the time between two products. So a layer
+is written out here once more, in one piece and with nothing to choose.
 """
 
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, Literal, NoReturn, Self, cast, get_args
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NoReturn, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt2.attention import KeyValueCache, MultiHeadAttention
-from gpt2.linear import Linear
+from gpt2 import compiled
+from gpt2.attention import KeyValueCache, LayerCache, causal_mask
+from gpt2.embeddings import Embedding
+from gpt2.kernels import PRECISIONS, Precision, best, pack, quantize
+from gpt2.layer import GPT2Layer
+from gpt2.layer_norm import LayerNorm
 from gpt2.model import GPT2
-
-Precision = Literal["float32", "bfloat16", "int8"]
-"""What weights are packed as. `int8` keeps one byte for each, and a scale for
-each column of a matrix."""
 
 
 def for_inference(model: GPT2, precision: Precision = "bfloat16") -> GPT2:
     """Pack a model's weights for writing on a CPU.
 
     Args:
-        model: On the CPU. It is left as it is; what is not packed is shared.
+        model: On the CPU. It is left as it is, and nothing is shared with it:
+            a file that it was mapped from can be let go.
         precision: `float32` computes what the model computes. `bfloat16` reads
-            half as many bytes, and `int8` a quarter; both round. `int8` also
-            rounds the vectors, so that texts in one batch may differ a little
-            from what they are alone.
+            half as many bytes, and `int8` a quarter; both round, the numbers
+            of the vectors too.
 
     Returns:
         A model for `generate` and its like. It cannot be trained, saved or
@@ -49,9 +45,9 @@ def for_inference(model: GPT2, precision: Precision = "bfloat16") -> GPT2:
         ValueError: It is none of these, the model is packed already, or it is
             not on the CPU.
     """
-    if precision not in get_args(Precision):
+    if precision not in PRECISIONS:
         raise ValueError(
-            f"precision must be one of {', '.join(get_args(Precision))}; got "
+            f"precision must be one of {', '.join(PRECISIONS)}; got "
             f"{precision!r}"
         )
     if isinstance(model, PackedGPT2):
@@ -67,46 +63,59 @@ class PackedGPT2(GPT2):
     """A GPT-2 whose matrices are packed; made by `for_inference`."""
 
     def __init__(self, model: GPT2, precision: Precision) -> None:
-        """Share what can be shared with `model`, and pack the rest."""
+        """Pack what `model` has."""
         nn.Module.__init__(self)
         self.config, self.precision = model.config, precision
         self.n_parameters = model.num_parameters()
-        half = precision == "bfloat16"
-        stream = torch.bfloat16 if half else torch.float32
-        exact = precision == "float32"
-        self.cache_dtype = torch.float32 if exact else torch.bfloat16
-        self.wte = _pack(model.wte, precision, self.cache_dtype)
-        for name in ("wpe", "drop", "h", "ln_f"):
-            part = _pack(getattr(model, name), precision, stream)
-            setattr(self, name, part)
-        for part in self.modules():
-            if isinstance(part, MultiHeadAttention):
-                part.fused = True
-                cast(PackedLinear, part.c_attn).returned = self.cache_dtype
-        table = model.wte.weight.detach()  # (V, C)
+        table = model.wte.weight.detach().float()  # (V, C)
+        self.wte = PackedEmbedding(table, precision)
+        self.wpe = PackedEmbedding(model.wpe.weight.detach(), "float32")
         # All logits of a trained GPT-2 lie far below 0, where bfloat16 has
         # coarse steps. So what all tokens share is computed by itself.
-        self.shared = table.float().mean(dim=0) if half else None  # (C,)
+        self.shared = table.mean(dim=0) if precision == "bfloat16" else None
         if self.shared is not None:
             table = table - self.shared
-        self.output = _kernel(table.T, None, precision)
+        packed = partial(PackedLayer, precision=precision)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            output = pool.submit(pack, table.T, None, precision)
+            self.h = nn.ModuleList(pool.map(packed, model.h))
+        self.output = output.result()
+        self.ln_f = frozen(model.ln_f)
         self.eval()
+
+    @torch.inference_mode()
+    def hidden_states(
+        self,
+        tokens: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Return the stream after the final norm, as the model does."""
+        past = 0 if cache is None else cache.length
+        positions, mask = self.positions_and_mask(tokens, attention_mask, past)
+        n_new = tokens.size(1)
+        if mask is None and past and n_new > 1:
+            mask = causal_mask(n_new, past + n_new, tokens.device)
+        x = self.wte(tokens) + self.wpe(positions)  # (B, T, C)
+        rows = x.flatten(0, 1)  # (B * T, C), and so through all layers
+        for i, layer in enumerate(self.h):
+            memory = None if cache is None else cache.layers[i]
+            rows = layer(rows, n_new, mask, memory)
+        return self.ln_f(rows).view_as(x)
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """Compare each vector with every token's; float32."""
         rows = hidden.reshape(-1, hidden.size(-1))  # (N, C)
         logits = self.output(rows).float()
         if self.shared is not None:
-            logits = logits + (rows.float() @ self.shared)[:, None]
+            logits = logits + (rows @ self.shared)[:, None]
         return logits.view(*hidden.shape[:-1], -1)
 
     def new_cache(
         self, batch_size: int, n_positions: int | None = None
     ) -> KeyValueCache:
-        """Reserve a cache, in bfloat16 unless the weights are float32."""
-        return KeyValueCache(
-            self.config, batch_size, n_positions, self.cache_dtype
-        )
+        """Reserve a cache, which is in float32 at every precision."""
+        return KeyValueCache(self.config, batch_size, n_positions)
 
     def num_parameters(self) -> int:
         """Count the parameters of the model that was packed."""
@@ -128,184 +137,87 @@ class PackedGPT2(GPT2):
         raise ValueError("a packed model keeps its device and its dtype")
 
 
-def _pack(module: nn.Module, precision: Precision, dtype: torch.dtype) -> Any:
-    """Copy a module with all its parts, and pack the linear maps among them.
+class PackedLayer(nn.Module):
+    """A `GPT2Layer` in one piece."""
 
-    Args:
-        module: A part of the model.
-        precision: What linear maps are packed as.
-        dtype: Of all other numbers, and of what linear maps return.
-    """
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        if isinstance(part, Linear):
-            memo[id(part)] = PackedLinear(part, precision, dtype)
-        elif isinstance(part, nn.Dropout):
-            memo[id(part)] = NoDropout()
-        else:
-            for parameter in part.parameters(recurse=False):
-                numbers = parameter.detach().to(dtype)  # shared if it is that
-                memo[id(parameter)] = nn.Parameter(
-                    numbers, requires_grad=False
-                )
-    return copy.deepcopy(module, memo)
-
-
-class NoDropout(nn.Identity):
-    """Dropout, where there is none."""
-
-    p = 0.0
-
-
-class PackedLinear(nn.Module):
-    """`x @ W + b`, as `Linear` computes it, with W packed."""
-
-    def __init__(
-        self, linear: Linear, precision: Precision, returned: torch.dtype
-    ) -> None:
-        """Pack a linear map; what it returns has dtype `returned`."""
+    def __init__(self, layer: GPT2Layer, precision: Precision) -> None:
+        """Pack the four linear maps, and copy the rest."""
         super().__init__()
-        self.returned = returned
-        weight, bias = linear.weight.detach(), linear.bias.detach()
-        self.kernel = _kernel(weight, bias, precision)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the map to the last axis: (..., in) to (..., out)."""
-        product = self.kernel(x.reshape(-1, x.size(-1)))  # (N, out)
-        return product.to(self.returned).view(*x.shape[:-1], -1)
-
-
-Kernel = Callable[[Tensor], Tensor]
-"""Maps rows (N, in) to (N, out)."""
-
-
-def _kernel(
-    weight: Tensor, bias: Tensor | None, precision: Precision
-) -> Kernel:
-    """Pack a matrix [in, out] and return what multiplies with it."""
-    if precision == "float32":
-        return partial(F.linear, weight=weight.float().T, bias=bias)
-    if precision == "bfloat16":
-        half = None if bias is None else bias.bfloat16()
-        make = _onednn_bfloat16 if _has_onednn() else _plain_bfloat16
-        return make(weight.bfloat16(), half)
-    full = None if bias is None else bias.float()
-    pack = _dynamic_int8 if _has_dynamic_int8() else _plain_int8
-    return pack(*quantize(weight.float()), full)
-
-
-def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Round a matrix to whole numbers from -127 to 127.
-
-    Args:
-        weight: (in, out).
-
-    Returns:
-        The numbers, (in, out) of int8, and the scale of each column, (out,):
-        a column's largest entry becomes 127 or -127, and 1 is a column of
-        zeros' scale.
-    """
-    scale = weight.abs().amax(dim=0) / 127
-    scale = scale.where(scale > 0, 1.0)
-    return (weight / scale).round_().to(torch.int8), scale
-
-
-# bfloat16
-
-
-def _plain_bfloat16(weight: Tensor, bias: Tensor | None) -> Kernel:
-    matrix = weight.T.contiguous()
-    return lambda rows: F.linear(rows.bfloat16(), matrix, bias)
-
-
-def _onednn_bfloat16(weight: Tensor, bias: Tensor | None) -> Kernel:
-    """Let oneDNN lay the matrix out for products with few rows."""
-    ops = torch.ops.mkldnn
-    matrix = ops._reorder_linear_weight(weight.T.contiguous(), 1)
-    return lambda rows: ops._linear_pointwise(
-        rows.bfloat16(), matrix, bias, "none", [], ""
-    )
-
-
-@cache
-def _has_onednn() -> bool:
-    return _agree(_onednn_bfloat16, _plain_bfloat16, "bfloat16")
-
-
-# int8
-
-
-def _plain_int8(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Kernel:
-    def multiply(rows: Tensor) -> Tensor:
-        product = rows.float() @ weight.float() * scale
-        return product if bias is None else product + bias
-
-    return multiply
-
-
-def _dynamic_int8(
-    weight: Tensor, scale: Tensor, bias: Tensor | None
-) -> Kernel:
-    """Let the processor multiply whole numbers, by way of FBGEMM.
-
-    It rounds the rows as well, to steps between the smallest and the largest
-    number of all: 256, or half of that without the newer instructions. So
-    several rows are first brought to one size: a token with large numbers does
-    not cost the others theirs.
-    """
-    ops = torch.ops.quantized
-    columns = len(scale)
-    with warnings.catch_warnings():  # on their way out, and not yet replaced
-        warnings.simplefilter("ignore")
-        matrix = torch._make_per_channel_quantized_tensor(
-            weight.T.contiguous(),
-            scale.double(),
-            torch.zeros(columns, dtype=torch.int64, device="cpu"),
-            0,
+        self.n_head = layer.attn.n_head
+        self.ln_1, self.ln_2 = frozen(layer.ln_1), frozen(layer.ln_2)
+        self.c_attn, self.c_proj, self.c_fc, self.c_mlp = (
+            pack(part.weight.detach(), _copied(part.bias), precision)
+            for part in (
+                layer.attn.c_attn,
+                layer.attn.c_proj,
+                layer.mlp.c_fc,
+                layer.mlp.c_proj,
+            )
         )
-    packed = ops.linear_prepack(matrix, bias)
-    # Without the instructions for it, sums of full bytes would overflow. Other
-    # processors than Intel's and AMD's do not add them up like that.
-    fbgemm = torch.backends.quantized.engine in ("x86", "fbgemm")
-    narrow = fbgemm and not torch.cpu._is_vnni_supported()
+        self.activation = layer.mlp.activation
+        self.compiled = best(precision) == "compiled"
 
-    def multiply(rows: Tensor) -> Tensor:
-        rows = rows.float()
-        if len(rows) == 1:
-            return ops.linear_dynamic(rows, packed, narrow)
-        size = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
-        product = ops.linear_dynamic(rows / size, packed, narrow)
-        if bias is None:
-            return product * size
-        return torch.lerp(bias, product, size)  # the bias was not divided
+    def forward(
+        self,
+        x: Tensor,
+        n_new: int,
+        mask: Tensor | None,
+        cache: LayerCache | None,
+    ) -> Tensor:
+        """Run the layer: (B * T, C) to (B * T, C), float32.
 
-    return multiply
+        Args:
+            x: (B * T, C), the stream, one row for each token.
+            n_new: T.
+            mask: Broadcasts to (B, H, T, S). None: no padding, and either all
+                positions are new or only one is.
+            cache: This layer's memory.
+        """
+        qkv = self.c_attn(self.ln_1(x)).float()  # (B * T, 3C)
+        qkv = qkv.view(-1, n_new, 3, self.n_head, x.size(1) // self.n_head)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # (B, H, T, D)
+        if cache is not None:
+            k, v = cache.append(k, v)  # (B, H, S, D)
+            if n_new == 1 and mask is None and self.compiled:
+                mixed = compiled.attend(q, k, v)  # (B, C)
+                return self._finish(x, mixed)
+        # In float32: in bfloat16 it takes several times as long where the
+        # processor has no instructions for it.
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, mask, is_causal=mask is None and n_new > 1
+        )  # (B, H, T, D)
+        return self._finish(x, mixed.transpose(1, 2).reshape_as(x))
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add what attention and the feed-forward found: (B * T, C)."""
+        x = x + self.c_proj(mixed)
+        return x + self.c_mlp(self.activation(self.c_fc(self.ln_2(x))))
 
 
-@cache
-def _has_dynamic_int8() -> bool:
-    return _agree(_dynamic_int8, _plain_int8, "int8")
+def frozen(norm: LayerNorm) -> LayerNorm:
+    """Copy a norm, in float32 and without gradients."""
+    return copy.deepcopy(norm).float().requires_grad_(False)
 
 
-def _agree(
-    fast: Callable[..., Kernel],
-    plain: Callable[..., Kernel],
-    precision: Precision,
-) -> bool:
-    """Try a routine on a small case; it may be missing, or wrong here."""
-    generator = torch.Generator("cpu").manual_seed(0)
-    draw = partial(torch.randn, generator=generator, device="cpu")
-    weight, rows, bias = draw(64, 64), draw(3, 64), draw(64)
-    arguments = (
-        (*quantize(weight), bias)
-        if precision == "int8"
-        else (weight.bfloat16(), bias.bfloat16())
-    )
-    try:
-        kernel = fast(*arguments)
-        came = torch.cat([kernel(rows), kernel(rows[:1])]).float()
-    except (AttributeError, RuntimeError):
-        return False
-    expected = plain(*arguments)(rows[[0, 1, 2, 0]]).float()
-    error = (came - expected).abs().max()
-    return bool(error < 0.02 * expected.abs().max())
+def _copied(numbers: Tensor) -> Tensor:
+    return numbers.detach().to(torch.float32, copy=True)
+
+
+class PackedEmbedding(Embedding):
+    """A table of vectors, kept as briefly as the matrices."""
+
+    def __init__(self, table: Tensor, precision: Precision) -> None:
+        """Copy a table (V, C)."""
+        nn.Module.__init__(self)
+        self.scale: Tensor | None = None
+        if precision == "int8":  # each row has its scale, (V, 1)
+            numbers, scale = quantize(table.T)
+            table, self.scale = numbers.T.contiguous(), scale[:, None]
+        else:
+            table = table.to(getattr(torch, precision), copy=True)
+        self.weight = nn.Parameter(table, requires_grad=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Look up: (...) to (..., C), float32."""
+        found = self.weight[tokens].float()
+        return found if self.scale is None else found * self.scale[tokens]

@@ -40,7 +40,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},
     "completion": MODEL | {"sampling", "tokenizer"},
     "circuits": MODEL | {"layer", "sampling"},
-    "inference": MODEL | {"linear"},
+    "compiled": set(),
+    "kernels": {"compiled"},
+    "inference": MODEL | {"compiled", "kernels", "layer", "layer_norm"},
     "drawing": set(),
     "training": MODEL | {"data", "drawing", "tokenizer", "weights"},
 }

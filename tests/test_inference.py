@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -12,20 +13,18 @@ import torch
 from torch import Tensor
 
 import gpt2
-from gpt2 import inference, stories
+from gpt2 import compiled, inference, kernels, stories
 from gpt2.data import pad
-from gpt2.inference import (
-    Kernel,
-    PackedLinear,
-    Precision,
-    for_inference,
-    quantize,
-)
-from gpt2.linear import Linear
+from gpt2.inference import for_inference
+from gpt2.kernels import MAKERS, Kernel, Precision, quantize
 from gpt2.model import GPT2
 
 every_precision = pytest.mark.parametrize("dtype", get_args(Precision))
-TOLERANCE = {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.03}
+TOLERANCE = {
+    "float32": 1e-5,
+    "bfloat16": 0.02,
+    "int8": 0.03,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -36,15 +35,27 @@ def _no_gradients() -> Iterator[None]:
 
 @pytest.fixture
 def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which neither routine is there."""
-    monkeypatch.setattr(inference, "_has_onednn", lambda: False)
-    monkeypatch.setattr(inference, "_has_dynamic_int8", lambda: False)
+    """A machine on which none of the routines is there."""
+    for module in (kernels, inference):
+        monkeypatch.setattr(module, "best", lambda precision: "plain")
 
 
 def assert_near(came: Tensor, expected: Tensor, dtype: Precision) -> None:
     assert came.dtype == torch.float32
     error = (came - expected).abs().max()
     assert error <= TOLERANCE[dtype] * expected.abs().max()
+
+
+every_way = pytest.mark.parametrize("way", MAKERS)
+
+
+def made(
+    way: str, dtype: Precision, weight: Tensor, bias: Tensor | None
+) -> Kernel:
+    """Pack a matrix in one of the ways, if this machine has it."""
+    if way == "compiled" and compiled.library() is None:
+        pytest.skip("there is no compiler")
+    return MAKERS[way][dtype](weight, bias)
 
 
 def padded(model: GPT2) -> tuple[Tensor, Tensor]:
@@ -75,8 +86,6 @@ def test_with_a_cache_too(model: GPT2, dtype: Precision) -> None:
         packed(part, cache=cache) for part in tokens.split([3, 1, 2], dim=1)
     ]
     assert_near(torch.cat(steps, dim=1), model(tokens), dtype)
-    kept = torch.float32 if dtype == "float32" else torch.bfloat16
-    assert cache.layers[0].keys.dtype == kept
 
 
 def test_float32_writes_the_same_text(model: GPT2) -> None:
@@ -121,36 +130,48 @@ def test_the_model_is_left_as_it_is(model: GPT2) -> None:
     assert all(torch.equal(after[k], v) for k, v in before.items())
 
 
-def test_what_is_not_packed_is_shared(model: GPT2) -> None:
-    packed = for_inference(model, "float32")
-    assert packed.wte.weight.data_ptr() == model.wte.weight.data_ptr()
-    packed = for_inference(model, "int8")
-    assert packed.wpe.weight.data_ptr() == model.wpe.weight.data_ptr()
-    assert not any(
-        parameter.numel() == model.h[0].mlp.c_fc.weight.numel()
-        for parameter in packed.h.parameters()
-    )
-
-
-# Linear maps.
-
-KERNELS: dict[str, tuple[Callable[..., Kernel], Callable[..., Kernel]]] = {
-    "bfloat16": (inference._onednn_bfloat16, inference._plain_bfloat16),
-    "int8": (inference._dynamic_int8, inference._plain_int8),
-}
-
-
 @every_precision
-@pytest.mark.parametrize("shape", [(5,), (1, 5), (3, 2, 5)])
-def test_linear_maps_take_any_shape(
-    dtype: Precision, shape: tuple[int, ...]
+def test_nothing_is_shared(model: GPT2, dtype: Precision) -> None:
+    """Else a file would stay mapped for the sake of a bias."""
+    tokens = torch.tensor([[1, 5, 2, 7, 0, 3]])
+    packed = for_inference(model, dtype)
+    before = packed(tokens)
+    for parameter in model.parameters():
+        parameter.zero_()
+    assert torch.equal(packed(tokens), before)
+
+
+# Products with a matrix.
+
+
+@every_way
+@every_precision
+@pytest.mark.parametrize("n_rows", [1, 5, 19])
+@pytest.mark.parametrize("shape", [(6, 7), (64, 32), (33, 50)])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_products(
+    way: str,
+    dtype: Precision,
+    n_rows: int,
+    shape: tuple[int, int],
+    with_bias: bool,
 ) -> None:
-    linear = Linear(5, 7)
-    linear.bias.copy_(torch.randn(7))
-    linear.weight.copy_(torch.randn(5, 7))
-    x = torch.randn(shape)
-    packed = PackedLinear(linear, dtype, torch.float32)
-    assert_near(packed(x), linear(x), dtype)
+    weight, rows = torch.randn(shape), torch.randn(n_rows, shape[0])
+    bias = torch.randn(shape[1]) if with_bias else None
+    kernel = made(way, dtype, weight, bias)
+    expected = rows @ weight + (bias if with_bias else 0)
+    assert_near(kernel(rows).float(), expected, dtype)
+    half = rows.bfloat16()
+    expected = half.float() @ weight + (bias if with_bias else 0)
+    assert_near(kernel(half).float(), expected, dtype)
+
+
+@every_way
+def test_a_transposed_matrix_will_do(way: str) -> None:
+    weight, rows = torch.randn(21, 64).T, torch.randn(3, 64)
+    for dtype in get_args(Precision):
+        came = made(way, dtype, weight, None)(rows)
+        assert_near(came.float(), rows @ weight, dtype)
 
 
 def test_quantizing_by_hand() -> None:
@@ -169,39 +190,98 @@ def test_quantizing_is_off_by_half_a_step_at_most() -> None:
     assert (error <= scale * 0.5001).all()
 
 
-def test_a_row_does_not_pay_for_anothers_large_numbers() -> None:
+@every_way
+def test_a_row_does_not_pay_for_anothers_large_numbers(way: str) -> None:
     """With one scale for all rows, the small ones would be rounded to 0."""
-    linear = Linear(64, 32)
-    packed = PackedLinear(linear, "int8", torch.float32)
+    weight, bias = torch.randn(64, 32), torch.randn(32)
     small, large = torch.randn(1, 64), 10_000 * torch.randn(1, 64)
-    together = packed(torch.cat([small, large]))
-    assert_near(together[:1], linear(small), "int8")
-    assert_near(together[1:], linear(large), "int8")
+    together = made(way, "int8", weight, bias)(torch.cat([small, large]))
+    assert_near(together[:1], small @ weight + bias, "int8")
+    assert_near(together[1:], large @ weight + bias, "int8")
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_a_routine_that_is_missing_or_wrong_is_not_used(name: str) -> None:
-    fast, plain = KERNELS[name]
+@every_precision
+def test_a_routine_that_is_missing_or_wrong_is_not_used(
+    dtype: Precision,
+) -> None:
+    plain = MAKERS["plain"][dtype]
 
-    def missing(*arguments: Tensor) -> Kernel:
+    def missing(weight: Tensor, bias: Tensor | None) -> Kernel:
         raise NotImplementedError("not on this machine")
 
-    def wrong(*arguments: Tensor) -> Kernel:
-        kernel = fast(*arguments)
+    def wrong(weight: Tensor, bias: Tensor | None) -> Kernel:
+        kernel = plain(weight, bias)
         return lambda rows: kernel(rows) * 1.1
 
-    assert inference._agree(plain, plain, name)
-    assert not inference._agree(missing, plain, name)
-    assert not inference._agree(wrong, plain, name)
+    assert kernels.agree(plain, plain)
+    assert not kernels.agree(missing, plain)
+    assert not kernels.agree(wrong, plain)
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_where_the_processor_can_it_does(name: str) -> None:
+@every_precision
+def test_where_the_processor_can_it_does(dtype: Precision) -> None:
     """Else nobody would notice that the slow way is taken everywhere."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("this processor may lack the instructions")
-    fast, plain = KERNELS[name]
-    assert inference._agree(fast, plain, name)
+    assert kernels.agree(MAKERS["PyTorch"][dtype], MAKERS["plain"][dtype])
+    if shutil.which("cc"):
+        assert kernels.best(dtype) == "compiled"
+
+
+# What is compiled.
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine on which nothing was compiled yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled.library.cache_clear()
+    yield tmp_path
+    compiled.library.cache_clear()
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="there is no compiler")
+def test_it_is_compiled_once_and_kept(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compiled.library() is not None
+    (kept,) = (fresh / "gpt2-from-scratch").iterdir()
+    compiled.library.cache_clear()
+    monkeypatch.setattr(
+        "subprocess.run", lambda *_, **__: pytest.fail("again")
+    )
+    assert compiled.library() is not None
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+@pytest.mark.parametrize("trouble", ["missing", "failing", "no place"])
+def test_without_a_compiler_there_is_none(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    if trouble == "missing":
+        monkeypatch.setattr("shutil.which", lambda name: None)
+    elif trouble == "failing":
+        monkeypatch.setattr("shutil.which", lambda name: "/bin/false")
+    else:
+        (fresh / "gpt2-from-scratch").write_text("a file is in the way")
+    assert compiled.library() is None
+    makers = [MAKERS[way]["int8"] for way in ("compiled", "plain")]
+    assert not kernels.agree(*makers)
+    if trouble == "failing":
+        assert not list((fresh / "gpt2-from-scratch").iterdir())
+
+
+@pytest.mark.parametrize("n_keys", [1, 7, 40])
+def test_one_query_attends_as_pytorch_lets_it(n_keys: int) -> None:
+    if compiled.library() is None:
+        pytest.skip("there is no compiler")
+    rows = torch.randn(2, 3 * 3 * 5)
+    q = rows.view(2, 1, 3, 3, 5).permute(2, 0, 3, 1, 4)[0]  # (B, H, 1, D)
+    room = torch.randn(2, 2, 3, 40, 5)  # keys and values
+    k, v = room[:, :, :, :n_keys]
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    came = compiled.attend(q, k, v)
+    torch.testing.assert_close(came, expected.transpose(1, 2).reshape(2, 15))
 
 
 def test_bfloat16_can_tell_logits_apart_that_lie_far_below_0(
@@ -224,7 +304,7 @@ def test_bfloat16_can_tell_logits_apart_that_lie_far_below_0(
 
 
 def test_refuses_what_it_does_not_know(model: GPT2) -> None:
-    with pytest.raises(ValueError, match=r"float32, .* int8; got 'int4'"):
+    with pytest.raises(ValueError, match=r"float32, .*, int8; got 'int4'"):
         for_inference(model, "int4")  # type: ignore[arg-type]
     packed = for_inference(model, "bfloat16")
     with pytest.raises(ValueError, match="packed already, as bfloat16"):
@@ -245,12 +325,3 @@ def test_a_packed_model_is_not_trained_saved_or_moved(
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="keeps its device and its dtype"):
         packed.half()
-
-
-def test_a_cache_of_another_dtype_is_refused(model: GPT2) -> None:
-    packed = for_inference(model, "bfloat16")
-    cache = gpt2.KeyValueCache(model.config, 1)
-    with pytest.raises(
-        ValueError, match=r"holds torch.float32, .* torch.bfloat16"
-    ):
-        packed(torch.tensor([[1, 2]]), cache=cache)
