@@ -29,6 +29,8 @@ PER_WORD = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
 """How many numbers of each kind make a word of 32 bits."""
 WIDE = 16
 """How many columns of a matrix lie side by side."""
+LARGE_PAGE = 1 << 21
+"""In bytes; see `ask_for_large_pages` in `compiled.c`."""
 
 
 @cache
@@ -74,6 +76,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     for name in ("float32", "bfloat16", "int8"):
         product = getattr(found, f"product_{name}")
         product.argtypes = [pointer] * 6 + [number] * 3
+    found.ask_for_large_pages.argtypes = [pointer, number]
     found.attend.argtypes = [pointer] * 4 + [number] * 6
     return found
 
@@ -113,8 +116,9 @@ class PackedMatrix:
             torch.zeros(self.n_out) if bias is None else bias.float(),
         )
         blocks = weight.unflatten(0, (-1, per_word)).unflatten(2, (-1, WIDE))
+        blocks = blocks.permute(2, 0, 3, 1)  # out/16, words, 16, per_word
         self.tensors = (
-            blocks.permute(2, 0, 3, 1).contiguous(),  # out/16, words, 16, ...
+            _in_large_pages(blocks),
             *(F.pad(column, (0, lacking)).contiguous() for column in columns),
         )
         self.pointers = [tensor.data_ptr() for tensor in self.tensors]
@@ -136,6 +140,18 @@ class PackedMatrix:
         if failed:
             raise MemoryError(f"no memory for {n_rows} rows")
         return out
+
+
+def _in_large_pages(tensor: Tensor) -> Tensor:
+    """Copy a tensor to memory that is fast to read from end to end."""
+    n_bytes = tensor.numel() * tensor.element_size()
+    room = torch.empty(n_bytes + LARGE_PAGE, dtype=torch.uint8)
+    start = -room.data_ptr() % LARGE_PAGE
+    piece = room[start : start + n_bytes]
+    routines = library()
+    assert routines is not None
+    routines.ask_for_large_pages(piece.data_ptr(), n_bytes)
+    return piece.view(tensor.dtype).view(tensor.shape).copy_(tensor)
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
