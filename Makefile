@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READER := $(VENV)/.reader
 TESTER := $(VENV)/.tester
+RIVALS := benchmarks/.venv/.rivals
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf lab sync test check clean
+.PHONY: help setup book pdf lab sync test check bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
@@ -53,8 +54,11 @@ check: $(TESTER) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(RIVALS) ## Time it beside transformers, CTranslate2 and llama.cpp
+	@benchmarks/.venv/bin/python benchmarks/run.py
+
 clean: ## Remove all that make has made
-	rm -rf $(VENV) _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) benchmarks/.venv benchmarks/_checkpoint _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 $(READER): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
@@ -70,4 +74,14 @@ $(TESTER): requirements-tests.txt $(READER)
 	@echo "Adding what the tests need ..."
 	$(BIN)/python -m pip install --quiet -r requirements-tests.txt \
 		-c requirements.txt
+	@touch $@
+
+$(RIVALS): benchmarks/requirements.txt requirements.txt
+	@echo "Setting up the other engines; llama.cpp is compiled, which takes" \
+		"some ten minutes ..."
+	$(PYTHON) -m venv benchmarks/.venv
+	CMAKE_ARGS="-DGGML_NATIVE=ON" benchmarks/.venv/bin/python -m pip install \
+		--quiet -r benchmarks/requirements.txt -c requirements.txt
+	benchmarks/.venv/bin/python -m pip install --quiet \
+		-c requirements.txt --editable .
 	@touch $@

@@ -1,0 +1,219 @@
+"""Make the table and the plots from what `run.py` has measured.
+
+    python benchmarks/report.py
+
+writes `results/results.md`, and the pictures that the book shows.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from gpt2 import drawing
+
+HERE = Path(__file__).parent
+PICTURES = HERE.parent / "book" / "_static"
+CASES = ("prompt 128", "prompt 512", "batch 8")
+BATCH = {"batch 8": 8}
+OURS = "gpt2 "
+# What each of ours is held against: (ours, theirs, at least), see README.md.
+CONTESTS = (
+    ("gpt2 float32", "transformers float32"),
+    ("gpt2 float32", "ctranslate2 float32"),
+    ("gpt2 float32", "llama.cpp F32"),
+    ("gpt2 bfloat16", "transformers bfloat16"),
+    ("gpt2 bfloat16", "llama.cpp BF16"),
+    ("gpt2 int8", "ctranslate2 int8_float32"),
+    ("gpt2 int8", "llama.cpp Q8_0"),
+)
+
+
+def rate(engine: dict[str, Any], case: str) -> float | None:
+    """Return the median of an engine's tokens per second, if it ran."""
+    times = engine["between"].get(case)
+    return BATCH.get(case, 1) / statistics.median(times) if times else None
+
+
+def first(engine: dict[str, Any], case: str) -> float | None:
+    """Return the median of the milliseconds to the first token."""
+    times = engine["first"].get(case)
+    return 1000 * statistics.median(times) if times else None
+
+
+def spread(values: list[float]) -> str:
+    """Say how far from the median the middle half of the rounds lies."""
+    if len(values) < 4:
+        return ""
+    low, _, high = statistics.quantiles(values, n=4)
+    return f" ± {(high - low) / 2 / statistics.median(values):.0%}"
+
+
+def table(rows: list[list[str]]) -> str:
+    """Lay out a table in Markdown; the first row is its head."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def generation(engines: dict[str, Any]) -> str:
+    """Tell of writing: tokens per second, first token, and memory."""
+    rows = [["engine", "version"]]
+    for case in CASES:
+        rows[0] += [f"{case}: tokens/s", "first token, ms"]
+    rows[0].append("peak memory, MB")
+    for name, one in engines.items():
+        row = [name, one["version"]]
+        for case in CASES:
+            speed, begin = rate(one, case), first(one, case)
+            if speed is None or begin is None:
+                row += [one["failed"] or "not run", ""]
+            else:
+                about = spread(one["between"][case])
+                row += [f"{speed:.1f}{about}", f"{begin:.0f}"]
+        row.append(f"{one['memory'] / 1e6:.0f}" if one["memory"] else "")
+        rows.append(row)
+    return table(rows)
+
+
+def ratios(engines: dict[str, Any]) -> str:
+    """Tell how many times as fast ours are as each of the others."""
+    rows = [["ours", "theirs", *CASES, *(f"first, {c}" for c in CASES)]]
+    for ours, theirs in CONTESTS:
+        row = [ours, theirs]
+        for measure, up in ((rate, True), (first, False)):
+            for case in CASES:
+                a = measure(engines.get(ours, EMPTY), case)
+                b = measure(engines.get(theirs, EMPTY), case)
+                both = a is not None and b is not None
+                row.append(f"{a / b if up else b / a:.2f}" if both else "")
+        rows.append(row)
+    return table(rows)
+
+
+EMPTY: dict[str, Any] = {"between": {}, "first": {}}
+
+
+def medians(measured: dict[str, list[float]], unit: str) -> str:
+    """Tell a median for each name."""
+    rows = [["", unit]]
+    for name, times in measured.items():
+        median = statistics.median(times)
+        rows.append([name, f"{median:.3g}{spread(times)}"])
+    return table(rows)
+
+
+def cost(found: dict[str, Any]) -> str:
+    """Tell what a step takes beside what its bytes should take."""
+    head = ["model", "precision", "tokens before", "batch"]
+    rows = [[*head, "ms", "ms for its bytes", "share"]]
+    for one in found["steps"]:
+        least = one["bytes"] / found["bandwidth"]
+        rows.append(
+            [
+                *(one["size"], one["precision"]),
+                *(str(one["context"]), str(one["batch"])),
+                *(f"{1000 * one['seconds']:.1f}", f"{1000 * least:.1f}"),
+                f"{least / one['seconds']:.0%}",
+            ]
+        )
+    return table(rows)
+
+
+def draw_speed(engines: dict[str, Any], path: Path) -> None:
+    """Draw the tokens per second of all engines that ran."""
+    names = [n for n, one in engines.items() if one["between"]]
+    figure, panels = plt.subplots(
+        1, 3, figsize=(9, 4), sharey=True, layout="tight"
+    )
+    for axes, case in zip(panels, CASES, strict=True):
+        for place, name in enumerate(reversed(names)):
+            speed = rate(engines[name], case) or 0
+            ours = name.startswith(OURS)
+            color = drawing.COLORS["stream" if ours else "position"]
+            axes.barh(place, speed, color=color)
+            axes.text(speed, place, f" {speed:.0f}", va="center", fontsize=9)
+        axes.set(title=case, xlabel="tokens per second")
+        axes.margins(x=0.18)
+    panels[0].set_yticks(range(len(names)), reversed(names))
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def draw_cost(found: dict[str, Any], path: Path) -> None:
+    """Draw what a step takes over contexts, batches and sizes."""
+    figure, panels = plt.subplots(1, 3, figsize=(9, 3.4), layout="tight")
+    colors = {
+        "bfloat16": drawing.COLORS["stream"],
+        "int8": drawing.COLORS["key"],
+    }
+    steps, bandwidth = found["steps"], found["bandwidth"]
+    cut = {
+        "context": [s for s in steps if s["batch"] == 1],
+        "batch": [s for s in steps if s["context"] == 128],
+    }
+    cut = {k: [s for s in v if s["size"] == "gpt2"] for k, v in cut.items()}
+    cut["size"] = [s for s in steps if s["context"] == 128 and s["batch"] == 1]
+    labels = {
+        "context": "tokens before",
+        "batch": "sequences at a time",
+        "size": "",
+    }
+    for axes, (name, some) in zip(panels, cut.items(), strict=True):
+        some = sorted(some, key=lambda s: s["precision"])
+        for precision, group in groupby(some, lambda s: s["precision"]):
+            rows = list(group)
+            if name != "size":
+                rows.sort(key=lambda s: s[name])
+            x = (
+                [s[name].removeprefix("gpt2-") for s in rows]
+                if (name == "size")
+                else [s[name] for s in rows]
+            )
+            color = colors[precision]
+            took = [1000 * s["seconds"] for s in rows]
+            least = [1000 * s["bytes"] / bandwidth for s in rows]
+            axes.plot(x, took, "o-", color=color, label=precision)
+            axes.plot(x, least, "--", color=color)
+        axes.set(xlabel=labels[name], ylim=(0, None))
+    panels[0].set_ylabel("milliseconds per step")
+    panels[0].legend()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def write(folder: Path, pictures: Path = PICTURES) -> None:
+    """Write the report of a folder's `results.json`."""
+    drawing.use_style()
+    results = json.loads((folder / "results.json").read_text())
+    parts = ["# Results", ""]
+    parts += [f"- {k}: {v}" for k, v in results["machine"].items()]
+    if "generation" in results:
+        engines = results["generation"]["engines"]
+        same = results["generation"]["float32 engines write the same tokens"]
+        parts += ["", "## Writing, GPT-2 124M", "", generation(engines), ""]
+        parts += [f"All float32 engines write the same tokens: {same}.", ""]
+        parts += ["Ours over theirs (above 1, ours is faster):", ""]
+        parts += [ratios(engines)]
+        draw_speed(engines, pictures / "speed.png")
+    if "start" in results:
+        text = medians(results["start"], "seconds from start to first token")
+        parts += ["", "## Start", "", text]
+    if "training" in results:
+        text = medians(results["training"], "seconds for a step, 4 x 256")
+        parts += ["", "## Training", "", text]
+    if "scale" in results:
+        gigabytes = results["scale"]["bandwidth"] / 1e9
+        parts += ["", "## How the cost of a step grows", ""]
+        parts += [f"Memory is read at {gigabytes:.1f} GB/s.", ""]
+        parts += [cost(results["scale"])]
+        draw_cost(results["scale"], pictures / "cost.png")
+    (folder / "results.md").write_text("\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    write(HERE / "results")

@@ -1,0 +1,279 @@
+"""Time the engines side by side, and write down how they compare.
+
+    make bench                          # everything that can be run here
+    python benchmarks/run.py --rounds 3 --only "gpt2 int8" "llama.cpp Q8_0"
+
+The contestants take turns, round by round, so that a machine that is slower
+for a while is slower for all. What is told of a contestant is the median over
+all rounds. The results go to `results/`: `results.json`, from which
+`report.py` makes the table and the plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import report  # noqa: E402
+import training  # noqa: E402
+from checkpoint import write_all  # noqa: E402
+from contestants import NAMES  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is to be written."""
+
+    name: str
+    n_prompt: int
+    n_new: int
+    batch: int
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        """Random prompts, the same for every contestant."""
+        rng = random.Random(0)
+        return [
+            [rng.randrange(50_000) for _ in range(self.n_prompt)]
+            for _ in range(self.batch)
+        ]
+
+
+CASES = (
+    Case("prompt 128", 128, 64, 1),
+    Case("prompt 512", 512, 64, 1),
+    Case("batch 8", 128, 32, 8),
+)
+SHORT = Case("short", 16, 1, 1)
+
+
+class Process:
+    """A script that answers a line of JSON with another."""
+
+    def __init__(self, script: str, *arguments: str) -> None:
+        """Start it."""
+        self.began = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / script), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.failed = ""
+
+    def ask(self, request: Any = None) -> dict[str, Any]:
+        """Send a request and return the answer; an empty one if it ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        if self.failed:
+            return {}
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            self.failed = f"ended with code {self.process.wait()}"
+            return {}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def stop(self) -> None:
+        """End it."""
+        with suppress(BrokenPipeError):
+            self.process.communicate()
+
+
+@dataclass
+class Contestant:
+    """An engine, and what was measured of it."""
+
+    name: str
+    process: Process
+    version: str = ""
+    memory: int = 0
+    first: dict[str, list[float]] = field(default_factory=dict)
+    between: dict[str, list[float]] = field(default_factory=dict)
+    tokens: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, case: Case, counts: bool = True) -> None:
+        """Let it write once."""
+        request = {"prompts": case.prompts, "n_new": case.n_new}
+        answer = self.process.ask(request)
+        if not answer or "cannot" in answer:
+            return
+        self.version, seconds = answer["version"], answer["seconds"]
+        self.memory = max(self.memory, answer["memory"])
+        if counts:
+            gaps = [b - a for a, b in pairwise(seconds)]
+            self.first.setdefault(case.name, []).append(seconds[0])
+            middle = statistics.median(gaps)
+            self.between.setdefault(case.name, []).append(middle)
+            self.tokens[case.name] = answer["tokens"]
+
+
+def generation(
+    names: list[str], folder: Path, threads: int, rounds: int
+) -> dict[str, Any]:
+    """Let all engines write, in turn."""
+    contestants = [
+        Contestant(
+            name, Process("contestants.py", name, str(folder), str(threads))
+        )
+        for name in names
+    ]
+    for case in CASES:
+        for turn in range(rounds + 1):
+            for one in contestants:
+                one.write(case, counts=turn > 0)  # the first is to warm up
+            say(f"{case.name}: round {turn} of {rounds}")
+    for one in contestants:
+        one.process.stop()
+    same = [one for one in contestants if "32" in one.name.split()[1]]
+    texts = {
+        json.dumps(one.tokens)
+        for one in same
+        if "int8" not in one.name and one.tokens
+    }
+    return {
+        "float32 engines write the same tokens": len(texts) == 1,
+        "engines": {
+            one.name: {
+                "version": one.version,
+                "failed": one.process.failed,
+                "memory": one.memory,
+                "first": one.first,
+                "between": one.between,
+            }
+            for one in contestants
+        },
+    }
+
+
+def start(
+    names: list[str], folder: Path, threads: int, rounds: int
+) -> dict[str, list[float]]:
+    """Time from the start of a process to its first token."""
+    seconds: dict[str, list[float]] = {"import torch": []}
+    for turn in range(rounds):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import torch"], check=True)
+        seconds["import torch"].append(time.perf_counter() - began)
+        for name in names:
+            process = Process(
+                "contestants.py", name, str(folder), str(threads)
+            )
+            request = {"prompts": SHORT.prompts, "n_new": 1}
+            if process.ask(request):
+                took = time.perf_counter() - process.began
+                seconds.setdefault(name, []).append(took)
+            process.stop()
+        say(f"start: round {turn + 1} of {rounds}")
+    return seconds
+
+
+def train(threads: int, rounds: int) -> dict[str, list[float]]:
+    """Time steps of training, in turn."""
+    seconds: dict[str, list[float]] = {}
+    for size in training.SIZES:
+        names = [f"{way} {size}" for way in training.WAYS]
+        running = [Process("training.py", n, str(threads)) for n in names]
+        for turn in range(rounds + 1):
+            for name, process in zip(names, running, strict=True):
+                answer = process.ask()
+                if answer and turn:  # the first is to warm up
+                    seconds.setdefault(name, []).append(answer["seconds"])
+            say(f"training {size}: round {turn} of {rounds}")
+        for process in running:
+            process.stop()
+    return seconds
+
+
+def scale(threads: int) -> dict[str, Any]:
+    """Time how cost grows with context, batch and size."""
+    say("scale: contexts, batches and the four sizes")
+    command = [sys.executable, str(HERE / "scale.py"), str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Describe where this runs."""
+    cpu = platform.processor() or platform.machine()
+    info, flags = Path("/proc/cpuinfo"), set[str]()
+    for line in info.read_text().splitlines() if info.exists() else []:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            cpu = value.strip()
+        if key.strip() == "flags":
+            flags = set(value.split())
+    wide = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
+    return {
+        "processor": cpu,
+        "instructions": " ".join(f for f in wide if f in flags),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "date": date.today().isoformat(),
+    }
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+PARTS = ("generation", "start", "training", "scale")
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--folder", type=Path, default=HERE / "_checkpoint")
+    parser.add_argument("--output", type=Path, default=HERE / "results")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    options = parser.parse_args()
+    names, threads = list(options.only), options.threads
+    folder, rounds = options.folder, options.rounds
+    say("writing the checkpoint in every format")
+    write_all(folder)
+    path = options.output / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results["machine"] = machine() | {"threads": str(threads)}
+    for part in options.parts:
+        if part == "generation":
+            results[part] = generation(names, folder, threads, rounds)
+        elif part == "start":
+            results[part] = start(names, folder, threads, min(rounds, 5))
+        elif part == "training":
+            results[part] = train(threads, rounds)
+        else:
+            results[part] = scale(threads)
+        options.output.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".writing")
+        draft.write_text(json.dumps(results, indent=1) + "\n")
+        draft.replace(path)
+    report.write(options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""How the cost of a token grows, beside what arithmetic says.
+
+    python scale.py THREADS
+
+Prints a line of JSON: the bandwidth of this machine, and for each model,
+batch and number of tokens before it the seconds that a step takes and the
+bytes that it has to read.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from gpt2.config import GPT2Config
+from gpt2.inference import for_inference
+from gpt2.model import GPT2
+
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+CONTEXTS = (1, 64, 128, 256, 512, 768, 1000)
+BATCHES = (1, 2, 4, 8, 16, 32)
+SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
+
+
+def bandwidth() -> float:
+    """Return how many bytes a second are read from memory."""
+    numbers = torch.ones(1 << 28)  # 1 GiB
+    times = []
+    for _ in range(9):
+        began = time.perf_counter()
+        numbers.sum()
+        times.append(time.perf_counter() - began)
+    return 4 * numbers.numel() / statistics.median(times)
+
+
+@torch.no_grad()
+def step(model: GPT2, context: int, batch: int) -> float:
+    """Return the seconds that a token after `context` others takes."""
+    cache = model.new_cache(batch, context + 17)
+    model(torch.zeros(batch, context, dtype=torch.long), cache=cache)
+    token, times = torch.zeros(batch, 1, dtype=torch.long), []
+    for _ in range(16):
+        began = time.perf_counter()
+        model(token, cache=cache, last_only=True)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def bytes_read(
+    config: GPT2Config, precision: str, context: int, batch: int
+) -> int:
+    """Count what a step has to read: all matrices, and each row's cache."""
+    layer = 4 * config.n_embd**2 + 2 * config.n_embd * config.inner_size
+    matrices = config.n_layer * layer + config.n_vocab * config.n_embd
+    cache = 2 * config.n_layer * config.n_embd * context * 4
+    return matrices * BYTES[precision] + batch * cache
+
+
+def measure() -> Iterator[dict[str, Any]]:
+    """Time contexts, batches and sizes."""
+    for size in SIZES:
+        config = GPT2Config.from_name(size)
+        with torch.device("meta"):
+            model = GPT2(config)
+        model = model.to_empty(device="cpu").eval()
+        for parameter in model.parameters():
+            parameter.data.normal_(0, 0.02)
+        for precision in ("bfloat16", "int8"):
+            packed = for_inference(model, precision)
+            cases = [(128, 1)]
+            if size == "gpt2":
+                cases += [(context, 1) for context in CONTEXTS]
+                cases += [(128, batch) for batch in BATCHES]
+            for context, batch in dict.fromkeys(cases):
+                yield {
+                    "size": size,
+                    "precision": precision,
+                    "context": context,
+                    "batch": batch,
+                    "seconds": step(packed, context, batch),
+                    "bytes": bytes_read(config, precision, context, batch),
+                }
+            del packed
+
+
+def main(threads: str) -> None:
+    """Print everything as JSON."""
+    torch.set_num_threads(int(threads))
+    torch.manual_seed(0)
+    print(json.dumps({"bandwidth": bandwidth(), "steps": list(measure())}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
