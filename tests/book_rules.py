@@ -55,6 +55,9 @@ NOT_MARKDOWN = re.compile(
 )
 LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(<?([^()\s>]+(?:\([^()\s]*\))?)>?\)")
 URL = re.compile(r"https?://[^\s<>\")\]]+")
+# The exercises that check themselves, and what stands in their text.
+CHECKED = ("derive", "modify")
+CHECK = re.compile(r"""\bcheck\("([^"]*)",""")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
 
@@ -168,7 +171,7 @@ def has_exercises(chapter: Chapter) -> Iterator[str]:
     for cell in chapter.cells:
         headings = re.findall(r"^#{2,3} (.+)$", cell.source, re.MULTILINE)
         if cell.cell_type == "markdown" and headings:
-            parts.append((headings[-1], []))
+            parts.append((headings[-1], [cell]))
         elif parts:
             parts[-1][1].append(cell)
     exercises = [part for part in parts if part[0].startswith("Exercise ")]
@@ -176,8 +179,11 @@ def has_exercises(chapter: Chapter) -> Iterator[str]:
         yield f"it has {len(exercises)} exercises, fewer than four"
     for n, (heading, cells) in enumerate(exercises, start=1):
         form = rf"Exercise {own}\.{n} \(({'|'.join(LABELS)})\): \S.*"
-        if not re.fullmatch(form, heading):
+        match = re.fullmatch(form, heading)
+        if not match:
             yield f"{heading!r} is not `Exercise {own}.{n} (predict): ...`"
+        elif match[1] in CHECKED:
+            yield from checks_itself(heading, cells)
         if not any(folded(cell, "Hint") for cell in cells):
             yield f"{heading!r} has no hint in a cell of its own"
         solutions = [c for c in cells if "solution" in tags(c)]
@@ -190,6 +196,28 @@ def has_exercises(chapter: Chapter) -> Iterator[str]:
                 yield f"the solution of {heading!r} is not hidden everywhere"
             if "assert" not in cell.source and not may_vary(cell):
                 yield f"the solution of {heading!r} asserts nothing"
+
+
+def checks_itself(heading: str, cells: list[Any]) -> Iterator[str]:
+    """Its text names the check, and its solution passes the same one."""
+    _, _, text = cells[0].source.partition(f"### {heading}")
+    named = CHECK.findall(text)
+    called = [
+        (name, cell)
+        for cell in cells
+        if cell.cell_type == "code" and "solution" in tags(cell)
+        for name in CHECK.findall(cell.source)
+    ]
+    if len(named) != 1:
+        yield f'the text of {heading!r} names no one `check("...", ...)`'
+    elif [name for name, _ in called] != named:
+        yield f'the solution of {heading!r} does not call `check("{named[0]}"'
+    for name, cell in called:
+        last = cell.source.splitlines()[-1]
+        if not last.startswith(f'check("{name}", '):
+            yield f"the solution of {heading!r} does not end in its check"
+        if f"{name}: right" not in str(cell.outputs):
+            yield f"the solution of {heading!r} does not show that it is right"
 
 
 def folded(cell: Any, title: str) -> bool:

@@ -20,6 +20,7 @@ import pytest
 import sync
 from book_rules import (
     BOOK,
+    CHECKED,
     FIRST_LINE,
     ROOT,
     RULES,
@@ -140,18 +141,27 @@ def small_chapter() -> NotebookNode:
         new_markdown_cell("## Summary\n\n- It doubles.\n\n## Exercises"),
     ]
     for n, label in enumerate(("predict", "derive", "modify", "measure"), 1):
+        text, solution, outputs = "Do.", f"assert double({n})", []
+        if label in CHECKED:
+            call = f'check("{label}-it", double)'
+            text, solution = f"Do. Then call `{call}`.", f"{solution}\n{call}"
+            data = {"text/plain": f"{label}-it: right."}
+            outputs = [new_output("execute_result", data=data)]
         cells += [
-            new_markdown_cell(f"### Exercise 7.{n} ({label}): some\n\nDo."),
+            new_markdown_cell(f"### Exercise 7.{n} ({label}): some\n\n{text}"),
             new_markdown_cell(
                 f"<details><summary>Hint</summary>\n\n{n}\n\n</details>"
             ),
-            new_code_cell(f"assert double({n})", metadata=dict(HIDDEN)),
+            new_code_cell(solution, metadata=dict(HIDDEN), outputs=outputs),
         ]
     cells.append(new_markdown_cell("## Further reading\n\n- nothing"))
     notebook = new_notebook(cells=cells)
     code = [cell for cell in cells if cell.cell_type == "code"]
     for count, cell in enumerate(code, start=1):
         cell.execution_count = count
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
     sync.normalise(notebook)
     return notebook
 
@@ -231,6 +241,10 @@ def unhidden(notebook: NotebookNode) -> None:
     del notebook.cells[13].metadata["jupyter"]
 
 
+def not_yet(notebook: NotebookNode) -> None:
+    notebook.cells[16].outputs[0].data["text/plain"] = "derive-it: not yet: x."
+
+
 LINE = "\nx = 1"
 BITES: list[tuple[Callable[[NotebookNode], Any], str]] = [
     (clear, "not run from top to bottom"),
@@ -260,6 +274,15 @@ BITES: list[tuple[Callable[[NotebookNode], Any], str]] = [
     (drop(13), "has no solution"),
     (unhidden, "is not hidden everywhere"),
     (set_source(13, "double(1)"), "asserts nothing"),
+    (set_source(14, "### Exercise 7.2 (derive): x"), "names no one `check"),
+    (add(14, '\n\nOr `check("x", 1)`.'), "names no one `check"),
+    (set_source(16, "assert 1"), 'does not call `check("derive-it"'),
+    (
+        set_source(16, 'assert 1\ncheck("modify-it", double)'),
+        'does not call `check("derive-it"',
+    ),
+    (add(16, LINE), "does not end in its check"),
+    (not_yet, "does not show that it is right"),
     (undescribed, "cell 7 has no alt text"),
     (unnamed, "cell 7 has no name"),
     (set_source(6, "assert True"), "cell 7 is not ended by plt.show()"),

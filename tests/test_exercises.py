@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from gpt2.exercises import check
-from gpt2.exercises.checking import CHECKERS, NotYet, call, same
+from gpt2.exercises.checking import (
+    CHECKERS,
+    NotYet,
+    act,
+    call,
+    describe,
+    same,
+)
 
 
 def answers() -> Iterator[tuple[str, object, dict[str, object]]]:
@@ -87,6 +94,39 @@ def test_a_verdict_reads_as_a_sentence() -> None:
 def test_a_function_that_misbehaves(answer: Any, words: str) -> None:
     with pytest.raises(NotYet, match=words):
         call(answer, torch.zeros(2))
+
+
+def test_a_function_may_return_nothing_where_it_acts() -> None:
+    things: list[int] = []
+    assert act(things.append, 3) is None
+    assert things == [3]
+    with pytest.raises(NotYet, match="changes a tensor"):
+        act(lambda x: x.add_(1), torch.zeros(2))
+
+
+def test_a_check_leaves_the_dice_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    check("key-bias", lambda query, bias: torch.rand(2))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (torch.tensor([1, 2]), "the tensor [1, 2]"),
+        (torch.zeros(2, 3), "a tensor (2, 3) of float32"),
+        (torch.nn.Linear(2, 3), "a Linear"),
+        (iter(()), "a tuple_iterator"),
+        (describe, "describe"),
+        (1 / 3, "0.3333"),
+        (0.25, "0.25"),
+        (list(range(50)), f"{str(list(range(50)))[:57]}..."),
+    ],
+)
+def test_a_value_is_described(value: object, words: str) -> None:
+    assert describe(value) == words
 
 
 @pytest.mark.parametrize(

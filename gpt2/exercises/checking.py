@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class NotYet(Exception):
@@ -40,8 +40,8 @@ def exercise(name: str) -> Callable[[Checker], Checker]:
     return register
 
 
-def call(answer: Any, *arguments: Any, **named: Any) -> Any:
-    """Call the reader's function, and see that it behaves.
+def act(answer: Any, *arguments: Any, **named: Any) -> Any:
+    """Call the reader's function for what it does; it need not return.
 
     Args:
         answer: What the reader handed in; it should be callable.
@@ -49,11 +49,11 @@ def call(answer: Any, *arguments: Any, **named: Any) -> Any:
         named: Handed on.
 
     Returns:
-        What it returned.
+        What it returned, or None.
 
     Raises:
-        NotYet: It is no function, raises an error, returns nothing, or
-            changes a tensor that it was given.
+        NotYet: It is no function, raises an error, or changes a tensor that
+            it was given.
     """
     if not callable(answer):
         raise NotYet(f"a function is wanted here; got {describe(answer)}")
@@ -69,8 +69,6 @@ def call(answer: Any, *arguments: Any, **named: Any) -> Any:
             f"called with ({', '.join(given)}) it raises "
             f"{type(error).__name__}: {error}"
         ) from error
-    if result is None:
-        raise NotYet("it returns nothing; is the `return` missing?")
     old = [*before[0], *before[1].values()]
     for was, now in zip(old, [*arguments, *named.values()], strict=True):
         if isinstance(was, Tensor) and not torch.equal(was, now):
@@ -78,6 +76,18 @@ def call(answer: Any, *arguments: Any, **named: Any) -> Any:
                 "it changes a tensor that it was given; work on a copy, "
                 "or without `_` at the end of a method's name"
             )
+    return result
+
+
+def call(answer: Any, *arguments: Any, **named: Any) -> Any:
+    """Call the reader's function for what it returns, as `act` does.
+
+    Raises:
+        NotYet: What `act` raises, or it returns nothing.
+    """
+    result = act(answer, *arguments, **named)
+    if result is None:
+        raise NotYet("it returns nothing; is the `return` missing?")
     return result
 
 
@@ -119,6 +129,10 @@ def describe(value: Any) -> str:
         return f"a tensor {tuple(value.shape)} of {kind}"
     if inspect.isfunction(value) or inspect.isclass(value):
         return value.__name__
+    if isinstance(value, nn.Module) or repr(value).startswith("<"):
+        return f"a {type(value).__name__}"  # its repr says too much
+    if isinstance(value, float) and len(repr(value)) > 8:
+        return f"{value:.4g}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -1,0 +1,312 @@
+"""Train small models that lack a part, beside one that lacks nothing.
+
+    python book/ablations.py       # about 15 minutes on one core
+
+Every model has the same sizes, reads the same stories in the same order, and
+takes the same steps; with the same seed, the weights that two of them have in
+common begin with the same numbers. What they differ in is the part that was
+removed. Chapter 14 of the book removes the same parts, by the same functions,
+from the trained model, and draws what is kept here, in
+`_static/ablations.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import gpt2
+from gpt2 import (
+    GPT2,
+    GPT2Config,
+    GPT2Layer,
+    MultiHeadAttention,
+    Tokenizer,
+    stories,
+)
+from gpt2.attention import LayerCache
+from gpt2.linear import normal_parameter
+from gpt2.training.optimizer import make_optimizers, set_learning_rate
+from gpt2.training.settings import TrainingSettings
+
+PLACE = Path(__file__).parent / "_static" / "ablations.json"
+SEEDS = (0, 1, 2)
+CONFIG = GPT2Config(
+    n_vocab=2048,
+    n_ctx=128,
+    n_embd=64,
+    n_head=2,
+    n_layer=4,
+    embd_dropout=0,
+    attn_dropout=0,
+    resid_dropout=0,
+)
+SETTINGS = TrainingSettings(
+    n_steps=300,
+    batch_size=8,
+    optimizer="muon",
+    learning_rate=1e-2,
+    final_learning_rate=1e-3,
+    n_warmup=50,
+    weight_decay=0.01,
+    evaluate_every=25,
+    evaluate_rows=32,
+)
+
+
+class Unscaled(MultiHeadAttention):
+    """Attention whose scores are plain dot products."""
+
+    def project(
+        self, query: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Make the queries longer by what the scores are divided by."""
+        q, k, v = super().project(query, key, value)
+        return q * math.sqrt(q.size(-1)), k, v
+
+
+class Unmasked(MultiHeadAttention):
+    """Attention that looks into the future."""
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Attend, and take no notice of `causal`."""
+        return super().forward(query, key, value, mask, cache=cache)
+
+
+class Replacing(GPT2Layer):
+    """A layer that puts its results in the place of the stream."""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Do what a layer does, without the two additions."""
+        n = self.ln_1(x)
+        x = self.attn(n, n, n, mask, causal=mask is None, cache=cache)
+        return self.mlp(self.ln_2(x))
+
+
+class Untied(GPT2):
+    """A model with an output matrix of its own."""
+
+    output: nn.Parameter
+
+    def unembed(self, hidden: Tensor) -> Tensor:
+        """Compare each vector with the rows of the other table."""
+        return F.linear(hidden, self.output)
+
+
+def no_scale(model: GPT2) -> None:
+    """Leave out the division by the root of D."""
+    for layer in model.h:
+        layer.attn.__class__ = Unscaled
+
+
+def no_positions(model: GPT2) -> None:
+    """Leave out the position embeddings."""
+    model.wpe.weight.requires_grad_(False).zero_()
+
+
+def no_stream(model: GPT2) -> None:
+    """Leave out the residual paths."""
+    for layer in model.h:
+        layer.__class__ = Replacing
+
+
+def no_final_norm(model: GPT2) -> None:
+    """Leave out the last norm."""
+    model.ln_f = nn.Identity()
+
+
+def no_norms(model: GPT2) -> None:
+    """Leave out every norm."""
+    model.ln_f = nn.Identity()
+    for layer in model.h:
+        layer.ln_1, layer.ln_2 = nn.Identity(), nn.Identity()
+
+
+def no_mask(model: GPT2) -> None:
+    """Leave out the causal mask."""
+    for layer in model.h:
+        layer.attn.__class__ = Unmasked
+
+
+def no_bend(model: GPT2) -> None:
+    """Leave out the GELU, so that the feed-forward is linear."""
+    for layer in model.h:
+        layer.mlp.activation = nn.Identity()
+
+
+def relu_for_gelu(model: GPT2) -> None:
+    """Leave out what a GELU has and a ReLU has not."""
+    for layer in model.h:
+        layer.mlp.activation = nn.ReLU()
+
+
+def no_tie(model: GPT2) -> None:
+    """Give the output a table of its own, drawn like the other."""
+    model.__class__ = Untied
+    model.output = normal_parameter(*model.wte.weight.shape, std=0.02)
+
+
+REMOVALS: dict[str, Callable[[GPT2], None]] = {
+    "nothing": lambda model: None,
+    "the scale": no_scale,
+    "the positions": no_positions,
+    "the residual paths": no_stream,
+    "the final norm": no_final_norm,
+    "all norms": no_norms,
+    "the mask": no_mask,
+    "the GELU": no_bend,
+    "the GELU, for ReLU": relu_for_gelu,
+    "the tied output": no_tie,
+}
+
+
+def story_rows(
+    tokenizer: Tokenizer, n_rows: int, seed: int, split: str = "train"
+) -> Tensor:
+    """Write stories, one behind the other, and cut them into rows.
+
+    Returns:
+        (n_rows, n_ctx + 1) of int64.
+    """
+    rng, ids = random.Random(seed), []
+    length = CONFIG.n_ctx + 1
+    while len(ids) < n_rows * length:
+        ids.append(tokenizer.end_of_text)
+        ids += tokenizer.encode(stories.sample(rng, split))
+    return torch.tensor(ids[: n_rows * length]).view(n_rows, length)
+
+
+@torch.no_grad()
+def held_out_loss(model: GPT2, rows: Tensor) -> float:
+    """Return the loss on rows, as training measures it."""
+    return gpt2.next_token_loss(model, rows).item()
+
+
+@torch.no_grad()
+def honest_loss(model: GPT2, rows: Tensor) -> float:
+    """Return the loss where the future is not there to be looked at.
+
+    The model is given the beginning of each row and asked for one token, as
+    when it writes; and this for beginnings of seven lengths.
+    """
+    losses = [
+        F.cross_entropy(model(rows[:, :n], last_only=True), rows[:, n])
+        for n in range(16, rows.size(1) - 1, 16)
+    ]
+    return torch.stack(losses).mean().item()
+
+
+def training(
+    remove: Callable[[GPT2], None], tokenizer: Tokenizer, seed: int
+) -> Iterator[GPT2]:
+    """Train a model that lacks a part.
+
+    Args:
+        remove: Takes the part out of a new model.
+        tokenizer: What the stories are cut up with.
+        seed: Of the weights and of the stories.
+
+    Yields:
+        The model, before the first step and after every 25th.
+    """
+    torch.manual_seed(seed)
+    model = GPT2(CONFIG)
+    remove(model)
+    n_rows = SETTINGS.n_steps * SETTINGS.batch_size
+    batches = story_rows(tokenizer, n_rows, seed).split(SETTINGS.batch_size)
+    optimizers = make_optimizers(model, SETTINGS)
+    for step, batch in enumerate(batches):
+        if step % SETTINGS.evaluate_every == 0:
+            yield model
+        set_learning_rate(optimizers, SETTINGS.learning_rate_at(step))
+        model.zero_grad()
+        gpt2.next_token_loss(model, batch).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), SETTINGS.clip)
+        for optimizer in optimizers:
+            optimizer.step()
+    yield model
+
+
+@torch.no_grad()
+def write(
+    model: GPT2, tokenizer: Tokenizer, text: str, n_tokens: int = 40
+) -> str:
+    """Go on with a text, one token at a time and with no cache.
+
+    A cache would keep what earlier positions computed, and without a mask
+    they compute something else as soon as there is more to look at.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ids = [tokenizer.end_of_text, *tokenizer.encode(text)]
+    for _ in range(n_tokens):
+        logits = model(torch.tensor([ids]), last_only=True)[0]
+        ids.append(int(logits.softmax(-1).multinomial(1, generator=generator)))
+    return tokenizer.decode(ids[1:])
+
+
+def one_run(removed: str, tokenizer: Tokenizer, seed: int) -> dict[str, Any]:
+    """Train one model, and return what is kept of it."""
+    rows = story_rows(tokenizer, SETTINGS.evaluate_rows, 0, "held_out")
+    losses, honest = [], []
+    for model in training(REMOVALS[removed], tokenizer, seed):
+        losses.append(round(held_out_loss(model, rows), 4))
+        if removed == "the mask":  # to all others it makes no difference
+            honest.append(round(honest_loss(model, rows), 4))
+    text = write(model, tokenizer, "Ella lost her")
+    return {"loss": losses, "honest": honest, "text": text}
+
+
+def main() -> None:
+    """Train all models with all seeds, and keep their curves."""
+    torch.set_num_threads(1)  # so that sums are added up in one order
+    _, tokenizer = gpt2.load("story")
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for removed in REMOVALS:
+        runs[removed] = []
+        for seed in SEEDS:
+            begin = time.perf_counter()
+            run = one_run(removed, tokenizer, seed)
+            runs[removed].append(run)
+            print(
+                f"without {removed}, seed {seed}: {run['loss'][-1]:.3f}, "
+                f"{time.perf_counter() - begin:.0f} s",
+                flush=True,
+            )
+    save(runs, PLACE)
+
+
+def save(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Write the curves, whole or not at all."""
+    last = SETTINGS.n_steps + 1
+    steps = [*range(0, last, SETTINGS.evaluate_every)]
+    part = path.with_suffix(".part")
+    kept = {"steps": steps, "seeds": SEEDS, "without": runs}
+    part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main()

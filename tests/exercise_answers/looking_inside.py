@@ -1,0 +1,134 @@
+"""Answers to the exercises of chapter 15: the right one, and wrong ones."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from gpt2.circuits import induction_scores, previous_token_scores
+from gpt2.layer import GPT2Layer
+from gpt2.model import GPT2
+
+Answers = tuple[object, dict[str, object]]
+
+
+def idle(length: int, first: int = 1, seen: int = 1) -> tuple[float, float]:
+    """Answer exercise 15.2; `seen` more than t are seen at position t."""
+    share = [1 / max(t + seen, 1) for t in range(2 * length)]
+    previous = sum(share[first:]) / (2 * length - first)
+    return previous, sum(share[length:]) / length
+
+
+def duplicate(weights: Tensor, length: int, offset: int = 0) -> Tensor:
+    """Answer exercise 15.3, or take another diagonal."""
+    same = weights.diagonal(offset=offset - length, dim1=-2, dim2=-1)
+    return same.mean(dim=(1, -1))
+
+
+def patch(
+    model: GPT2,
+    tokens: Tensor,
+    source: Tensor,
+    layer: int,
+    head: int,
+    at: int,
+    *,
+    size: int | None = None,
+    everywhere: bool = False,
+    all_heads: bool = False,
+    leave: bool = False,
+) -> Tensor:
+    """Answer exercise 15.4, or make a mistake."""
+    size = size or model.config.head_size
+    own = slice(head * size, (head + 1) * size)
+    if all_heads:
+        own = slice(None)
+    where: int | slice = slice(None) if everywhere else at
+    place = cast(GPT2Layer, model.h[layer]).attn.c_proj
+    theirs: list[Tensor] = []
+    hook = place.register_forward_pre_hook(
+        lambda module, inputs: theirs.append(inputs[0])
+    )
+    model(source)
+    hook.remove()
+
+    def exchange(module: object, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        x = inputs[0].clone()
+        x[:, where, own] = theirs[0][:, where, own]
+        return (x,)
+
+    hook = place.register_forward_pre_hook(exchange)
+    logits = model(tokens)
+    if not leave:
+        hook.remove()
+    return logits
+
+
+# The name of each exercise: the right answer; and for some words that the
+# checker has to say, an answer that should make it say them.
+ANSWERS: dict[str, Answers] = {
+    "idle-scores": (
+        idle,
+        {
+            "sees itself too": lambda n: idle(n, seen=0),
+            "the sum begins with 1/2": lambda n: idle(n, first=0),
+            "over 2 * length - 1": lambda n: (
+                idle(n)[0] * (2 * n - 1) / (2 * n),
+                idle(n)[1],
+            ),
+            "exchanged": lambda n: idle(n)[::-1],
+            "without a causal mask": lambda n: (1 / (2 * n), 1 / (2 * n)),
+            "the second telling only": lambda n: (
+                idle(n)[0],
+                idle(n, first=0)[0],
+            ),
+            "the first telling; nothing": lambda n: (
+                idle(n)[0],
+                sum(1 / (t + 1) for t in range(n)) / n,
+            ),
+            "a pair is wanted": lambda n: idle(n)[0],
+        },
+    ),
+    "duplicate-scores": (
+        duplicate,
+        {
+            "the diagonal of induction, one": induction_scores,
+            "with a place of the first": lambda w, n: duplicate(w, n, 1),
+            "on the other side": lambda w, n: duplicate(w, n, -1),
+            "previous-token scores": lambda w, n: previous_token_scores(w),
+            "lies the future": lambda w, n: duplicate(w, n, 2 * n),
+            "divided by all positions": lambda w, n: duplicate(w, n) / 2,
+            "not averaged over the rows": lambda w, n: w.diagonal(
+                offset=-n, dim1=-2, dim2=-1
+            ).mean(-1),
+            "not averaged over the positions": lambda w, n: w.diagonal(
+                offset=-n, dim1=-2, dim2=-1
+            ).mean(1),
+            "averaged over the heads": lambda w, n: duplicate(w, n).mean(1),
+        },
+    ),
+    "patch-one-head": (
+        patch,
+        {
+            "nothing was exchanged": lambda model, tokens, *rest: model(
+                tokens
+            ),
+            "the logits of `source`": lambda m, tokens, source, *rest: m(
+                source
+            ),
+            "all heads": lambda *given: patch(*given, all_heads=True),
+            "at all positions": lambda *given: patch(*given, everywhere=True),
+            "of another width": lambda *given: patch(*given, size=3),
+            "the two texts are exchanged": lambda m, tokens, source, *rest: (
+                patch(m, source, tokens, *rest)
+            ),
+            "only the last position": lambda *given: patch(*given)[:, -1],
+            "a hook is still in place": lambda *given: patch(
+                *given, leave=True
+            ),
+            "a function is wanted": torch.zeros(2, 5, 17),
+        },
+    ),
+}

@@ -1,0 +1,184 @@
+"""Answers to the exercises of chapter 5: the right one, and wrong ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gpt2.attention import attention_weights, causal_mask
+from gpt2.linear import Linear
+
+Answers = tuple[object, dict[str, object]]
+
+
+def places(order: Tensor, size: int) -> Tensor:
+    """Give the places of the heads in this order."""
+    heads = torch.arange(len(order) * size).unflatten(0, (len(order), size))
+    return heads[order].flatten()
+
+
+def rearrange(order: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Answer exercise 5.2."""
+    rows, width = places(order, size), len(order) * size
+    return torch.cat([rows, rows + width, rows + 2 * width]), rows
+
+
+def columns(order: Tensor, size: int) -> Tensor:
+    """Give the right columns."""
+    return rearrange(order, size)[0]
+
+
+def strided(order: Tensor, size: int) -> Tensor:
+    """Take every H-th row."""
+    rows = torch.arange(len(order) * size).unflatten(0, (size, len(order)))
+    return rows[:, order].flatten()
+
+
+class SharedKeys(nn.Module):
+    """Answer exercise 5.3."""
+
+    order = "qkv"
+
+    def __init__(self, width: int, n_head: int) -> None:
+        super().__init__()
+        self.n_head, self.size = n_head, width // n_head
+        self.c_attn = Linear(width, width + 2 * self.size)
+        self.c_proj = Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sizes = [x.size(-1) if p == "q" else self.size for p in self.order]
+        parts = self.c_attn(x).split(sizes, dim=-1)
+        q, k, v = (parts[self.order.index(part)] for part in "qkv")
+        q = q.unflatten(-1, (self.n_head, -1)).transpose(1, 2)
+        mixed = self.mix(q, k[:, None], v[:, None])
+        return self.c_proj(self.merge(mixed))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mask = causal_mask(q.size(2), q.size(2))
+        return attention_weights(q, k, mask) @ v
+
+    def merge(self, mixed: Tensor) -> Tensor:
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class Future(SharedKeys):
+    """No mask."""
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attention_weights(q, k) @ v
+
+
+class Unscaled(SharedKeys):
+    """No root of D."""
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return super().mix(q * q.size(-1) ** 0.5, k, v)
+
+
+class ScaledByWidth(SharedKeys):
+    """The root of C."""
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return super().mix(q / self.n_head**0.5, k, v)
+
+
+class Merged(SharedKeys):
+    """A reshape instead of a transpose."""
+
+    def merge(self, mixed: Tensor) -> Tensor:
+        batch, heads, n, size = mixed.shape
+        return mixed.reshape(batch, n, heads * size)
+
+
+class ValueFirst(SharedKeys):
+    """Key and value exchanged."""
+
+    order = "qvk"
+
+
+class QueriesLast(SharedKeys):
+    """The queries behind the key and the value."""
+
+    order = "kvq"
+
+
+class KeysForAll(SharedKeys):
+    """Keys and values for every head."""
+
+    def __init__(self, width: int, n_head: int) -> None:
+        super().__init__(width, n_head)
+        self.c_attn = Linear(width, 3 * width)
+
+
+class OneForBoth(SharedKeys):
+    """A key, and no value."""
+
+    def __init__(self, width: int, n_head: int) -> None:
+        super().__init__(width, n_head)
+        self.c_attn = Linear(width, width + self.size)
+
+
+class Torch(SharedKeys):
+    """PyTorch's maps, which keep the transpose."""
+
+    def __init__(self, width: int, n_head: int) -> None:
+        super().__init__(width, n_head)
+        self.c_attn = nn.Linear(width, width + 2 * self.size)
+
+
+class Renamed(SharedKeys):
+    """Another name for the output."""
+
+    def __init__(self, width: int, n_head: int) -> None:
+        super().__init__(width, n_head)
+        self.out, self.c_proj = self.c_proj, None  # type: ignore[assignment]
+
+
+ANSWERS: dict[str, Answers] = {
+    "heads-in-order": (
+        rearrange,
+        {
+            "writes where another one did": lambda o, d: (
+                columns(o, d),
+                torch.arange(len(o) * d),
+            ),
+            "puts the heads back": lambda o, d: rearrange(o.argsort(), d),
+            "not every H-th": lambda o, d: (columns(o, d), strided(o, d)),
+            "numbers of the heads": lambda o, d: (columns(o, d), o),
+            "one row apart": lambda o, d: (
+                columns(o, d),
+                (o[:, None] + torch.arange(d)).flatten(),
+            ),
+            "only the queries": lambda o, d: (places(o, d), places(o, d)),
+            "made of the queries' columns": lambda o, d: (
+                places(o, d).repeat(3),
+                places(o, d),
+            ),
+            "keys and values stay behind": lambda o, d: (
+                torch.cat(
+                    [places(o, d), torch.arange(len(o) * d, 3 * len(o) * d)]
+                ),
+                places(o, d),
+            ),
+            "into H pieces": lambda o, d: (places(o, 3 * d), places(o, d)),
+            "two tensors are wanted": lambda o, d: columns(o, d),
+        },
+    ),
+    "shared-keys": (
+        SharedKeys,
+        {
+            "see the future": Future,
+            "not scaled": Unscaled,
+            "the root of C": ScaledByWidth,
+            "without swapping": Merged,
+            "where the key should be": ValueFirst,
+            "from the front": QueriesLast,
+            "a key and a value for each head": KeysForAll,
+            "are two": OneForBoth,
+            "the other way round": Torch,
+            "no `c_proj`": Renamed,
+            "an nn.Module is wanted": lambda width, n_head: width,
+            "a function is wanted": SharedKeys(12, 3).n_head,
+        },
+    ),
+}
