@@ -3,8 +3,8 @@
     python contestants.py NAME FOLDER THREADS
 
 reads requests from standard input, a line of JSON each, and answers each with
-a line: the seconds from the request to every new token, and the most memory
-that the process has held so far, in bytes.
+a line: the seconds from the request to every new token, and the memory that
+the process holds, and the most that it has held so far, in bytes.
 """
 
 from __future__ import annotations
@@ -208,6 +208,12 @@ def _timed(write: Callable[..., Any], request: dict[str, Any]) -> Any:
     return {"seconds": seconds, "tokens": tokens}
 
 
+def held() -> int:
+    """Return the bytes of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
 def main(name: str, folder: str, threads: str) -> None:
     """Serve requests until standard input ends."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -220,8 +226,9 @@ def main(name: str, folder: str, threads: str) -> None:
             answer = _timed(write, json.loads(line))
         except NotImplementedError as error:
             answer = {"cannot": str(error)}
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        facts = {"memory": 1024 * kilobytes, "version": version(package)}
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        memory = {"now": held(), "peak": 1024 * usage.ru_maxrss}
+        facts = {"memory": memory, "version": version(package)}
         print(json.dumps({**answer, **facts}), file=out)
 
 

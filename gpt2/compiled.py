@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import os
 import platform
 import shutil
@@ -91,34 +92,31 @@ class PackedMatrix:
         self,
         weight: Tensor,
         bias: Tensor | None,
+        dtype: torch.dtype,
         scale: Tensor | None = None,
     ) -> None:
         """Pack a matrix.
 
         Args:
-            weight: (in, out), of float32, bfloat16 or int8.
+            weight: (in, out).
             bias: (out,).
+            dtype: float32, bfloat16 or int8, to which `weight` is rounded.
             scale: (out,), the step of each column; for int8.
         """
-        name = str(weight.dtype).removeprefix("torch.")
-        self.n_in, self.n_out = weight.shape
+        name = str(dtype).removeprefix("torch.")
         self.multiply = getattr(library(), f"product_{name}")
-        per_word = PER_WORD[weight.dtype]
-        lacking = -self.n_out % WIDE
-        if lacking or self.n_in % per_word:
-            weight = F.pad(weight, (0, lacking, 0, -self.n_in % per_word))
+        self.n_in, self.n_out = weight.shape
         totals = torch.zeros(self.n_out, dtype=torch.int32)
-        if weight.dtype == torch.int8:
-            totals = weight.sum(dim=0, dtype=torch.int32)[: self.n_out]
+        if dtype == torch.int8:
+            totals = weight.sum(dim=0, dtype=torch.int32)
         columns = (
             torch.ones(self.n_out) if scale is None else scale,
             totals,
             torch.zeros(self.n_out) if bias is None else bias.float(),
         )
-        blocks = weight.unflatten(0, (-1, per_word)).unflatten(2, (-1, WIDE))
-        blocks = blocks.permute(2, 0, 3, 1)  # out/16, words, 16, per_word
+        lacking = -self.n_out % WIDE
         self.tensors = (
-            _in_large_pages(blocks),
+            _laid_out(weight, dtype),
             *(F.pad(column, (0, lacking)).contiguous() for column in columns),
         )
         self.pointers = [tensor.data_ptr() for tensor in self.tensors]
@@ -142,16 +140,34 @@ class PackedMatrix:
         return out
 
 
-def _in_large_pages(tensor: Tensor) -> Tensor:
-    """Copy a tensor to memory that is fast to read from end to end."""
-    n_bytes = tensor.numel() * tensor.element_size()
+def _laid_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Copy a matrix (in, out) to (out / 16, words, 16, numbers per word)."""
+    n_in, n_out = weight.shape
+    per_word = PER_WORD[dtype]
+    n_blocks, n_words = -(-n_out // WIDE), -(-n_in // per_word)
+    blocks = _in_large_pages((n_blocks, n_words, WIDE, per_word), dtype)
+    step = 4096  # columns at a time: what is copied on the way stays small
+    for first in range(0, n_out, step):
+        some = weight[:, first : first + step].to(dtype)
+        lacking = (0, -some.size(1) % WIDE, 0, -n_in % per_word)
+        some = F.pad(some, lacking) if any(lacking) else some
+        some = some.unflatten(0, (-1, per_word)).unflatten(2, (-1, WIDE))
+        start = first // WIDE
+        some = some.permute(2, 0, 3, 1)
+        blocks[start : start + len(some)] = some
+    return blocks
+
+
+def _in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return memory that is fast to read from end to end."""
+    n_bytes = math.prod(shape) * dtype.itemsize
     room = torch.empty(n_bytes + LARGE_PAGE, dtype=torch.uint8)
     start = -room.data_ptr() % LARGE_PAGE
     piece = room[start : start + n_bytes]
     routines = library()
     assert routines is not None
     routines.ask_for_large_pages(piece.data_ptr(), n_bytes)
-    return piece.view(tensor.dtype).view(tensor.shape).copy_(tensor)
+    return piece.view(dtype).view(shape)
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

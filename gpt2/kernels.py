@@ -93,8 +93,8 @@ def _compiled(
 ) -> Kernel:
     if dtype == torch.int8:
         numbers, scale = quantize(weight.float())
-        return compiled.PackedMatrix(numbers, bias, scale)
-    return compiled.PackedMatrix(weight.to(dtype), bias)
+        return compiled.PackedMatrix(numbers, bias, dtype, scale)
+    return compiled.PackedMatrix(weight, bias, dtype)
 
 
 # PyTorch's fast ones.

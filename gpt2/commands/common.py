@@ -46,8 +46,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=(*loading.DTYPES, "int8"),
         default="float32",
-        help="the numbers to compute with; on a CPU, bfloat16 and int8 are "
-        "packed for speed (default: float32)",
+        help="the numbers to compute with; bfloat16 and int8, for which "
+        "weights are packed on a CPU, are faster and round (default: float32)",
     )
 
 
@@ -116,14 +116,22 @@ def read_text(options: argparse.Namespace) -> str:
         raise ValueError(f"the text is not UTF-8: {error}") from error
 
 
-def load(options: argparse.Namespace) -> tuple[GPT2, Tokenizer]:
-    """Load the model that was asked for, packed where that is faster."""
+def load(
+    options: argparse.Namespace, *, writes: bool = False
+) -> tuple[GPT2, Tokenizer]:
+    """Load the model that was asked for, packed where that is faster.
+
+    Args:
+        options: The command line.
+        writes: It will be run many times, token by token.
+    """
     place, dtype = device(options), options.dtype
     if dtype == "int8" and place.type != "cpu":
         raise ValueError(f"int8 is for the CPU; got --device {options.device}")
     stored = "float32" if dtype == "int8" else dtype
     model, tokenizer = loading.load(options.model, stored, place)
-    if place.type == "cpu" and dtype in ("bfloat16", "int8"):
+    fast = ("float32", "bfloat16", "int8") if writes else ("bfloat16", "int8")
+    if place.type == "cpu" and dtype in fast:
         from gpt2.inference import for_inference
 
         model = for_inference(model, dtype)

@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
                 f"{', '.join(drawing)}"
             )
     prompt = read_text(options)
-    model, tokenizer = load(options)
+    model, tokenizer = load(options, writes=True)
     if options.beams is not None:
         beam = _beam(model, tokenizer, prompt, options)
         parts = [iter([beam])]
