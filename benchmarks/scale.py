@@ -25,18 +25,18 @@ from gpt2.model import GPT2
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 CONTEXTS = (1, 64, 128, 256, 512, 768, 1000)
 BATCHES = (1, 2, 4, 8, 16, 32)
-NUMBERS = torch.ones(1 << 27)  # 512 MiB, more than any cache holds
+N_NUMBERS = 1 << 27  # 512 MiB, more than any cache holds
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
 
-def bandwidth() -> float:
+def bandwidth(numbers: torch.Tensor) -> float:
     """Return how many bytes a second are read from memory."""
     times = []
     for _ in range(9):
         began = time.perf_counter()
-        NUMBERS.sum()
+        numbers.sum()
         times.append(time.perf_counter() - began)
-    return NUMBERS.nbytes / statistics.median(times)
+    return numbers.nbytes / statistics.median(times)
 
 
 @torch.no_grad()
@@ -64,6 +64,7 @@ def bytes_read(
 
 def measure() -> Iterator[dict[str, Any]]:
     """Time contexts, batches and sizes."""
+    numbers = torch.ones(N_NUMBERS)
     for size in SIZES:
         config = GPT2Config.from_name(size)
         with torch.device("meta"):
@@ -85,7 +86,7 @@ def measure() -> Iterator[dict[str, Any]]:
                     "batch": batch,
                     "seconds": step(packed, context, batch),
                     "bytes": bytes_read(config, precision, context, batch),
-                    "bandwidth": bandwidth(),
+                    "bandwidth": bandwidth(numbers),
                 }
             del packed
 

@@ -106,6 +106,12 @@ INLINE floats finish_ints(ints sums, ints totals, floats scale) {
     return __builtin_convertvector(sums - 128 * totals, floats) * scale;
 }
 
+#define ROWS(NAME, COUNT)                                                     \
+    for (; r + COUNT <= n_rows; r += COUNT)                                   \
+        rows_##NAME(row_words + r * n_words, sizes + r, at, totals[block],    \
+                    scales[block], b[block], y + r * n_out + block * WIDE,    \
+                    wanted, n_out, n_words, COUNT);
+
 // y = x W + b, with x (n_rows, n_in) and y (n_rows, n_out). Of W's columns,
 // `scales` are the steps, `totals` the sums, and `b` what is added; there are
 // 16 of them for each block, and the last may be more than are wanted.
@@ -148,16 +154,10 @@ INLINE floats finish_ints(ints sums, ints totals, floats scale) {
                 long left = n_out - block * WIDE, r = 0;                      \
                 long wanted = left < WIDE ? left : WIDE;                      \
                 const words *at = w + block * n_words;                        \
-                for (; r + 8 <= n_rows; r += 8)                               \
-                    rows_##NAME(row_words + r * n_words, sizes + r, at,       \
-                                totals[block], scales[block], b[block],       \
-                                y + r * n_out + block * WIDE, wanted, n_out,  \
-                                n_words, 8);                                  \
-                for (; r < n_rows; r++)                                       \
-                    rows_##NAME(row_words + r * n_words, sizes + r, at,       \
-                                totals[block], scales[block], b[block],       \
-                                y + r * n_out + block * WIDE, wanted, n_out,  \
-                                n_words, 1);                                  \
+                ROWS(NAME, 8)                                                 \
+                ROWS(NAME, 4)                                                 \
+                ROWS(NAME, 2)                                                 \
+                ROWS(NAME, 1)                                                 \
             }                                                                 \
         }                                                                     \
         free(row_words);                                                      \
