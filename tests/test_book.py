@@ -40,6 +40,7 @@ from nbformat.v4 import (
 from PIL import Image
 
 import gpt2
+from gpt2.exercises.checking import CHECKERS
 
 PAGES = pages_of_the_toc()
 NOTEBOOKS = [page for page in PAGES if page.suffix == ".ipynb"]
@@ -72,6 +73,18 @@ def test_the_rules(rule: Callable[..., Any], notebook: Path) -> None:
 def test_links(page: Path) -> None:
     problems = list(has_good_links(page))
     assert not problems, "\n".join(problems)
+
+
+def test_every_checker_is_called_by_one_exercise() -> None:
+    """A checker that no exercise calls would be one that nobody finds."""
+    called = [
+        name
+        for notebook in NOTEBOOKS
+        for _, cell in Chapter(notebook).code
+        if "solution" in cell.metadata.get("tags", [])
+        for name in re.findall(r'^check\("([^"]+)", ', cell.source, re.M)
+    ]
+    assert sorted(set(called)) == sorted(CHECKERS)
 
 
 def test_figures_have_names_of_their_own() -> None:

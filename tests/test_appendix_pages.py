@@ -1,0 +1,253 @@
+"""What the pages on troubles and on teaching say, held against the package."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from book_rules import BOOK, prose
+from huggingface_hub.errors import OfflineModeIsEnabled
+
+import gpt2
+from gpt2.__main__ import main
+from gpt2.exercises import check
+from gpt2.exercises.checking import CHECKERS
+from gpt2.training.checkpoint import check_folder
+from gpt2.weights.hub import HUB_PRESETS, _explained, _verify
+from gpt2.weights.loading import _STORY_FOLDER
+
+TROUBLES = (BOOK / "troubleshooting.md").read_text(encoding="utf-8")
+TEACHING = (BOOK / "teaching.md").read_text(encoding="utf-8")
+
+
+# --- troubleshooting: the package's own messages ---
+
+
+def changed(folder: Path, name: str, old: str, new: str) -> Path:
+    """A copy of the story model with one text in one file exchanged."""
+    copy = folder / "copy"
+    shutil.copytree(_STORY_FOLDER, copy)
+    path = copy / name
+    path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+    return copy
+
+
+def with_weights(folder: Path, data: bytes) -> Path:
+    copy = folder / "copy"
+    shutil.copytree(_STORY_FOLDER, copy)
+    (copy / "model.safetensors").write_bytes(data)
+    return copy
+
+
+def pickled(folder: Path) -> Path:
+    path = folder / "model.pt"
+    torch.save({"model": print}, path)
+    return path
+
+
+def short_merges(folder: Path) -> Path:
+    copy = folder / "copy"
+    shutil.copytree(_STORY_FOLDER, copy)
+    lines = (copy / "merges.txt").read_text("utf-8").splitlines(True)
+    (copy / "merges.txt").write_text("".join(lines[:500]), "utf-8")
+    return copy
+
+
+def replaced(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(b"another")
+    _verify(path, HUB_PRESETS["gpt2"].sha256[path.name])
+
+
+def held(folder: Path) -> None:
+    (folder / "checkpoints" / "step-00000001").mkdir(parents=True)
+    check_folder(folder, resume=False)
+
+
+WHOLE = (_STORY_FOLDER / "model.safetensors").read_bytes()
+MESSAGES: dict[str, Callable[[Path], Any]] = {
+    "is not a safetensors file: its first 8 bytes say that a header of ... "
+    "bytes follows": lambda f: gpt2.load(
+        with_weights(f, b"version https://git-lfs.github.com/spec/v1\n")
+    ),
+    "the file may not have been fetched whole": lambda f: gpt2.load(
+        with_weights(f, WHOLE[:-1000])
+    ),
+    "it was damaged or replaced on its way here, and is removed": replaced,
+    "and this is only GPT-2": lambda f: gpt2.load(
+        changed(f, "config.json", '"gpt2"', '"llama"')
+    ),
+    "lacks tensors ...": lambda f: gpt2.load(
+        changed(f, "config.json", '"n_layer": 4', '"n_layer": 6')
+    ),
+    "has, which is not a tensor of this GPT-2, ...": lambda f: gpt2.load(
+        changed(f, "config.json", '"n_layer": 4', '"n_layer": 3')
+    ),
+    "has shape ..., and the model needs ...": lambda f: gpt2.load(
+        changed(f, "config.json", '"vocab_size": 2048', '"vocab_size": 9')
+    ),
+    "is not a plain dictionary of tensors: it is damaged, or to unpickle it "
+    "would run code from it": lambda f: gpt2.load(pickled(f)),
+    "the prompt has ... tokens, and the model reads at most ... (n_ctx); "
+    "shorten it": lambda f: list(
+        gpt2.complete(*gpt2.load("story"), "Ella lost her kite. " * 99, 5)
+    ),
+    "the model has ... positions (n_ctx), and ... tokens do not fit": (
+        lambda f: gpt2.load_model("story")(torch.zeros(1, 257).long())
+    ),
+    "ids must lie between 0 and ..., the rows of this table": (
+        lambda f: gpt2.load_model("story")(torch.tensor([[50256]]))
+    ),
+    "expected an id from 0 to ...": (
+        lambda f: gpt2.load("story")[1].decode([50256])
+    ),
+    "no line makes the token ...": lambda f: gpt2.load(short_merges(f)),
+    "there is no exercise named ...; did you mean ...?": (
+        lambda f: check("window-masks", None)
+    ),
+    "expected text with pairs enough for n_vocab=..., got enough for ...": (
+        lambda f: gpt2.Tokenizer.train("short text", 2048)
+    ),
+    "holds a run already; resume it, or choose another folder": held,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("message", MESSAGES)
+def test_messages(message: str, tmp_path: Path) -> None:
+    assert f"**`{message}`**" in TROUBLES
+    with pytest.raises((ValueError, RuntimeError, OSError)) as caught:
+        MESSAGES[message](tmp_path)
+    pattern = ".*".join(map(re.escape, message.split("...")))
+    assert re.search(pattern, str(caught.value), re.DOTALL), str(caught.value)
+
+
+def test_messages_of_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["generate", "a\udcff"]) == 2
+    assert "the text is not UTF-8" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert main(["generate", "a", "--device", "cuda"]) == 1
+        err = capsys.readouterr().err.strip().removeprefix("gpt2: ")
+        if "CUDA" in err and "+cpu" in torch.__version__:
+            assert f"**`{err}`**" in TROUBLES
+    monkeypatch.setattr(
+        "gpt2.commands.common.device", lambda options: torch.device("cuda")
+    )
+    assert main(["predict", "a", "--device=cuda", "--dtype=int8"]) == 2
+    err = capsys.readouterr().err.strip().removeprefix("gpt2: ")
+    assert f"**`{err}`**" in TROUBLES
+
+
+def test_messages_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    offline = OfflineModeIsEnabled("Cannot reach it: offline mode is enabled")
+    message = str(_explained(HUB_PRESETS["gpt2"], offline))
+    assert "the Hugging Face hub cannot be reached (Cannot reach" in message
+    assert "offline mode is enabled)" in message
+    assert "**`the Hugging Face hub cannot be reached (...)`**" in TROUBLES
+
+    def refuse(name: str) -> None:
+        raise OSError
+
+    monkeypatch.setattr("tiktoken.get_encoding", refuse)
+    with pytest.raises(ValueError) as caught:
+        gpt2.Tokenizer.gpt2()
+    message, *_ = str(caught.value).split(":")
+    assert f"**`{message}`**" in TROUBLES
+
+
+def test_six_heads_load_without_complaint(tmp_path: Path) -> None:
+    place = changed(tmp_path, "config.json", '"n_head": 4', '"n_head": 6')
+    assert gpt2.load(place)[0].config.n_head == 6
+
+
+def test_a_space_at_the_end() -> None:
+    model, tokenizer = gpt2.load("story")
+    said = [
+        "".join(gpt2.complete(model, tokenizer, text, 4, temperature=0))
+        for text in ("Ella lost", "Ella lost ")
+    ]
+    assert said[0].startswith(" her") and said[1].startswith("Domino")
+
+
+def test_the_table_of_memory() -> None:
+    for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"):
+        config = gpt2.GPT2Config.from_name(name)
+        with torch.device("meta"):
+            billions = gpt2.GPT2(config).num_parameters() / 1e9
+        row = re.search(rf"\| `{name}` \| (.+) \| (.+) \| (.+) \|", TROUBLES)
+        assert row
+        for cell, n_bytes in zip(row.groups(), (4, 2, 16), strict=True):
+            assert float(cell) == pytest.approx(n_bytes * billions, abs=0.051)
+
+
+def code(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+
+def test_the_comparison_of_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (b for b in code(TROUBLES) if 'device = "mps"' in b)
+    exec(block.replace('"mps"', '"cpu"').replace("n_layer=2", "n_layer=1"), {})
+    assert float(capsys.readouterr().out) < 1e-4
+
+
+# --- teaching: exercises that exist, and code that works ---
+
+
+def exercises() -> dict[str, tuple[str, str]]:
+    """For each number, the label and the title."""
+    found = {}
+    for path in BOOK.glob("[0-9]*.ipynb"):
+        for number, label, title in re.findall(
+            r"^### Exercise (\d+\.\d+) \((\w+)\): (.+)$", prose(path), re.M
+        ):
+            found[number] = label, title
+    return found
+
+
+def test_the_exercises_that_are_set() -> None:
+    known = exercises()
+    named = re.findall(r"\b(\d+\.\d+) \*(.+?)\*( ✓)?", TEACHING)
+    assert len(named) > 30
+    for number, title, mark in named:
+        label, expected = known[number]
+        assert title == expected
+        checked = label in ("derive", "modify")
+        assert bool(mark) == checked, number
+
+
+def test_the_weeks_are_complete() -> None:
+    rows = re.findall(r"^\| \d+ \| (.+?) \|", TEACHING, re.MULTILINE)
+    assert len(rows) == 12
+    chapters = [int(n) for row in rows for n in re.findall(r"\[(\d+)\]", row)]
+    assert sorted(chapters) == list(range(1, 18))
+
+
+def test_the_code_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    grade, checker, students = code(TEACHING)
+    names: dict[str, Any] = {}
+    try:
+        for block in (checker, students):
+            exec(block, names)
+        shown = capsys.readouterr().out
+        assert f"```\n{shown}```" in TEACHING
+        exec(grade, names)
+        right = lambda s, t: (s.log() / t).softmax(-1)  # noqa: E731
+        assert names["grade"]({"heated-shares": right}) == 1
+        assert names["grade"]({"heated-shares": None}) == 0
+    finally:
+        CHECKERS.pop("heated-shares", None)
+
+
+def test_the_sentence_that_is_shown() -> None:
+    def window(n: int, width: int) -> torch.Tensor:
+        back = torch.arange(n)[:, None] - torch.arange(n)
+        return (back >= 0) & (back <= width)
+
+    assert f"```\n{check('window-mask', window)}\n```" in TEACHING
