@@ -25,10 +25,13 @@ import pytest
 from book_rules import ROOT, pages_of_the_toc
 from playwright.sync_api import Page, sync_playwright
 
+import gpt2
+
 # One worker, one browser, one build.
 pytestmark = pytest.mark.xdist_group("site")
 
 SITE = ROOT / "_build" / "html"
+PACKAGE = Path(gpt2.__file__).parent
 BUILD = ["build", ".", "--quiet", "-W", "-n", "--keep-going"]
 PAGES = [f"book/{page.stem}.html" for page in pages_of_the_toc()]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -75,8 +78,9 @@ TOO_WIDE = "document.documentElement.scrollWidth - window.innerWidth"
 # each kind and place is left.
 THIN_OUT = """() => {
     const seen = new Set();
-    for (const word of document.querySelectorAll("pre span")) {
-        const places = [".cell_output", "details"].map(p => word.closest(p));
+    for (const word of document.querySelectorAll(":is(pre, .sig) span")) {
+        const within = [".cell_output", "details", ".sig"];
+        const places = within.map(place => word.closest(place));
         const kind = word.className + places.map(Boolean);
         if (seen.has(kind)) word.replaceWith(...word.childNodes);
         seen.add(kind);
@@ -98,6 +102,8 @@ def is_current() -> bool:
         for path in (ROOT / "book").rglob("*")
         if path.is_file() and path.suffix not in {".py", ".pyc"}
     ]
+    sources += [ROOT / "book" / "docstrings.py"]  # and what it shows
+    sources += [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("README.md")]
     start = SITE / "index.html"
     return start.is_file() and start.stat().st_mtime > max(
         source.stat().st_mtime for source in sources
@@ -287,6 +293,14 @@ def dead_links(site: Path) -> Iterator[str]:
 def test_links_inside_the_book(site: Path) -> None:
     found = list(dead_links(site))
     assert not found, "\n".join(found)
+
+
+def test_the_reference_has_every_public_name(site: Path) -> None:
+    html = (site / "book" / "api.html").read_text(encoding="utf-8")
+    homes = {f"{getattr(gpt2, n).__module__}.{n}" for n in gpt2.__all__}
+    assert homes <= Anchors(html).ids
+    assert f"{ROOT}/" not in html  # nor may it differ from build to build
+    assert " at 0x" not in html
 
 
 def test_a_dead_link_is_noticed(tmp_path: Path) -> None:

@@ -9,6 +9,14 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const summary of document.querySelectorAll("details.hide > summary")) {
     summary.removeAttribute("aria-label");
   }
+
+  // The parameters of a long signature are no list of terms.
+  for (const part of document.querySelectorAll("dt.sig :is(dl, dd)")) {
+    const box = document.createElement("div");
+    box.className = `sig-${part.localName}`;
+    box.append(...part.childNodes);
+    part.replaceWith(box);
+  }
 });
 
 // What is wider than the page can be scrolled with the keyboard, whenever the
