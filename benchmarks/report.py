@@ -131,9 +131,7 @@ def cost(steps: list[dict[str, Any]]) -> str:
 def draw_speed(engines: dict[str, Any], path: Path) -> None:
     """Draw the tokens per second of all engines that ran."""
     names = [n for n, one in engines.items() if one["between"]]
-    figure, panels = plt.subplots(
-        1, 3, figsize=(9, 4), sharey=True, layout="tight"
-    )
+    figure, panels = plt.subplots(3, 1, figsize=(5.2, 9), layout="tight")
     for axes, case in zip(panels, CASES, strict=True):
         for place, name in enumerate(reversed(names)):
             speed = rate(engines[name], case) or 0
@@ -141,16 +139,17 @@ def draw_speed(engines: dict[str, Any], path: Path) -> None:
             color = drawing.COLORS["stream" if ours else "position"]
             axes.barh(place, speed, color=color)
             axes.text(speed, place, f" {speed:.0f}", va="center", fontsize=9)
-        axes.set(title=case, xlabel="tokens per second")
-        axes.margins(x=0.18)
-    panels[0].set_yticks(range(len(names)), reversed(names))
+        axes.set(title=case)
+        axes.margins(x=0.15)
+        axes.set_yticks(range(len(names)), reversed(names))
+    panels[-1].set_xlabel("tokens per second")
     figure.savefig(path)
     plt.close(figure)
 
 
 def draw_cost(steps: list[dict[str, Any]], path: Path) -> None:
     """Draw what a step takes over contexts, batches and sizes."""
-    figure, panels = plt.subplots(1, 3, figsize=(9, 3.4), layout="tight")
+    figure, panels = plt.subplots(3, 1, figsize=(5.2, 7.5), layout="tight")
     colors = {
         "bfloat16": drawing.COLORS["stream"],
         "int8": drawing.COLORS["key"],
@@ -182,8 +181,7 @@ def draw_cost(steps: list[dict[str, Any]], path: Path) -> None:
             least = [1000 * s["bytes"] / s["bandwidth"] for s in rows]
             axes.plot(x, took, "o-", color=color, label=precision)
             axes.plot(x, least, "--", color=color)
-        axes.set(xlabel=labels[name], ylim=(0, None))
-    panels[0].set_ylabel("milliseconds per step")
+        axes.set(xlabel=labels[name], ylim=(0, None), ylabel="ms per step")
     panels[0].legend()
     figure.savefig(path)
     plt.close(figure)
