@@ -47,7 +47,7 @@ sync: $(READER) ## Fetch the package's source into the notebooks, and run them
 test: $(TESTER) ## Run every test, and every cell of the notebooks
 	@echo "Running the tests and the notebooks ..."
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -rs \
-		--nbval --nbval-current-env --nbval-cell-timeout=180
+		--nbval --nbval-current-env --nbval-cell-timeout=600
 
 check: $(TESTER) ## Check style and types
 	$(BIN)/ruff check .
