@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE))  # the imports below are found there
 
 import report  # noqa: E402
 import training  # noqa: E402

@@ -238,7 +238,10 @@ def test_the_code_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
         shown = capsys.readouterr().out
         assert f"```\n{shown}```" in TEACHING
         exec(grade, names)
-        right = lambda s, t: (s.log() / t).softmax(-1)  # noqa: E731
+
+        def right(shares: torch.Tensor, temperature: float) -> torch.Tensor:
+            return (shares.log() / temperature).softmax(-1)
+
         assert names["grade"]({"heated-shares": right}) == 1
         assert names["grade"]({"heated-shares": None}) == 0
     finally:

@@ -50,6 +50,7 @@ def from_the_front(cache: KeyValueCache, n: int) -> None:
 
 def assign(cache: KeyValueCache, n: int) -> None:
     """Assign to what is only reported."""
+    # The mistake is that there is nothing to assign to.
     cache.length -= n  # type: ignore[misc]
 
 

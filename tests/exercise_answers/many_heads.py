@@ -131,6 +131,7 @@ class Renamed(SharedKeys):
 
     def __init__(self, width: int, n_head: int) -> None:
         super().__init__(width, n_head)
+        # The mistake is that a name is gone on which others rely.
         self.out, self.c_proj = self.c_proj, None  # type: ignore[assignment]
 
 

@@ -91,6 +91,7 @@ class Chained(ParallelLayer):
 class Future(ParallelLayer):
     """No mask stands for no mask."""
 
+    # The mistake is that an argument of the layer's is missing.
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
         n = self.ln_1(x)
         return x + self.attn(n, n, n, mask) + self.mlp(n)
