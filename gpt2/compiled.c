@@ -10,6 +10,7 @@
 // once for up to eight rows, and with one row that is nearly all it costs.
 
 #define _DEFAULT_SOURCE  // for madvise
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -189,7 +190,7 @@ int attend(const float *q, const float *keys, const float *values, float *out,
             failed = 1;
             continue;
         }
-        float largest = -INFINITY, total = 0;
+        float largest = -FLT_MAX, total = 0;
         for (long s = 0; s < n_keys; s++) {
             float score = 0;
             for (long i = 0; i < d; i++) score += query[i] * key[s * d + i];

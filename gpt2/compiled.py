@@ -22,9 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("compiled.c")
+# Sums may be taken in another order. Not by `-ffast-math`: what is linked with
+# it sets tiny numbers to 0, in all of the process.
 FLAGS = (
-    *("-O3", "-march=native", "-ffast-math", "-fopenmp"),
-    *("-shared", "-fPIC"),
+    *("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
+    *("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"),
+    *("-ffinite-math-only", "-fno-math-errno"),
 )
 PER_WORD = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
 """How many numbers of each kind make a word of 32 bits."""

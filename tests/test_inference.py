@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -252,6 +254,18 @@ def test_it_is_compiled_once_and_kept(
     )
     assert compiled.library() is not None
     assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_the_process_keeps_its_arithmetic() -> None:
+    """What is linked for speed may set tiny numbers to 0, everywhere."""
+    code = (
+        "from gpt2 import compiled\n"
+        "compiled.library()\n"
+        "assert 5e-324 > 0 and 5e-324 / 1 > 0, 'tiny numbers are gone'\n"
+        "tiny = float.fromhex('0x1p-1070')\n"
+        "assert tiny * 0.5 == float.fromhex('0x1p-1071')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("trouble", ["missing", "failing", "no place"])
