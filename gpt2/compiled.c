@@ -1,4 +1,5 @@
-// What a step of writing does most, in C: rows times a matrix, and attention.
+// What running a packed model does most, in C: all its layers, from the first
+// norm to the last residual, in one call.
 //
 // A matrix is kept as words of 32 bits: one float32, two bfloat16, or four
 // int8 that follow each other down a column. Sixteen columns lie side by side,
@@ -6,11 +7,13 @@
 //
 //     matrix (n_out / 16, n_words, 16), where n_words = n_in / 1, 2 or 4
 //
-// The sixteen sums grow in one register too. It goes through memory in order,
-// once for up to eight rows, and with one row that is nearly all it costs.
+// The sixteen sums grow in one register too. The matrix goes through memory in
+// order, once for up to eight rows; with one row, that is nearly all it costs.
+//
+// To a query, the keys are such a matrix as well, whose columns are the keys,
+// and to its weights the values are one, with a row for each key. So attention
+// is twice the same product, with a softmax in between.
 
-#define _DEFAULT_SOURCE  // for madvise
-#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -18,18 +21,71 @@
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
-#ifdef __linux__
-#include <sys/mman.h>
+#ifdef _OPENMP
+#include <omp.h>
 #endif
 
 #define WIDE 16
-#define AHEAD 48  // how far ahead memory is asked for, in words of sixteen
+#define LOWEST -1e30f
+#define TILE 8      // rows that go through a matrix together
+#define CHUNK 256   // words of a column that stay close, where rows are many
+#define SLAB 256    // rows that go through the feed-forward network together
+#define AHEAD 48    // how far ahead memory is asked for, in words of sixteen
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8")  // so that sums stay in registers
+#define BARRIER _Pragma("omp barrier")    // until all workers are here
 
 typedef uint32_t words __attribute__((vector_size(4 * WIDE)));
 typedef int32_t ints __attribute__((vector_size(4 * WIDE)));
 typedef float floats __attribute__((vector_size(4 * WIDE)));
+
+// What a word is made of, and what becomes of a product.
+enum kind { FLOAT32, BFLOAT16, INT8 };
+enum after { STORE, ADD, GELU_NEW, GELU, RELU };
+
+struct matrix {
+    const words *words;
+    const floats *scales;  // int8: the step of each column
+    const ints *totals;    // int8: its sum
+    const floats *bias;    // of all three, there are 16 for each block
+    long n_in, n_out;
+};
+
+struct layer {
+    const float *ln_1_weight, *ln_1_bias, *ln_2_weight, *ln_2_bias;
+    struct matrix c_attn, c_proj, c_fc, c_mlp;
+};
+
+struct model {
+    long kind, n_layer, n_head, n_embd, activation;
+    float epsilon;
+    const struct layer *layers;
+};
+
+// What the layers remember, of each sequence and head: keys
+// (room / 16, words of D, 16) and values (D / 16, words of `room`, 16).
+struct memory {
+    uint32_t *keys, *values;
+    long past, room;  // positions that are filled, and that could be; the
+                      // latter a multiple of 16
+    long alone;       // each layer has its own; else all share one
+};
+
+// One of those who share the work, and the part of n pieces that is its own.
+struct worker {
+    long rank, count;
+};
+
+INLINE long begin(struct worker me, long n) { return n * me.rank / me.count; }
+INLINE long end(struct worker me, long n) {
+    return n * (me.rank + 1) / me.count;
+}
+
+INLINE long least(long a, long b) { return a < b ? a : b; }
+INLINE long pieces(long n, long size) { return (n + size - 1) / size; }
+INLINE long per_word(int kind) {
+    return kind == FLOAT32 ? 1 : kind == BFLOAT16 ? 2 : 4;
+}
 
 INLINE float as_float(uint32_t word) {
     float value;
@@ -37,186 +93,496 @@ INLINE float as_float(uint32_t word) {
     return value;
 }
 
-// Sixteen columns of the matrix, and one word of a row: add their products.
-
-INLINE floats step_float32(floats sums, words w, uint32_t x) {
-    return sums + (floats)w * as_float(x);
+INLINE uint16_t as_bfloat16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-INLINE floats step_bfloat16(floats sums, words w, uint32_t x) {
+// Add the products of sixteen columns' words and one word of a row.
+INLINE words step(int kind, words sums, words w, uint32_t x) {
+    if (kind == FLOAT32)
+        return (words)((floats)sums + (floats)w * as_float(x));
+    if (kind == BFLOAT16) {
 #ifdef __AVX512BF16__
-    __m512i row = _mm512_set1_epi32((int)x);
-    return (floats)_mm512_dpbf16_ps((__m512)sums, (__m512bh)w, (__m512bh)row);
+        __m512i row = _mm512_set1_epi32((int)x);
+        return (words)_mm512_dpbf16_ps((__m512)sums, (__m512bh)w,
+                                       (__m512bh)row);
 #else  // bfloat16 is the upper half of a float32
-    const uint32_t upper = 0xffff0000;
-    return sums + (floats)(w << 16) * as_float(x << 16) +
-           (floats)(w & upper) * as_float(x & upper);
+        const uint32_t upper = 0xffff0000;
+        return (words)((floats)sums + (floats)(w << 16) * as_float(x << 16) +
+                       (floats)(w & upper) * as_float(x & upper));
 #endif
-}
-
-INLINE ints step_int8(ints sums, words w, uint32_t x) {
+    }
 #ifdef __AVX512VNNI__
     __m512i row = _mm512_set1_epi32((int)x);
-    return (ints)_mm512_dpbusd_epi32((__m512i)sums, row, (__m512i)w);
+    return (words)_mm512_dpbusd_epi32((__m512i)sums, row, (__m512i)w);
 #else
     for (int byte = 0; byte < 4; byte++)
-        sums += ((ints)(w << (24 - 8 * byte)) >> 24) *
-                (int32_t)(x >> (8 * byte) & 255);
+        sums += (words)((ints)(w << (24 - 8 * byte)) >> 24) *
+                (x >> (8 * byte) & 255);
     return sums;
 #endif
 }
 
-// What becomes of a row before it is multiplied.
-
-static void words_float32(const float *x, uint32_t *row, float *size, long n) {
-    memcpy(row, x, n * sizeof(float));
-    *size = 1;
-}
-
-static void words_bfloat16(const float *x, uint32_t *row, float *size,
-                           long n) {
-    uint16_t *to = (uint16_t *)row;
-    for (long i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        to[i] = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+// A few rows times sixteen columns, added to what `sums` has for each row.
+// One row takes every other word, or a quarter of them, to another register:
+// so no addition waits for the one before it.
+INLINE void tile(int kind, int n_rows, const uint32_t *x, long x_step,
+                 const words *w, long n_words, words *sums) {
+    const int lanes = n_rows == 1 ? 4 : n_rows == 2 ? 2 : 1;
+    words own[TILE] = {0};
+    long i = 0;
+    for (; i + lanes <= n_words; i += lanes) {
+        UNROLLED
+        for (int lane = 0; lane < lanes; lane++) {
+            words columns = w[i + lane];
+            __builtin_prefetch(w + i + lane + AHEAD);
+            UNROLLED
+            for (int r = 0; r < n_rows; r++)
+                own[r * lanes + lane] =
+                    step(kind, own[r * lanes + lane], columns,
+                         x[r * x_step + i + lane]);
+        }
     }
-    *size = 1;
+    for (; i < n_words; i++) {
+        UNROLLED
+        for (int r = 0; r < n_rows; r++)
+            own[r * lanes] =
+                step(kind, own[r * lanes], w[i], x[r * x_step + i]);
+    }
+    UNROLLED
+    for (int r = 0; r < n_rows; r++) {
+        UNROLLED
+        for (int lane = 0; lane < lanes; lane++) {
+            words more = own[r * lanes + lane];
+            sums[r] = kind == INT8 ? sums[r] + more
+                                   : (words)((floats)sums[r] + (floats)more);
+        }
+    }
 }
 
-// A row is rounded to 255 steps of its own, from -127 to 127, and 128 added,
-// since processors multiply unsigned numbers by signed ones.
-static void words_int8(const float *x, uint32_t *row, float *size, long n) {
-    uint8_t *to = (uint8_t *)row;
+INLINE void tiles_of(int kind, long n_rows, const uint32_t *x, long x_step,
+                     const words *w, long n_words, words *sums) {
+    long r = 0;
+#define BY(COUNT)                                                             \
+    for (; r + COUNT <= n_rows; r += COUNT)                                   \
+        tile(kind, COUNT, x + r * x_step, x_step, w, n_words, sums + r);
+    BY(8) BY(4) BY(2) BY(1)
+}
+
+// The same for any number of rows. Only here is there code of its own for each
+// kind: all that is above is put in its place, with what is known there.
+static void tiles(int kind, long n_rows, const uint32_t *x, long x_step,
+                  const words *w, long n_words, words *sums) {
+    if (kind == FLOAT32)
+        tiles_of(FLOAT32, n_rows, x, x_step, w, n_words, sums);
+    else if (kind == BFLOAT16)
+        tiles_of(BFLOAT16, n_rows, x, x_step, w, n_words, sums);
+    else
+        tiles_of(INT8, n_rows, x, x_step, w, n_words, sums);
+}
+
+INLINE floats choose(ints which, floats yes, floats no) {
+    return (floats)((which & (ints)yes) | (~which & (ints)no));
+}
+
+INLINE floats at_least(float least, floats x) {
+    return choose(x > least, x, (floats){0} + least);
+}
+
+// Sixteen times e to the x, to within a few millionths of it; 0 far below.
+INLINE floats exponential(floats x) {
+    floats power = at_least(0.5f, x * 1.44269504f + 127.5f);
+    power = choose(power < 254.5f, power, (floats){0} + 254.5f);
+    ints whole = __builtin_convertvector(power, ints);
+    x -= (__builtin_convertvector(whole, floats) - 127) * 0.693147181f;
+    x = at_least(-1, x);
+    floats sum = 1.66666667e-1f +
+                 x * (4.16666667e-2f +
+                      x * (8.33333333e-3f + x * 1.38888889e-3f));
+    return (1 + x * (1 + x * (0.5f + x * sum))) * (floats)(whole << 23);
+}
+
+INLINE floats activated(int after, floats x) {
+    if (after == GELU_NEW)  // (1 + tanh u) / 2 = 1 / (1 + e^-2u)
+        return x / (1 + exponential(x * (-1.5957691216f -
+                                         0.0713548162726f * x * x)));
+    if (after == RELU) return at_least(0, x);
+    for (int i = 0; i < WIDE; i++)
+        x[i] *= 0.5f * (1 + erff(x[i] * 0.70710678f));
+    return x;
+}
+
+// A row's numbers as words, the last one filled up with zeros. For int8 it is
+// rounded to 255 steps of its own, from -127 to 127, and 128 added, since
+// processors multiply unsigned numbers by signed ones. Returns the step.
+static float prepare(int kind, const float *x, long n, uint32_t *row) {
+    row[pieces(n, per_word(kind)) - 1] = 0;
+    if (kind == FLOAT32) memcpy(row, x, n * sizeof *x);
+    if (kind == BFLOAT16)
+        for (long i = 0; i < n; i++) ((uint16_t *)row)[i] = as_bfloat16(x[i]);
+    if (kind != INT8) return 1;
     float largest = 1e-30f;
     for (long i = 0; i < n; i++) largest = fmaxf(largest, fabsf(x[i]));
     float steps = 127 / largest;
     for (long i = 0; i < n; i++)
-        to[i] = (uint8_t)(nearbyintf(x[i] * steps) + 128);
-    *size = largest / 127;
+        ((uint8_t *)row)[i] = (uint8_t)(nearbyintf(x[i] * steps) + 128);
+    return largest / 127;
 }
 
-// What becomes of sixteen sums: what the 128 have added is taken off again.
-
-INLINE floats finish_floats(floats sums, ints totals, floats scale) {
-    (void)totals, (void)scale;
-    return sums;
+// This worker's part of y = x W + b. `x` and `sizes` come from `prepare`, and
+// `sums` is its own, with a place for each row.
+static void multiply(int kind, struct worker me, const struct matrix *m,
+                     const uint32_t *x, const float *sizes, float *y,
+                     long n_rows, int after, words *sums) {
+    long n_words = pieces(m->n_in, per_word(kind));
+    long n_blocks = pieces(m->n_out, WIDE);
+    long chunk = n_rows > TILE ? CHUNK : n_words;
+    for (long block = begin(me, n_blocks); block < end(me, n_blocks);
+         block++) {
+        const words *w = m->words + block * n_words;
+        memset(sums, 0, n_rows * sizeof *sums);
+        for (long at = 0; at < n_words; at += chunk)
+            tiles(kind, n_rows, x + at, n_words, w + at,
+                  least(chunk, n_words - at), sums);
+        long wanted = least(WIDE, m->n_out - block * WIDE) * sizeof(float);
+        for (long r = 0; r < n_rows; r++) {
+            float *place = y + r * m->n_out + block * WIDE;
+            floats out = (floats)sums[r];
+            if (kind == INT8)  // what the 128 have added is taken off again
+                out = __builtin_convertvector(
+                          (ints)sums[r] - 128 * m->totals[block], floats) *
+                      (m->scales[block] * sizes[r]);
+            out += m->bias[block];
+            if (after == ADD) {
+                floats before = {0};
+                memcpy(&before, place, wanted);
+                out += before;
+            } else if (after != STORE) {
+                out = activated(after, out);
+            }
+            memcpy(place, &out, wanted);
+        }
+    }
 }
 
-INLINE floats finish_ints(ints sums, ints totals, floats scale) {
-    return __builtin_convertvector(sums - 128 * totals, floats) * scale;
+static void normalize(const float *x, const float *weight, const float *bias,
+                      float epsilon, long n, float *out) {
+    float mean = 0, variance = 0;
+    for (long i = 0; i < n; i++) mean += x[i];
+    mean /= n;
+    for (long i = 0; i < n; i++)
+        variance += (x[i] - mean) * (x[i] - mean);
+    float scale = 1 / sqrtf(variance / n + epsilon);
+    for (long i = 0; i < n; i++)
+        out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
 }
 
-#define ROWS(NAME, COUNT)                                                     \
-    for (; r + COUNT <= n_rows; r += COUNT)                                   \
-        rows_##NAME(row_words + r * n_words, sizes + r, at, totals[block],    \
-                    scales[block], b[block], y + r * n_out + block * WIDE,    \
-                    wanted, n_out, n_words, COUNT);
+// One position's key and value, of one head, take their places: the key becomes
+// a column of its matrix, and the value a row of its own.
+static void remember(int kind, const float *key, const float *value,
+                     uint32_t *keys, uint32_t *values, long position,
+                     long room, long size) {
+    long key_words = pieces(size, per_word(kind));
+    uint32_t column[key_words];
+    prepare(kind, key, size, column);
+    keys += position / WIDE * key_words * WIDE + position % WIDE;
+    for (long i = 0; i < key_words; i++) keys[i * WIDE] = column[i];
+    long value_words = room / per_word(kind);
+    values += position / per_word(kind) * WIDE;
+    for (long i = 0; i < size; i++) {
+        uint32_t *word = values + i / WIDE * value_words * WIDE + i % WIDE;
+        if (kind == FLOAT32)
+            memcpy(word, value + i, sizeof *word);
+        else
+            ((uint16_t *)word)[position % 2] = as_bfloat16(value[i]);
+    }
+}
 
-// y = x W + b, with x (n_rows, n_in) and y (n_rows, n_out). Of W's columns,
-// `scales` are the steps, `totals` the sums, and `b` what is added; there are
-// 16 of them for each block, and the last may be more than are wanted.
+// Up to eight queries that follow each other, `t` the first, of one sequence
+// and head: `q` and `out` have C numbers for each position. `real` says which
+// positions are no padding; NULL: none is. `room` is this worker's.
+static void attend(int kind, const float *q, long q_step, float *out,
+                   long out_step, const uint32_t *keys,
+                   const uint32_t *values, const uint8_t *real, long t,
+                   long n_queries, long room, long size, float *scores) {
+    long n_keys = t + n_queries, key_words = pieces(size, per_word(kind));
+    long n_blocks = pieces(n_keys, WIDE), n_scores = n_blocks * WIDE;
+    long value_words = pieces(n_scores, per_word(kind));
+    uint32_t *rows = (uint32_t *)(scores + TILE * n_scores);
+    words sums[TILE];
+    for (long r = 0; r < n_queries; r++) {
+        float scaled[size];
+        for (long i = 0; i < size; i++)
+            scaled[i] = q[r * q_step + i] / sqrtf((float)size);
+        prepare(kind, scaled, size, rows + r * key_words);
+    }
+    for (long block = 0; block < n_blocks; block++) {
+        memset(sums, 0, sizeof sums);
+        tiles(kind, n_queries, rows, key_words,
+              (const words *)keys + block * key_words, key_words, sums);
+        for (long r = 0; r < n_queries; r++)
+            memcpy(scores + r * n_scores + block * WIDE, sums + r,
+                   sizeof *sums);
+    }
+    for (long r = 0; r < n_queries; r++) {
+        float *row = scores + r * n_scores;
+        for (long s = 0; real && s < t + r; s++)
+            if (!real[s]) row[s] = LOWEST;
+        for (long s = t + r + 1; s < n_scores; s++) row[s] = LOWEST;
+        float largest = LOWEST, total = 0;
+        for (long s = 0; s < n_scores; s++) largest = fmaxf(largest, row[s]);
+        for (long s = 0; s < n_scores; s += WIDE) {
+            floats some;
+            memcpy(&some, row + s, sizeof some);
+            some = exponential(some - largest);
+            memcpy(row + s, &some, sizeof some);
+        }
+        for (long s = 0; s < n_scores; s++) total += row[s];
+        for (long s = 0; s < n_scores; s++) row[s] /= total;
+        prepare(kind, row, n_scores, rows + r * value_words);
+    }
+    for (long block = 0; block < pieces(size, WIDE); block++) {
+        memset(sums, 0, sizeof sums);
+        tiles(kind, n_queries, rows, value_words,
+              (const words *)values + block * (room / per_word(kind)),
+              value_words, sums);
+        long wanted = least(WIDE, size - block * WIDE) * sizeof(float);
+        for (long r = 0; r < n_queries; r++)
+            memcpy(out + r * out_step + block * WIDE, sums + r, wanted);
+    }
+}
+
+// What a call works with. `rows`, `sizes`, `wide` and `mixed` are shared.
+struct desk {
+    uint32_t *rows;  // (SLAB, words of 4 C)
+    float *sizes;    // (SLAB,)
+    float *wide;     // (N, 3 C) or (SLAB, 4 C)
+    float *mixed;    // (N, C)
+    float *scores;   // (TILE, 2 S), one for each worker
+    words *sums;     // (SLAB,), one for each worker
+    float *row;      // (C,), one for each worker
+};
+
+#define EACH(R, N) for (long R = begin(me, N); R < end(me, N); R++)
+
+static void run(struct worker me, const struct model *m, float *x,
+                struct memory memory, long n_sequences, long n_new,
+                const uint8_t *real, struct desk desk) {
+    const int kind = (int)m->kind, kept = kind == FLOAT32 ? FLOAT32 : BFLOAT16;
+    const long C = m->n_embd, H = m->n_head, D = C / H;
+    const long n_rows = n_sequences * n_new, room = memory.room;
+    const long n_keys = memory.past + n_new;
+    const long key_words = pieces(D, per_word(kept));
+    const long keys_of_head = room * key_words;
+    const long values_of_head =
+        pieces(D, WIDE) * WIDE * (room / per_word(kept));
+    const long narrow = pieces(C, per_word(kind));
+    const long broad = pieces(4 * C, per_word(kind));
+    for (const struct layer *layer = m->layers;
+         layer < m->layers + m->n_layer; layer++) {
+        for (long at = 0; at < n_rows; at += SLAB) {
+            long n = least(SLAB, n_rows - at);
+            EACH(r, n) {
+                normalize(x + (at + r) * C, layer->ln_1_weight,
+                          layer->ln_1_bias, m->epsilon, C, desk.row);
+                desk.sizes[r] =
+                    prepare(kind, desk.row, C, desk.rows + r * narrow);
+            }
+            BARRIER
+            multiply(kind, me, &layer->c_attn, desk.rows, desk.sizes,
+                     desk.wide + at * 3 * C, n, STORE, desk.sums);
+            BARRIER
+        }
+        EACH(head, n_sequences * H) {
+            const float *k = desk.wide + head / H * n_new * 3 * C + C +
+                             head % H * D;
+            for (long t = 0; t < n_new; t++, k += 3 * C)
+                remember(kept, k, k + C, memory.keys + head * keys_of_head,
+                         memory.values + head * values_of_head,
+                         memory.past + t, room, D);
+        }
+        BARRIER
+        // A later query has more to look at: so they are dealt out in turn.
+        long n_tiles = pieces(n_new, TILE);
+        for (long i = me.rank; i < n_sequences * H * n_tiles; i += me.count) {
+            long head = i / n_tiles, t = i % n_tiles * TILE;
+            long row = head / H * n_new + t;
+            attend(kept, desk.wide + row * 3 * C + head % H * D, 3 * C,
+                   desk.mixed + row * C + head % H * D, C,
+                   memory.keys + head * keys_of_head,
+                   memory.values + head * values_of_head,
+                   real ? real + head / H * n_keys : NULL, memory.past + t,
+                   least(TILE, n_new - t), room, D, desk.scores);
+        }
+        BARRIER
+        for (long at = 0; at < n_rows; at += SLAB) {
+            long n = least(SLAB, n_rows - at);
+            EACH(r, n)
+            desk.sizes[r] = prepare(kind, desk.mixed + (at + r) * C, C,
+                                    desk.rows + r * narrow);
+            BARRIER
+            multiply(kind, me, &layer->c_proj, desk.rows, desk.sizes,
+                     x + at * C, n, ADD, desk.sums);
+            BARRIER
+            EACH(r, n) {
+                normalize(x + (at + r) * C, layer->ln_2_weight,
+                          layer->ln_2_bias, m->epsilon, C, desk.row);
+                desk.sizes[r] =
+                    prepare(kind, desk.row, C, desk.rows + r * narrow);
+            }
+            BARRIER
+            multiply(kind, me, &layer->c_fc, desk.rows, desk.sizes,
+                     desk.wide, n, (int)m->activation, desk.sums);
+            BARRIER
+            EACH(r, n)
+            desk.sizes[r] = prepare(kind, desk.wide + r * 4 * C, 4 * C,
+                                    desk.rows + r * broad);
+            BARRIER
+            multiply(kind, me, &layer->c_mlp, desk.rows, desk.sizes,
+                     x + at * C, n, ADD, desk.sums);
+            BARRIER
+        }
+        memory.keys += memory.alone * n_sequences * H * keys_of_head;
+        memory.values += memory.alone * n_sequences * H * values_of_head;
+    }
+}
+
+// Sixteen columns of a matrix as words. For int8 each is rounded to steps of
+// its own: its largest number becomes 127 or -127.
+INLINE void pack_block(int kind, const float *weight, long row_step,
+                       long column_step, const float *shift, long n_in,
+                       long n_columns, uint32_t *out, float *scales,
+                       int32_t *totals) {
+#define NUMBER(I) (weight[(I) * row_step + c * column_step] - shift[I])
+    if (kind == INT8) {
+        for (long c = 0; c < WIDE; c++) scales[c] = totals[c] = 0;
+        for (long i = 0; i < n_in; i++)
+            for (long c = 0; c < n_columns; c++)
+                scales[c] = fmaxf(scales[c], fabsf(NUMBER(i)));
+        for (long c = 0; c < WIDE; c++)
+            scales[c] = scales[c] > 0 ? scales[c] / 127 : 1;
+    }
+    for (long i = 0; i < n_in; i += per_word(kind), out += WIDE)
+        for (long c = 0; c < n_columns; c++) {
+            if (kind == FLOAT32) {
+                float number = NUMBER(i);
+                memcpy(out + c, &number, sizeof number);
+            } else if (kind == BFLOAT16) {
+                uint32_t next = i + 1 < n_in ? as_bfloat16(NUMBER(i + 1)) : 0;
+                out[c] = as_bfloat16(NUMBER(i)) | next << 16;
+            } else {
+                uint32_t word = 0;
+                for (long k = 0; k < least(4, n_in - i); k++) {
+                    int32_t steps =
+                        (int32_t)nearbyintf(NUMBER(i + k) / scales[c]);
+                    totals[c] += steps;
+                    word |= (uint32_t)(uint8_t)steps << 8 * k;
+                }
+                out[c] = word;
+            }
+        }
+}
+
+static struct worker worker(void) {
+#ifdef _OPENMP
+    return (struct worker){omp_get_thread_num(), omp_get_num_threads()};
+#else
+    return (struct worker){0, 1};
+#endif
+}
+
+// Packs a matrix whose number (i, c) lies at `i * row_step + c * column_step`;
+// from row i, `shift` i is taken off. `out` and the others begin as zeros.
+void pack(int kind, const float *weight, long row_step, long column_step,
+          const float *shift, long n_in, long n_out, uint32_t *out,
+          float *scales, int32_t *totals, long n_workers) {
+    long n_words = pieces(n_in, per_word(kind));
+#pragma omp parallel num_threads(n_workers)
+    {
+        struct worker me = worker();
+        EACH(block, pieces(n_out, WIDE)) {
+            long at = block * WIDE, n_columns = least(WIDE, n_out - at);
+#define PACK(KIND, STEP)                                                      \
+    pack_block(KIND, weight + at * (STEP), row_step, STEP, shift, n_in,       \
+               n_columns, out + at * n_words, scales + at, totals + at)
+            if (kind == FLOAT32)
+                PACK(FLOAT32, column_step);
+            else if (kind == BFLOAT16 && column_step == 1)
+                PACK(BFLOAT16, 1);
+            else if (kind == BFLOAT16)
+                PACK(BFLOAT16, column_step);
+            else if (column_step == 1)
+                PACK(INT8, 1);
+            else
+                PACK(INT8, column_step);
+        }
+    }
+}
+
+// y = x W + b, with x (n_rows, n_in) and y (n_rows, n_out), all float32.
 // Returns 0, or 1 where there is no memory.
-#define PRODUCT(NAME, PER_WORD, SUMS, FINISH)                                 \
-    INLINE void rows_##NAME(const uint32_t *x, const float *sizes,            \
-                            const words *w, ints totals, floats scales,       \
-                            floats b, float *y, long n_wanted, long n_out,    \
-                            long n_words, int n_rows) {                       \
-        SUMS sums[8] = {0};                                                   \
-        for (long i = 0; i < n_words; i++) {                                  \
-            words columns = w[i];                                             \
-            __builtin_prefetch(w + i + AHEAD);                                \
-            UNROLLED                                                          \
-            for (int r = 0; r < n_rows; r++)                                  \
-                sums[r] = step_##NAME(sums[r], columns, x[r * n_words + i]);  \
-        }                                                                     \
-        UNROLLED                                                              \
-        for (int r = 0; r < n_rows; r++) {                                    \
-            floats out = FINISH(sums[r], totals, scales * sizes[r]) + b;      \
-            memcpy(y + r * n_out, &out, n_wanted * sizeof(float));            \
-        }                                                                     \
-    }                                                                         \
-                                                                              \
-    int product_##NAME(const float *x, const words *w, const floats *scales,  \
-                       const ints *totals, const floats *b, float *y,         \
-                       long n_rows, long n_out, long n_in) {                  \
-        long n_words = (n_in + PER_WORD - 1) / PER_WORD;                      \
-        uint32_t *row_words = calloc(n_rows * n_words, sizeof *row_words);    \
-        float *sizes = malloc(n_rows * sizeof *sizes);                        \
-        int failed = !row_words || !sizes;                                    \
-        _Pragma("omp parallel if (!failed)") if (!failed) {                   \
-            _Pragma("omp for schedule(static)")                               \
-            for (long r = 0; r < n_rows; r++)                                 \
-                words_##NAME(x + r * n_in, row_words + r * n_words,           \
-                             sizes + r, n_in);                                \
-            _Pragma("omp for schedule(static)")                               \
-            for (long block = 0; block < (n_out + WIDE - 1) / WIDE;           \
-                 block++) {                                                   \
-                long left = n_out - block * WIDE, r = 0;                      \
-                long wanted = left < WIDE ? left : WIDE;                      \
-                const words *at = w + block * n_words;                        \
-                ROWS(NAME, 8)                                                 \
-                ROWS(NAME, 4)                                                 \
-                ROWS(NAME, 2)                                                 \
-                ROWS(NAME, 1)                                                 \
-            }                                                                 \
-        }                                                                     \
-        free(row_words);                                                      \
-        free(sizes);                                                          \
-        return failed;                                                        \
+int product(int kind, const struct matrix *m, const float *x, float *y,
+            long n_rows, long n_workers) {
+    long n_words = pieces(m->n_in, per_word(kind));
+    long slab = least(n_rows, SLAB);
+    uint32_t *rows = malloc(slab * n_words * sizeof *rows);
+    float *sizes = malloc(slab * sizeof *sizes);
+    words *sums = aligned_alloc(64, n_workers * slab * sizeof *sums);
+    int failed = !rows || !sizes || !sums;
+#pragma omp parallel num_threads(n_workers) if (!failed)
+    for (long at = 0; !failed && at < n_rows; at += SLAB) {
+        struct worker me = worker();
+        long n = least(SLAB, n_rows - at);
+        EACH(r, n)
+        sizes[r] = prepare(kind, x + (at + r) * m->n_in, m->n_in,
+                           rows + r * n_words);
+        BARRIER
+        multiply(kind, me, m, rows, sizes, y + at * m->n_out, n, STORE,
+                 sums + me.rank * slab);
+        BARRIER
     }
-
-PRODUCT(float32, 1, floats, finish_floats)
-PRODUCT(bfloat16, 2, floats, finish_floats)
-PRODUCT(int8, 4, ints, finish_ints)
-
-// One query per sequence and head looks at n_keys keys. q is (B, H, D) with
-// `q_step` numbers from one sequence to the next; keys and values are
-// (B, H, room, D); out is (B, H, D). Returns 0, or 1 where there is no memory.
-int attend(const float *q, const float *keys, const float *values, float *out,
-           long n_sequences, long n_heads, long q_step, long n_keys, long room,
-           long d) {
-    int failed = 0;
-    float scale = 1 / sqrtf((float)d);
-#pragma omp parallel for schedule(static) reduction(| : failed)
-    for (long head = 0; head < n_sequences * n_heads; head++) {
-        const float *query =
-            q + head / n_heads * q_step + head % n_heads * d;
-        const float *key = keys + head * room * d;
-        const float *value = values + head * room * d;
-        float *mixed = out + head * d;
-        float *weights = malloc(n_keys * sizeof *weights);
-        if (!weights) {
-            failed = 1;
-            continue;
-        }
-        float largest = -FLT_MAX, total = 0;
-        for (long s = 0; s < n_keys; s++) {
-            float score = 0;
-            for (long i = 0; i < d; i++) score += query[i] * key[s * d + i];
-            weights[s] = score * scale;
-            largest = fmaxf(largest, weights[s]);
-        }
-        for (long s = 0; s < n_keys; s++) {
-            weights[s] = expf(weights[s] - largest);
-            total += weights[s];
-        }
-        memset(mixed, 0, d * sizeof *mixed);
-        for (long s = 0; s < n_keys; s++) {
-            float weight = weights[s] / total;
-            for (long i = 0; i < d; i++) mixed[i] += weight * value[s * d + i];
-        }
-        free(weights);
-    }
+    free(rows), free(sizes), free(sums);
     return failed;
 }
 
-// Memory that is read from end to end is read faster in pages of 2 MiB than of
-// 4 KiB. Linux gives them where it is asked before the memory is written to.
-void ask_for_large_pages(void *start, long n_bytes) {
-#ifdef __linux__
-    madvise(start, n_bytes, MADV_HUGEPAGE);
-#else
-    (void)start, (void)n_bytes;
-#endif
+// Runs the layers: x (B, T, C), the stream, is changed in place, and what is
+// new goes into memory. `real` is (B, past + T), 1 where there is a token and 0
+// for padding; NULL: all are. Returns 0, or 1 where there is no memory.
+int run_layers(const struct model *m, float *x, struct memory *memory,
+               long n_sequences, long n_new, const uint8_t *real,
+               long n_workers) {
+    const int kind = (int)m->kind;
+    const long C = m->n_embd, D = C / m->n_head;
+    const long n_rows = n_sequences * n_new, slab = least(n_rows, SLAB);
+    const long n_keys = pieces(memory->past + n_new, WIDE) * WIDE;
+    const long n_scores = TILE * (n_keys + (n_keys > D ? n_keys : D));
+    const long n_wide = 3 * n_rows > 4 * slab ? 3 * n_rows : 4 * slab;
+    struct desk shared = {
+        .rows = malloc(slab * pieces(4 * C, per_word(kind)) *
+                       sizeof(uint32_t)),
+        .sizes = malloc(slab * sizeof(float)),
+        .wide = malloc(n_wide * C * sizeof(float)),
+        .mixed = malloc(n_rows * C * sizeof(float)),
+        .scores = malloc(n_workers * n_scores * sizeof(float)),
+        .sums = aligned_alloc(64, n_workers * slab * sizeof(words)),
+        .row = malloc(n_workers * C * sizeof(float)),
+    };
+    int failed = !shared.rows || !shared.sizes || !shared.wide ||
+                 !shared.mixed || !shared.scores || !shared.sums ||
+                 !shared.row;
+#pragma omp parallel num_threads(n_workers) if (!failed)
+    if (!failed) {
+        struct worker me = worker();
+        struct desk desk = shared;
+        desk.scores += me.rank * n_scores;
+        desk.sums += me.rank * slab;
+        desk.row += me.rank * C;
+        run(me, m, x, *memory, n_sequences, n_new, real, desk);
+    }
+    free(shared.rows), free(shared.sizes), free(shared.wide);
+    free(shared.mixed), free(shared.scores), free(shared.sums);
+    free(shared.row);
+    return failed;
 }

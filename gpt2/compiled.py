@@ -9,16 +9,18 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import math
+import mmap
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("compiled.c")
@@ -29,12 +31,14 @@ FLAGS = (
     *("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"),
     *("-ffinite-math-only", "-fno-math-errno"),
 )
+KINDS = (torch.float32, torch.bfloat16, torch.int8)
+"""What a word of 32 bits is made of; `enum kind`."""
 PER_WORD = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
-"""How many numbers of each kind make a word of 32 bits."""
+"""How many numbers of each kind make a word."""
 WIDE = 16
 """How many columns of a matrix lie side by side."""
 LARGE_PAGE = 1 << 21
-"""In bytes; see `ask_for_large_pages` in `compiled.c`."""
+"""In bytes."""
 
 
 @cache
@@ -76,13 +80,33 @@ def _processor() -> str:
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, number = ctypes.c_void_p, ctypes.c_long
-    for name in ("float32", "bfloat16", "int8"):
-        product = getattr(found, f"product_{name}")
-        product.argtypes = [pointer] * 6 + [number] * 3
-    found.ask_for_large_pages.argtypes = [pointer, number]
-    found.attend.argtypes = [pointer] * 4 + [number] * 6
+    kind, p, n = ctypes.c_int, ctypes.c_void_p, ctypes.c_long
+    found.pack.argtypes = [kind, p, n, n, p, n, n, p, p, p, n]
+    found.product.argtypes = [kind, p, p, p, n, n]
+    found.run_layers.argtypes = [p, p, p, n, n, p, n]
     return found
+
+
+def routines() -> ctypes.CDLL:
+    """Return them, for what was packed for them."""
+    found = library()
+    if found is None:
+        raise RuntimeError("there is no compiler for compiled.c")
+    return found
+
+
+def fields(names: str, kind: Any) -> list[tuple[str, Any]]:
+    """List fields of a C structure that are of one kind."""
+    return [(name, kind) for name in names.split()]
+
+
+class Matrix(ctypes.Structure):
+    """`struct matrix`."""
+
+    _fields_ = (
+        *fields("words scales totals bias", ctypes.c_void_p),
+        *fields("n_in n_out", ctypes.c_long),
+    )
 
 
 class PackedMatrix:
@@ -96,110 +120,96 @@ class PackedMatrix:
         weight: Tensor,
         bias: Tensor | None,
         dtype: torch.dtype,
-        scale: Tensor | None = None,
+        shift: Tensor | None = None,
     ) -> None:
         """Pack a matrix.
 
         Args:
             weight: (in, out).
             bias: (out,).
-            dtype: float32, bfloat16 or int8, to which `weight` is rounded.
-            scale: (out,), the step of each column; for int8.
+            dtype: float32, bfloat16 or int8, to which it is rounded; int8 as
+                `gpt2.kernels.quantize` does it.
+            shift: (in,), taken off every column before it is rounded.
         """
-        name = str(dtype).removeprefix("torch.")
-        self.multiply = getattr(library(), f"product_{name}")
+        self.kind = KINDS.index(dtype)
         self.n_in, self.n_out = weight.shape
-        totals = torch.zeros(self.n_out, dtype=torch.int32)
-        if dtype == torch.int8:
-            totals = weight.sum(dim=0, dtype=torch.int32)
-        columns = (
-            torch.ones(self.n_out) if scale is None else scale,
-            totals,
-            torch.zeros(self.n_out) if bias is None else bias.float(),
+        weight = weight.float()
+        shift = torch.zeros(self.n_in) if shift is None else shift.float()
+        per_word, n_blocks = PER_WORD[dtype], -(-self.n_out // WIDE)
+        shape = (n_blocks, -(-self.n_in // per_word), WIDE, per_word)
+        self.words = in_large_pages(shape, dtype)
+        self.scales = torch.zeros(n_blocks * WIDE)
+        self.totals = torch.zeros(n_blocks * WIDE, dtype=torch.int32)
+        self.bias = torch.zeros(n_blocks * WIDE)
+        if bias is not None:
+            self.bias[: self.n_out] = bias
+        columns = (self.words, self.scales, self.totals, self.bias)
+        pointers = [tensor.data_ptr() for tensor in columns]
+        assert not any(pointer % 64 for pointer in pointers)
+        routines().pack(
+            self.kind,
+            weight.data_ptr(),
+            *weight.stride(),
+            shift.contiguous().data_ptr(),
+            self.n_in,
+            self.n_out,
+            *pointers[:3],
+            torch.get_num_threads(),
         )
-        lacking = -self.n_out % WIDE
-        self.tensors = (
-            _laid_out(weight, dtype),
-            *(F.pad(column, (0, lacking)).contiguous() for column in columns),
-        )
-        self.pointers = [tensor.data_ptr() for tensor in self.tensors]
-        assert not any(pointer % 64 for pointer in self.pointers)
+        self.struct = Matrix(*pointers, self.n_in, self.n_out)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Multiply."""
         rows = rows.float().contiguous()
-        n_rows = len(rows)
-        out = torch.empty(n_rows, self.n_out)
-        failed = self.multiply(
+        out = torch.empty(len(rows), self.n_out)
+        failed = routines().product(
+            self.kind,
+            ctypes.byref(self.struct),
             rows.data_ptr(),
-            *self.pointers,
             out.data_ptr(),
-            n_rows,
-            self.n_out,
-            self.n_in,
+            len(rows),
+            torch.get_num_threads(),
         )
         if failed:
-            raise MemoryError(f"no memory for {n_rows} rows")
+            raise MemoryError(f"no memory for {len(rows)} rows")
         return out
 
-
-def _laid_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Copy a matrix (in, out) to (out / 16, words, 16, numbers per word)."""
-    n_in, n_out = weight.shape
-    per_word = PER_WORD[dtype]
-    n_blocks, n_words = -(-n_out // WIDE), -(-n_in // per_word)
-    blocks = _in_large_pages((n_blocks, n_words, WIDE, per_word), dtype)
-    step = 4096  # columns at a time: what is copied on the way stays small
-    for first in range(0, n_out, step):
-        some = weight[:, first : first + step].to(dtype)
-        lacking = (0, -some.size(1) % WIDE, 0, -n_in % per_word)
-        some = F.pad(some, lacking) if any(lacking) else some
-        some = some.unflatten(0, (-1, per_word)).unflatten(2, (-1, WIDE))
-        start = first // WIDE
-        some = some.permute(2, 0, 3, 1)
-        blocks[start : start + len(some)] = some
-    return blocks
+    def columns(self, which: Tensor) -> Tensor:
+        """Look columns up: (...) of int to (..., in), float32."""
+        found = self.words[which // WIDE, :, which % WIDE]
+        numbers = found.flatten(-2)[..., : self.n_in].float()
+        if self.words.dtype != torch.int8:
+            return numbers
+        return numbers * self.scales[which, None]
 
 
-def _in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return memory that is fast to read from end to end."""
-    n_bytes = math.prod(shape) * dtype.itemsize
-    room = torch.empty(n_bytes + LARGE_PAGE, dtype=torch.uint8)
-    start = -room.data_ptr() % LARGE_PAGE
-    piece = room[start : start + n_bytes]
-    routines = library()
-    assert routines is not None
-    routines.ask_for_large_pages(piece.data_ptr(), n_bytes)
-    return piece.view(dtype).view(shape)
+def in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return zeros, in memory that is fast to read from end to end.
 
-
-def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Let the last position of each sequence attend to all there are.
-
-    Args:
-        query: (B, H, 1, D), float32, a view of rows (B, 3 * H * D).
-        keys: (B, H, S, D), float32, the beginning of a cache with more room.
-        values: The same.
-
-    Returns:
-        (B, H * D).
+    That is memory in pages of 2 MiB, not of 4 KiB. Linux gives them where it
+    is asked before anything is written.
     """
-    n_sequences, n_heads, n_keys, size = keys.shape
-    out = torch.empty(n_sequences, n_heads * size)
-    routines = library()
-    assert routines is not None
-    failed = routines.attend(
-        query.data_ptr(),
-        keys.data_ptr(),
-        values.data_ptr(),
-        out.data_ptr(),
-        n_sequences,
-        n_heads,
-        query.stride(0),
-        n_keys,
-        keys.stride(1) // size,
-        size,
-    )
-    if failed:
-        raise MemoryError(f"no memory for {n_keys} keys")
-    return out
+    n_bytes = math.prod(shape) * dtype.itemsize
+    memory = mmap.mmap(-1, n_bytes + LARGE_PAGE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    room = torch.frombuffer(memory, dtype=torch.uint8)
+    start = -room.data_ptr() % LARGE_PAGE  # where a large page can begin
+    return room[start : start + n_bytes].view(dtype).view(shape)
+
+
+def let_go(tensor: Tensor) -> None:
+    """Give the memory of a tensor back, which nobody will read again.
+
+    Of a file that is mapped, what was read is forgotten, and elsewhere its
+    numbers become zeros. Where this is not Linux, nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = tensor.data_ptr() + tensor.nbytes
+    n_bytes = (end - begin) // mmap.PAGESIZE * mmap.PAGESIZE
+    if tensor.is_contiguous() and n_bytes > 0:
+        advise = ctypes.CDLL(None).madvise
+        advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        advise(begin, n_bytes, mmap.MADV_DONTNEED)

@@ -10,8 +10,6 @@ is written out here once more, in one piece and with nothing to choose.
 from __future__ import annotations
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NoReturn, Self
 
 import torch
@@ -20,14 +18,17 @@ from torch import Tensor, nn
 
 from gpt2 import compiled
 from gpt2.attention import KeyValueCache, LayerCache, causal_mask
+from gpt2.compiled_layers import CompiledLayers
 from gpt2.embeddings import Embedding
-from gpt2.kernels import PRECISIONS, Precision, best, pack, quantize
+from gpt2.kernels import PRECISIONS, Kernel, Precision, best, pack, quantize
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
 from gpt2.model import GPT2
 
 
-def for_inference(model: GPT2, precision: Precision = "bfloat16") -> GPT2:
+def for_inference(
+    model: GPT2, precision: Precision = "bfloat16", *, use_up: bool = False
+) -> GPT2:
     """Pack a model's weights for writing on a CPU.
 
     Args:
@@ -36,6 +37,9 @@ def for_inference(model: GPT2, precision: Precision = "bfloat16") -> GPT2:
         precision: `float32` computes what the model computes. `bfloat16` reads
             half as many bytes, and `int8` a quarter; both round, the numbers
             of the vectors too.
+        use_up: The model is not wanted any more. Each of its matrices is let
+            go as soon as it is packed, so that there are never two of all;
+            afterwards it has no weights.
 
     Returns:
         A model for `generate` and its like. It cannot be trained, saved or
@@ -56,31 +60,51 @@ def for_inference(model: GPT2, precision: Precision = "bfloat16") -> GPT2:
         raise ValueError(
             f"weights are packed for the CPU, and the model is on {device}"
         )
-    return PackedGPT2(model, precision)
+    return PackedGPT2(model, precision, use_up)
 
 
 class PackedGPT2(GPT2):
     """A GPT-2 whose matrices are packed; made by `for_inference`."""
 
-    def __init__(self, model: GPT2, precision: Precision) -> None:
+    def __init__(
+        self, model: GPT2, precision: Precision, use_up: bool
+    ) -> None:
         """Pack what `model` has."""
         nn.Module.__init__(self)
         self.config, self.precision = model.config, precision
         self.n_parameters = model.num_parameters()
         table = model.wte.weight.detach().float()  # (V, C)
-        self.wte = PackedEmbedding(table, precision)
-        self.wpe = PackedEmbedding(model.wpe.weight.detach(), "float32")
         # All logits of a trained GPT-2 lie far below 0, where bfloat16 has
         # coarse steps. So what all tokens share is computed by itself.
         self.shared = table.mean(dim=0) if precision == "bfloat16" else None
-        if self.shared is not None:
-            table = table - self.shared
-        packed = partial(PackedLayer, precision=precision)
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            output = pool.submit(pack, table.T, None, precision)
-            self.h = nn.ModuleList(pool.map(packed, model.h))
-        self.output = output.result()
+        dtype = getattr(torch, precision)
+        self.wte: Embedding
+        self.compiled = None
+        if best(precision) == "compiled":
+            output = compiled.PackedMatrix(table.T, None, dtype, self.shared)
+            self.output: Kernel = output
+            self.wte = OutputColumns(output, self.shared)
+        else:
+            own = table if self.shared is None else table - self.shared
+            self.output = pack(own.T, None, precision)
+            self.wte = PackedEmbedding(table, precision)
+        self.wpe = PackedEmbedding(model.wpe.weight.detach(), "float32")
+        if use_up:
+            compiled.let_go(model.wte.weight)
+        layers = []
+        for layer in model.h:
+            assert isinstance(layer, GPT2Layer)
+            layers.append(PackedLayer(layer, precision))
+            if use_up:
+                for parameter in layer.parameters():
+                    compiled.let_go(parameter)
+        self.h = nn.ModuleList(layers)
         self.ln_f = frozen(model.ln_f)
+        if best(precision) == "compiled":
+            self.compiled = CompiledLayers(layers, self.config, precision)
+        if use_up:
+            for parameter in model.parameters():
+                parameter.data = torch.empty(0)
         self.eval()
 
     @torch.inference_mode()
@@ -93,10 +117,12 @@ class PackedGPT2(GPT2):
         """Return the stream after the final norm, as the model does."""
         past = 0 if cache is None else cache.length
         positions, mask = self.positions_and_mask(tokens, attention_mask, past)
+        x = self.wte(tokens) + self.wpe(positions)  # (B, T, C)
+        if self.compiled is not None:
+            return self.ln_f(self.compiled(x, attention_mask, cache))
         n_new = tokens.size(1)
         if mask is None and past and n_new > 1:
             mask = causal_mask(n_new, past + n_new, tokens.device)
-        x = self.wte(tokens) + self.wpe(positions)  # (B, T, C)
         rows = x.flatten(0, 1)  # (B * T, C), and so through all layers
         for i, layer in enumerate(self.h):
             memory = None if cache is None else cache.layers[i]
@@ -114,8 +140,12 @@ class PackedGPT2(GPT2):
     def new_cache(
         self, batch_size: int, n_positions: int | None = None
     ) -> KeyValueCache:
-        """Reserve a cache, which is in float32 at every precision."""
-        return KeyValueCache(self.config, batch_size, n_positions)
+        """Reserve a cache for sequences of up to `n_positions` tokens."""
+        if self.compiled is None:  # float32 at every precision
+            return KeyValueCache(self.config, batch_size, n_positions)
+        return self.compiled.new_cache(
+            batch_size, n_positions or self.config.n_ctx
+        )
 
     def num_parameters(self) -> int:
         """Count the parameters of the model that was packed."""
@@ -155,7 +185,6 @@ class PackedLayer(nn.Module):
             )
         )
         self.activation = layer.mlp.activation
-        self.compiled = best(precision) == "compiled"
 
     def forward(
         self,
@@ -178,19 +207,12 @@ class PackedLayer(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # (B, H, T, D)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, H, S, D)
-            if n_new == 1 and mask is None and self.compiled:
-                mixed = compiled.attend(q, k, v)  # (B, C)
-                return self._finish(x, mixed)
         # In float32: in bfloat16 it takes several times as long where the
         # processor has no instructions for it.
         mixed = F.scaled_dot_product_attention(
             q, k, v, mask, is_causal=mask is None and n_new > 1
         )  # (B, H, T, D)
-        return self._finish(x, mixed.transpose(1, 2).reshape_as(x))
-
-    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Add what attention and the feed-forward found: (B * T, C)."""
-        x = x + self.c_proj(mixed)
+        x = x + self.c_proj(mixed.transpose(1, 2).reshape_as(x))
         return x + self.c_mlp(self.activation(self.c_fc(self.ln_2(x))))
 
 
@@ -201,6 +223,24 @@ def frozen(norm: LayerNorm) -> LayerNorm:
 
 def _copied(numbers: Tensor) -> Tensor:
     return numbers.detach().to(torch.float32, copy=True)
+
+
+class OutputColumns(Embedding):
+    """The table of vectors, read from the output that it is tied to."""
+
+    def __init__(
+        self, output: compiled.PackedMatrix, shared: Tensor | None
+    ) -> None:
+        """Take the output's matrix, and what was taken off its columns."""
+        nn.Module.__init__(self)
+        self.output, self.shared = output, shared
+        # Its numbers as they are packed; what asks for a dtype looks here.
+        self.weight = nn.Parameter(output.words, requires_grad=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Look up: (...) to (..., C), float32."""
+        found = self.output.columns(tokens)
+        return found if self.shared is None else found + self.shared
 
 
 class PackedEmbedding(Embedding):

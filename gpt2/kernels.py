@@ -91,9 +91,6 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 def _compiled(
     weight: Tensor, bias: Tensor | None, *, dtype: torch.dtype
 ) -> Kernel:
-    if dtype == torch.int8:
-        numbers, scale = quantize(weight.float())
-        return compiled.PackedMatrix(numbers, bias, dtype, scale)
     return compiled.PackedMatrix(weight, bias, dtype)
 
 

@@ -42,7 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "circuits": MODEL | {"layer", "sampling"},
     "compiled": set(),
     "kernels": {"compiled"},
-    "inference": MODEL | {"compiled", "kernels", "layer", "layer_norm"},
+    "compiled_layers": {"attention", "compiled", "config"},
+    "inference": MODEL
+    | {"compiled", "compiled_layers", "kernels", "layer", "layer_norm"},
     "drawing": set(),
     "training": MODEL | {"data", "drawing", "tokenizer", "weights"},
 }

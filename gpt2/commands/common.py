@@ -128,13 +128,14 @@ def load(
     place, dtype = device(options), options.dtype
     if dtype == "int8" and place.type != "cpu":
         raise ValueError(f"int8 is for the CPU; got --device {options.device}")
-    stored = "float32" if dtype == "int8" else dtype
-    model, tokenizer = loading.load(options.model, stored, place)
     fast = ("float32", "bfloat16", "int8") if writes else ("bfloat16", "int8")
-    if place.type == "cpu" and dtype in fast:
-        from gpt2.inference import for_inference
+    if place.type != "cpu" or dtype not in fast:
+        return loading.load(options.model, dtype, place)
+    from gpt2.inference import for_inference
 
-        model = for_inference(model, dtype)
+    # Packed from what the file has: it is rounded once.
+    model, tokenizer = loading.load(options.model, None, place)
+    model = for_inference(model, dtype, use_up=True)
     return model, tokenizer
 
 
