@@ -507,16 +507,15 @@ void pack(int kind, const float *weight, long row_step, long column_step,
 #define PACK(KIND, STEP)                                                      \
     pack_block(KIND, weight + at * (STEP), row_step, STEP, shift, n_in,       \
                n_columns, out + at * n_words, scales + at, totals + at)
-            if (kind == FLOAT32)
-                PACK(FLOAT32, column_step);
-            else if (kind == BFLOAT16 && column_step == 1)
-                PACK(BFLOAT16, 1);
-            else if (kind == BFLOAT16)
-                PACK(BFLOAT16, column_step);
-            else if (column_step == 1)
-                PACK(INT8, 1);
-            else
-                PACK(INT8, column_step);
+#define PACK_BY(STEP)                                                         \
+    if (kind == FLOAT32) PACK(FLOAT32, STEP);                                 \
+    else if (kind == BFLOAT16) PACK(BFLOAT16, STEP);                          \
+    else PACK(INT8, STEP)
+            if (column_step == 1) {  // known, it makes for faster code
+                PACK_BY(1);
+            } else {
+                PACK_BY(column_step);
+            }
         }
     }
 }
