@@ -58,7 +58,8 @@ def bytes_read(
     """Count what a step has to read: all matrices, and each row's cache."""
     layer = 4 * config.n_embd**2 + 2 * config.n_embd * config.inner_size
     matrices = config.n_layer * layer + config.n_vocab * config.n_embd
-    cache = 2 * config.n_layer * config.n_embd * context * 4
+    kept = 4 if precision == "float32" else 2  # bytes for a number
+    cache = 2 * config.n_layer * config.n_embd * context * kept
     return matrices * BYTES[precision] + batch * cache
 
 

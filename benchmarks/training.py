@@ -57,6 +57,7 @@ def package(size: str) -> Iterator[float]:
             batch_size=ROWS,
             context=CONTEXT,
             precision="bfloat16",
+            fused_attention=False,
             evaluate_every=1000,
             save_every=1000,
         )

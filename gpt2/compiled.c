@@ -30,7 +30,7 @@
 #define TILE 8      // rows that go through a matrix together
 #define CHUNK 256   // words of a column that stay close, where rows are many
 #define SLAB 256    // rows that go through the feed-forward network together
-#define AHEAD 48    // how far ahead memory is asked for, in words of sixteen
+#define AHEAD 128   // how far ahead memory is asked for, in registers
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8")  // so that sums stay in registers
 #define BARRIER _Pragma("omp barrier")    // until all workers are here
@@ -137,7 +137,7 @@ INLINE void tile(int kind, int n_rows, const uint32_t *x, long x_step,
         UNROLLED
         for (int lane = 0; lane < lanes; lane++) {
             words columns = w[i + lane];
-            __builtin_prefetch(w + i + lane + AHEAD);
+            __builtin_prefetch(w + i + lane + AHEAD, 0, 2);  // to L2
             UNROLLED
             for (int r = 0; r < n_rows; r++)
                 own[r * lanes + lane] =

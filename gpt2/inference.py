@@ -134,7 +134,7 @@ class PackedGPT2(GPT2):
         rows = hidden.reshape(-1, hidden.size(-1))  # (N, C)
         logits = self.output(rows).float()
         if self.shared is not None:
-            logits = logits + (rows @ self.shared)[:, None]
+            logits += (rows @ self.shared)[:, None]
         return logits.view(*hidden.shape[:-1], -1)
 
     def new_cache(
