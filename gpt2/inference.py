@@ -83,7 +83,7 @@ class PackedGPT2(GPT2):
         if best(precision) == "compiled":
             output = compiled.PackedMatrix(table.T, None, dtype, self.shared)
             self.output: Kernel = output
-            self.wte = OutputColumns(output, self.shared)
+            self.wte = OutputColumns(output.columns, output.words, self.shared)
         else:
             own = table if self.shared is None else table - self.shared
             self.output = pack(own.T, None, precision)
@@ -229,17 +229,23 @@ class OutputColumns(Embedding):
     """The table of vectors, read from the output that it is tied to."""
 
     def __init__(
-        self, output: compiled.PackedMatrix, shared: Tensor | None
+        self, columns: Kernel, words: Tensor, shared: Tensor | None
     ) -> None:
-        """Take the output's matrix, and what was taken off its columns."""
+        """Take what looks columns of the output up.
+
+        Args:
+            columns: Maps ids (...) to (..., C), float32.
+            words: The output's numbers, as they are packed.
+            shared: (C,), what was taken off every column.
+        """
         nn.Module.__init__(self)
-        self.output, self.shared = output, shared
-        # Its numbers as they are packed; what asks for a dtype looks here.
-        self.weight = nn.Parameter(output.words, requires_grad=False)
+        self.columns, self.shared = columns, shared
+        # What asks for the dtype of a model looks here.
+        self.weight = nn.Parameter(words, requires_grad=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Look up: (...) to (..., C), float32."""
-        found = self.output.columns(tokens)
+        found = self.columns(tokens)
         return found if self.shared is None else found + self.shared
 
 

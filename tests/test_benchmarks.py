@@ -89,7 +89,7 @@ def test_what_a_step_reads(tmp_path: Path) -> None:
     scale = load("scale")
     config = GPT2Config(2048, 256, 192, n_head=4, n_layer=4)
     weights = 4 * 12 * 192**2 + 2048 * 192
-    cache = 2 * 4 * 192 * 10 * 4
+    cache = 2 * 4 * 192 * 10 * 2
     assert scale.bytes_read(config, "int8", 10, 1) == weights + cache
     assert scale.bytes_read(config, "bfloat16", 10, 3) == (
         2 * weights + 3 * cache

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +35,6 @@ from gpt2.tokenizer import Tokenizer, TokenizerError
 from gpt2.training import checkpoint, metrics
 from gpt2.training.checkpoint import ResumeError, checkpoints, read_checkpoint
 from gpt2.training.loop import Report, Run, TrainingError
-from gpt2.training.memory import freed_memory_kept
 from gpt2.training.optimizer import (
     make_optimizers,
     read_state,
@@ -1352,31 +1350,3 @@ def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
             parse(["train", "run", *options]), tmp_path / "data"
         )
         assert Tokenizer.load(tmp_path / "data").add_bos_token is begins
-
-
-# Memory.
-
-
-@pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "mallopt"), reason="this is not glibc"
-)
-def test_what_a_step_frees_is_kept_for_the_next() -> None:
-    """Else the system has to hand out the same pages again in every step."""
-    import resource
-
-    def n_pages() -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(6):
-            torch.ones(16_000_000)  # 64 MB, and gone
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    usually = n_pages()
-    with freed_memory_kept(torch.device("cpu")):
-        kept = n_pages()
-    assert kept < usually / 3
-    assert n_pages() > usually / 2  # afterwards all is as it was
-
-
-def test_elsewhere_nothing_is_kept() -> None:
-    with freed_memory_kept(torch.device("meta")):
-        pass

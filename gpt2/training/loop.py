@@ -37,7 +37,6 @@ from gpt2.training.checkpoint import (
     write_snapshot,
 )
 from gpt2.training.diagnosis import where_not_finite
-from gpt2.training.memory import freed_memory_kept
 from gpt2.training.optimizer import (
     make_optimizers,
     read_state,
@@ -232,10 +231,6 @@ class Run:
                 was lost; the message says where, and what is saved.
             OSError: A file cannot be written; what was there still is.
         """
-        with freed_memory_kept(self.workers.device):
-            yield from self._steps()
-
-    def _steps(self) -> Iterator[Report]:
         progress, settings = self.progress, self.settings
         if progress.step == 0:
             self._snapshot()
