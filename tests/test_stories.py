@@ -230,7 +230,7 @@ def test_the_entropy_agrees_with_the_mean_surprise(
     assert abs(estimate.nats_per_story - mean) < 4 * (
         error + estimate.standard_error
     )
-    assert 0.3 < estimate.standard_error < 0.6
+    assert 0.15 < estimate.standard_error < 0.4
     assert estimate.stories > 1e12
     low = estimate.nats_per_story - 3 * estimate.standard_error
     assert math.isclose(math.log(estimate.stories), low)
@@ -331,8 +331,8 @@ def test_sums_are_right(train: list[stories.Reading]) -> None:
         found = re.search(
             rf"(?:picked|baked|found) {count} .*?{count} more.*? "
             rf"{count}\.\n.*?"
-            rf"(?:ate|swallowed|gave|dropped) {count}\b.*?\? {count} .*?"
-            rf"(?:: {count} each(.*?)\n|half)",
+            rf"(?:ate|gave|dropped) {count}\b.*?\? {count} .*?"
+            rf": {count} each(.*?)(?:\n|$)",
             reading.text,
             re.DOTALL | re.IGNORECASE,
         )
@@ -342,11 +342,8 @@ def test_sums_are_right(train: list[stories.Reading]) -> None:
         first, more, total, gone, left = map(number, found.groups()[:5])
         assert total == first + more
         assert left == total - gone
-        if left == 1:
-            assert found[6] is None
-        else:
-            assert number(found[6]) == left // 2
-            assert ("and one for" in found[7]) == (left % 2 == 1)
+        assert number(found[6]) == left // 2
+        assert ("and one for" in found[7]) == (left % 2 == 1)
     assert seen > 40
 
 
@@ -358,10 +355,8 @@ def test_people_look_where_they_believe_the_thing_to_be(
         if " and went out to" not in reading.text:
             continue
         first, now = (str(place) for place in reading.memory.places[:2])
-        knows = (
-            "saw it all" in reading.text or "saw everything" in reading.text
-        )
-        looked = re.search(r"(?:He|She) looked (.*?),", reading.text)
+        knows = "saw it all" in reading.text
+        looked = re.search(r"came back and looked (.*?),", reading.text)
         assert looked
         assert looked[1] == (now if knows else first)
         seen[knows] += 1
@@ -369,22 +364,23 @@ def test_people_look_where_they_believe_the_thing_to_be(
 
 
 def test_swaps_end_with_the_right_owners(train: list[stories.Reading]) -> None:
-    seen = 0
+    who = r"((?:Aunt |Uncle )?[A-Z]\w+)"
+    seen: Counter[bool] = Counter()
     for reading in train:
-        owners: dict[str, str] = {}
-        text = reading.text
-        for giver, taker, thing in re.findall(
-            r"(\w+) gave (\w+) the ([\w -]+?)[,.]", text
-        ):
-            owners[thing] = taker
-            assert giver != taker
-        claims = re.findall(
-            r"the ([\w -]+?) (?:came )?to (\w+)", text.split("\n")[-2][6:]
-        )
-        if len(owners) == 3 and len(claims) == 3:
-            seen += 1
-            assert dict(claims) == owners
-    assert seen > 15
+        given = re.findall(rf"{who} gave the (\w+) to {who}", reading.text)
+        if not given:
+            continue
+        owners = {thing: taker for _, thing, taker in given}
+        assert all(giver != taker for giver, _, taker in given)
+        end = reading.text.split("In the end the ")[1].split("\n")[0]
+        claims = re.findall(rf"(\w+) (?:belonged )?to {who}", end)
+        assert len(owners) == len(claims) == 3
+        assert dict(claims) == owners
+        # Who is given the hero's thing cannot be known without the story.
+        hero = reading.memory.hero.name
+        (taker,) = [taker for giver, _, taker in given if giver == hero]
+        seen[taker in {person.name for person in words.RELATIVES}] += 1
+    assert min(seen.values()) > 10
 
 
 def test_the_way_home_is_the_way_there_turned_round(
@@ -405,6 +401,10 @@ def test_words_agree_with_what_they_stand_for(
     train: list[stories.Reading],
 ) -> None:
     seen: Counter[bool] = Counter()
+    pronouns = {
+        True: r"\b([Ss]he|[Hh]er)\b",
+        False: r"\b([Hh]e|[Hh]im|[Hh]is)\b",
+    }
     for reading in train:
         text = reading.text
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", text)
@@ -417,18 +417,45 @@ def test_words_agree_with_what_they_stand_for(
                     rf"\b(an?|some) [a-z]+ {noun.word}\b", text
                 )
                 assert not article or (article[1] == "some") == noun.many
-        genders = {person.she for person in reading.memory.people}
-        if len(genders) == 1:
-            (she,) = genders
-            wrong = (
-                r"\b([Hh]e|[Hh]im|[Hh]is)\b" if she else r"\b([Ss]he|[Hh]er)\b"
-            )
-            seen[she] += 1
-            assert not re.search(wrong, text)
+        # Up to the name of the second person, only one can be meant.
+        hero, *others = reading.memory.people
+        before = text[: text.index(others[0].name)]
+        if all(person.she == hero.she for person in others):
+            before = text
+        seen[hero.she] += bool(re.search(pronouns[hero.she], before))
+        assert not re.search(pronouns[not hero.she], before)
     assert min(seen.values()) > 50
     assert [
         person.she for person in words.NAMES if person.name in ("Ella", "Tom")
     ] == [True, False]
+
+
+def test_hero_and_friend_are_a_girl_and_a_boy(
+    train: list[stories.Reading],
+) -> None:
+    for reading in train:
+        named = [p for p in reading.memory.people if p in words.NAMES]
+        assert 1 <= len(named) <= 2
+        assert len({person.she for person in named}) == len(named)
+        assert len(reading.memory.people) - len(named) <= 1
+
+
+def test_second_things_and_places_are_of_another_sort(
+    train: list[stories.Reading],
+) -> None:
+    for reading in train:
+        groups = [noun.group for noun in reading.memory.nouns]
+        assert len(set(groups)) == len(groups) <= 3
+        indoors = [place in words.INDOORS for place in reading.memory.places]
+        assert len(set(indoors)) == len(indoors) <= 2
+
+
+def test_every_group_of_things_has_as_many_that_are_many() -> None:
+    """Else `some` would tell of the group before the thing is named."""
+    many = Counter(noun.group for noun in words.THINGS if noun.many)
+    one = Counter(noun.group for noun in words.THINGS if not noun.many)
+    assert set(many.values()) == {2}
+    assert set(one.values()) == {8}
 
 
 def test_nothing_is_told_as_new_twice(train: list[stories.Reading]) -> None:
@@ -513,7 +540,11 @@ def test_one_combination_in_ten_is_held_out_for_every_hero_and_thing() -> None:
             held = [
                 stories.held_out(hero, noun, place) for place in words.PLACES
             ]
-            assert 3 <= sum(held) <= 4
+            assert 2 <= sum(held) <= 3
+            for places in (words.INDOORS, words.OUTDOORS):
+                here = [held[place.number] for place in places]
+                assert any(here)
+                assert not all(here)
     rng = random.Random(9)
     centres = [
         stories.read(stories.sample(rng, "all")).memory.centre
@@ -544,15 +575,15 @@ def test_stories_are_plain_short_and_various(
         assert text.isascii()
         assert not re.search(r"[\[\]|@{}]|  |\n\n| \n|\n | $|\n$| ,| \.", text)
         assert text[0].isupper()
-        assert text.endswith(".")
+        assert text.endswith((".", '."', '?"'))
         assert text.count('"') % 2 == 0
-        assert 200 < len(text) < 950
-        assert len(PIECES.findall(text)) < 235
+        assert 150 < len(text) < 620
+        assert len(PIECES.findall(text)) < 150
         vocabulary.update(re.findall(r"[a-z]+", text.lower()))
-    assert len(vocabulary) > 700
+    assert 450 < len(vocabulary) < 600
     lengths = sorted(len(reading.text.split()) for reading in train)
-    assert lengths[70] < 80
-    assert lengths[-70] > 115
+    assert lengths[70] < 58
+    assert lengths[-70] > 76
 
 
 def test_even_a_long_winded_teller_stays_short() -> None:
@@ -569,10 +600,7 @@ def test_even_a_long_winded_teller_stays_short() -> None:
             kind: str,
         ) -> int:
             index = int(rng.random() * len(texts))
-            if (
-                kind not in ("opening", "plot", "turn", "aside")
-                or rng.random() < 0.3
-            ):
+            if kind not in ("opening", "plot", "turn") or rng.random() < 0.3:
                 index = max(
                     range(len(texts)), key=lambda i: len(plain(texts[i]))
                 )
@@ -588,8 +616,8 @@ def test_even_a_long_winded_teller_stays_short() -> None:
         stories.tell(teller, "all")
         longest = max(longest, teller.text, key=len)
     assert stories.check(longest)
-    assert 800 < len(longest) < 950
-    assert len(PIECES.findall(longest)) < 235
+    assert 520 < len(longest) < 620
+    assert len(PIECES.findall(longest)) < 150
 
 
 # --- Probes
@@ -602,7 +630,8 @@ def test_probes_have_one_right_answer_and_wrong_alternatives() -> None:
     for probe in found:
         assert not probe.prompt.endswith(" ")
         right = stories.check(probe.prompt + probe.answer, "held_out")
-        assert right.offset == len(probe.prompt + probe.answer)
+        if not right:  # the answer may also end the story
+            assert right.offset == len(probe.prompt + probe.answer)
         assert probe.alternatives
         for wrong in probe.alternatives:
             # The text ends here, so a wrong answer that begins the right one
@@ -614,7 +643,7 @@ def test_probes_have_one_right_answer_and_wrong_alternatives() -> None:
                 <= verdict.offset
                 <= len(probe.prompt + wrong)
             )
-        assert 1 <= probe.distance <= 160
+        assert 1 <= probe.distance <= 110
         assert 0 <= probe.source < len(probe.prompt)
 
 
@@ -625,7 +654,7 @@ def test_probes_of_some_kinds_are_repeatable() -> None:
     assert found == stories.probes(5, seed=2, kinds=kinds)
     assert (
         max(p.distance for p in stories.probes(20, seed=2, kinds=["weather"]))
-        > 80
+        > 65
     )
     with pytest.raises(ValueError, match="got \\['colour'\\]"):
         stories.probes(5, seed=2, kinds=["belief", "colour"])

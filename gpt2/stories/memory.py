@@ -10,8 +10,11 @@ from gpt2.stories import phrases, words
 from gpt2.stories.engine import Teller
 from gpt2.stories.words import (
     ADJECTIVES,
+    COMMA,
     NAMES,
+    NEXT_GROUP,
     PLACES,
+    RELATIVES,
     THINGS,
     Noun,
     Person,
@@ -111,17 +114,28 @@ class Story:
 
     # Meeting people, things and places for the first time.
 
-    def meet(self, among: Sequence[Person] = NAMES) -> Person:
+    def meet(
+        self, among: Sequence[Person], weights: Sequence[float] | None = None
+    ) -> Person:
         """Tell the name of somebody new."""
-        new = [person for person in among if person not in self.people]
-        person = new[
-            self._teller.choose([f" {one.name}" for one in new], None, "name")
-        ]
+        names = [f" {person.name}" for person in among]
+        person = among[self._teller.choose(names, weights, "name")]
         self.people.append(person)
         return person
 
+    def friend(self) -> Person:
+        """Tell the name of the friend: a boy if the hero is a girl, and the other way round."""
+        return self.meet(_BOYS if self.hero.she else _GIRLS)
+
+    def relative(self) -> Person:
+        """Tell the name of a relative."""
+        return self.meet(RELATIVES)
+
     def see(self, article: bool = False, only_one: bool = False) -> Thing:
         """Tell a new thing with its adjective, such as ` red kite`.
+
+        The second thing of a story is of the next group after the first one's,
+        and the third of the next after that.
 
         Args:
             article: Begin with `a`, `an` or `some`.
@@ -131,13 +145,10 @@ class Story:
         adjective, many = looks[
             self._teller.choose(texts, weights, "adjective")
         ]
-        nouns = _nouns(adjective, many)
+        group = NEXT_GROUP[self.nouns[-1].group] if self.nouns else None
+        nouns = _nouns(group, many)
         if self.nouns or self.places:
-            nouns = [
-                noun
-                for noun in nouns
-                if noun not in self.nouns and self.allows(noun)
-            ]
+            nouns = [noun for noun in nouns if self.allows(noun)]
         noun = nouns[
             self._teller.choose(
                 [" " + noun.word for noun in nouns], None, "thing"
@@ -159,7 +170,7 @@ class Story:
             central: This is the place the story turns on. Once in every story.
             spot: Say ` the barn` rather than ` in the barn`.
         """
-        new = [place for place in among if place not in self.places]
+        new = list(among)
         if self._split == "held_out" and central:
             new = [
                 place
@@ -203,18 +214,26 @@ class Story:
         return ask(kind, person.name, *others) if others else person.name
 
     def where(
-        self, place: Place, kind: str = "place", spot: bool = False
+        self,
+        place: Place,
+        kind: str = "place",
+        spot: bool = False,
+        capital: bool = False,
     ) -> str:
-        """Name a place again, beside the others of the story."""
+        """Name a place again, beside the others of the story.
+
+        Args:
+            place: The place.
+            kind: The kind of dependency.
+            spot: Say `the barn` rather than `in the barn`.
+            capital: Begin with a capital letter.
+        """
         others = [p for p in self.places if p is not place][:3]
         others = others or [PLACES[place.number - 1], PLACES[place.number - 2]]
-        if spot:
-            return ask(
-                kind, place.spot, *(p.spot for p in others), source=place.spot
-            )
-        return ask(
-            kind, str(place), *(str(p) for p in others), source=place.spot
-        )
+        texts = [p.spot if spot else str(p) for p in (place, *others)]
+        if capital:
+            texts = [text[0].upper() + text[1:] for text in texts]
+        return ask(kind, *texts, source=place.spot)
 
     def remember_home(self) -> str:
         """Name the hero's home again."""
@@ -222,31 +241,9 @@ class Story:
 
     # Sentences that fit in many places.
 
-    def speak(
-        self,
-        person: Person,
-        end: str = ".",
-        verbs: Mapping[str, float] = phrases.SPEAKING,
-    ) -> None:
-        """Close a speech and say whose it was: `," sighed Ella`."""
-        self.say(words.COMMA)
-        self.odds(verbs, "speaking")
-        self.say(f" {self.who(person, 'speaker')}")
-        if end != ".":
-            self.say(end)
-        elif self.pick({True: ",", False: "."}, (2, 3)):
-            self.some(phrases.TAILS, ".", "speaking")
-
-    def go(self, to: str) -> None:
-        """Tell how somebody went somewhere."""
-        self.some(phrases.GOING)
-        manners = {f" {manner}": 1.0 for manner in phrases.MANNERS}
-        if self.odds({to: 6.0} | manners) != to:
-            self.say(to)
-
-    def the(self, it: Thing) -> None:
-        """Tell ` the kite` or ` the red kite`."""
-        self.one(f" the {it.name}", f" the {it.full}")
+    def speak(self, person: Person, end: str = ".") -> None:
+        """Close a speech and say whose it was, such as `," said Ella.`."""
+        self.say(f"{COMMA} said {self.who(person, 'speaker')}{end}")
 
     def some(
         self, texts: Sequence[str], end: str = "", kind: str = "words"
@@ -256,69 +253,46 @@ class Story:
         if end:
             self.say(end)
 
-    def aside(self, then: str, often: float = 0.7) -> None:
-        """Tell of something at the edge of the story, or nothing, and go on with `then`.
-
-        That nothing is told must show at once, and what shows is the text that
-        follows.
-
-        Args:
-            then: The text that follows in any case.
-            often: Probability that something is told.
-        """
-        who = phrases.BYSTANDERS
-        options = {f" {name}": often / len(who) for name in who} | {
-            then: 1 - often
-        }
-        if self.odds(options, "aside") != then:
-            self.some(phrases.DEEDS, f".{then}", "aside")
-
-    def meal(self) -> None:
-        """Tell a dish, such as ` pancakes with honey`."""
-        self.some(phrases.DISHES, " with", "meal")
-        self.some(phrases.TOPPINGS, kind="meal")
-
-    def coda(self, hungry: bool = True, same_day: bool = True) -> None:
-        """Close with a look back at how the story began, perhaps after a meal.
+    def coda(
+        self, same_day: bool = True, other: Mapping[str, float] | None = None
+    ) -> str:
+        """Close with a look back at how the story began, if there is anything to look back at.
 
         Args:
-            hungry: A meal may come first.
             same_day: It is still the day on which the story began.
+            other: Texts that may come instead, and how often.
+
+        Returns:
+            Which of the other texts was told; empty if the story has ended.
         """
         hero = self.hero
-        closing = {"night": (f"\nAnd {self.who(hero)}", 3.0)}
+        closing = {
+            text: (text, weight) for text, weight in (other or {}).items()
+        }
         if self.trait:
-            closing["trait"] = (f"\nAs for {self.who(hero)}", 5.0)
+            closing["trait"] = (f"\nAs for {self.who(hero)}", 8.0)
         if self.weather and same_day:
             still = _beside("weather", _STILL, self.weather.still)
-            closing["weather"] = (f"\nOutside, {still}.", 5.0)
+            closing["weather"] = (f"\nOutside, {still}.", 4.0)
         if self.time and same_day:
             day = ask(
                 "time", self.time, *(d for d in words.TIMES if d != self.time)
             )
-            closing["day"] = (f"\nIt had been a very good {day}.", 6.0)
+            closing["day"] = (f"\nIt had been a very good {day}.", 4.0)
         if self.home:
-            back = f"\nAfterwards {self.who(hero)} went back to the {self.remember_home()}"
+            back = f"\nThen {self.who(hero)} went home to the {self.remember_home()}"
             if self.pet:
                 name, animal = self.pet
                 pet = _beside("pet", words.PETS, name)
                 back += f" and told {pet} the {creature(animal)} all about it"
-            closing["home"] = (f"{back}.", 6.0)
-        texts = {way: text for way, (text, _) in closing.items()}
-        weights = [weight for _, weight in closing.values()]
-        if hungry:
-            meals = {
-                "then": "\nThen they ate",
-                "feast": "\nTo celebrate they had",
-            }
-            way = self.pick(texts | meals, [*weights, 3.0, 2.0])
-            if way in meals:
-                self.meal()
-                if self.pick({True: ",", False: "."}):
-                    self.some(phrases.SWEET, ".")
-                way = self.pick(texts, weights)
-        else:
-            way = self.pick(texts, weights)
+            closing["home"] = (f"{back}.", 8.0)
+        if not closing:
+            return ""
+        closing["night"] = (f"\nAnd {self.who(hero)}", 1.0)
+        way = self.pick(
+            {way: text for way, (text, _) in closing.items()},
+            [weight for _, weight in closing.values()],
+        )
         if way == "night":
             self.some(phrases.NIGHTS, ".")
         elif way == "trait":
@@ -327,6 +301,7 @@ class Story:
                 f"{hero.he}"
             )
             self.some(phrases.NIGHTS, ".")
+        return way if other and way in other else ""
 
     def allows(self, noun: Noun) -> bool:
         """Tell whether a thing may join the hero and the places told so far."""
@@ -335,6 +310,8 @@ class Story:
         )
 
 
+_GIRLS = tuple(person for person in NAMES if person.she)
+_BOYS = tuple(person for person in NAMES if not person.she)
 _STILL = tuple(weather.still for weather in words.WEATHERS)
 _ANIMALS = tuple(words.ANIMALS)
 _SOUNDS = tuple(voice for voice, _ in words.ANIMALS.values())
@@ -390,21 +367,16 @@ def _adjectives(
     What it means is the adjective and, where an article shows it, whether the
     thing is many.
     """
-    rows: list[tuple[str, float, tuple[str, bool | None]]] = []
-    for adjective, (weight, _) in ADJECTIVES.items():
-        if not article:
-            rows.append(
-                (
-                    f" {adjective}",
-                    weight,
-                    (adjective, False if only_one else None),
-                )
-            )
-            continue
-        nouns = _nouns(adjective, None)
-        share = (
-            0.0 if only_one else sum(noun.many for noun in nouns) / len(nouns)
+    if not article:
+        many = False if only_one else None
+        return (
+            tuple(f" {adjective}" for adjective in ADJECTIVES),
+            tuple(ADJECTIVES.values()),
+            tuple((adjective, many) for adjective in ADJECTIVES),
         )
+    share = 0.0 if only_one else sum(n.many for n in THINGS) / len(THINGS)
+    rows: list[tuple[str, float, tuple[str, bool | None]]] = []
+    for adjective, weight in ADJECTIVES.items():
         an = words.a_or_an(adjective)
         rows.append(
             (f" {an} {adjective}", weight * (1 - share), (adjective, False))
@@ -418,11 +390,10 @@ def _adjectives(
 
 
 @cache
-def _nouns(adjective: str, many: bool | None) -> list[Noun]:
-    """List the things of which an adjective is told."""
-    _, groups = ADJECTIVES[adjective]
+def _nouns(group: str | None, many: bool | None) -> list[Noun]:
+    """List the things of a group, or of all, that are one, or many, or either."""
     return [
         n
         for n in THINGS
-        if n.group in groups and (many is None or n.many == many)
+        if group in (None, n.group) and many in (None, n.many)
     ]

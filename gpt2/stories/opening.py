@@ -13,19 +13,19 @@ from gpt2.stories.words import NAMES
 # The words that give a plot away, the plot they begin, and how often it is
 # told.
 PLOTS: dict[str, tuple[Callable[[Story], None], float]] = {
-    " could not find": (seeking.lost, 2),
-    " lost": (seeking.lost, 1),
-    " put": (seeking.hidden, 4),
-    " packed": (seeking.boxed, 3),
-    " hid": (talking.guessing, 7),
-    " heard a strange noise": (talking.noise, 3),
-    " borrowed": (promising.borrowed, 5),
-    " wanted": (promising.wished, 4),
-    " picked": (partial(dealing.counting, verb="picked"), 1),
-    " baked": (partial(dealing.counting, verb="baked"), 1),
-    " found": (partial(dealing.counting, verb="found"), 1),
-    " had": (dealing.swapping, 5),
-    " set out to take": (dealing.journey, 3),
+    " could not find": (seeking.lost, 5),
+    " lost": (seeking.lost, 5),
+    " put": (seeking.hidden, 10),
+    " packed": (seeking.boxed, 10),
+    " hid": (talking.guessing, 12),
+    " heard a strange noise": (talking.noise, 10),
+    " borrowed": (promising.borrowed, 10),
+    " wanted": (promising.wished, 9),
+    " picked": (partial(dealing.counting, verb="picked"), 4),
+    " baked": (partial(dealing.counting, verb="baked"), 4),
+    " found": (partial(dealing.counting, verb="found"), 4),
+    " had": (dealing.swapping, 10),
+    " set out to take": (dealing.journey, 9),
 }
 
 
@@ -34,29 +34,17 @@ def tell(teller: Teller, split: str) -> Story:
     t = Story(teller, split)
     form = _begin(t)
     plots = {start: weight for start, (_, weight) in PLOTS.items()}
-    more = {"name": {" lived in a": 25.0, ", who": 10.0}, "once": {}}.get(
-        form, {", who": 10.0}
+    more = {"name": {" lived in a": 140.0, ", who": 35.0}, "once": {}}.get(
+        form, {", who": 8.0}
     )
     start = t.odds(plots | more, kind="plot")
     if start not in PLOTS:
         if start == ", who":
-            t.trait = t.pick(
-                {trait: f" {trait}" for trait in words.TRAITS}, kind="trait"
-            )
+            _trait(t)
             t.say(",")
         else:
-            t.home = t.pick(
-                {home: f" {home}" for home in words.HOMES}, kind="home"
-            )
-            if t.pick({True: " with", False: "."}, (2, 1)):
-                animal = t.animal(article=True)
-                t.say(" called")
-                name = t.pick(
-                    {pet: f" {pet}" for pet in words.PETS}, kind="pet"
-                )
-                t.pet = name, animal
-                t.say(".")
-            t.one(" One day", " One Sunday", " Yesterday")
+            _home(t)
+            t.one(" One day", " Yesterday")
             t.say(f" {t.hero.he}")
         start = t.odds(plots, kind="plot")
     plot, _ = PLOTS[start]
@@ -70,20 +58,17 @@ def _begin(t: Story) -> str:
     if isinstance(form, words.Person):
         t.people.append(form)
         return "name"
-    if isinstance(form, tuple):
-        t.weather, _ = form
+    if isinstance(form, words.Weather):
+        t.weather = form
         t.say(", and")
-        t.meet()
+        t.meet(NAMES)
         return "sky"
     if form == "once":
         she = t.pick({True: " girl called", False: " boy called"})
-        hero = t.meet(among=[person for person in NAMES if person.she == she])
-        if t.pick({True: ", who", False: " who"}, (2, 1)):
-            t.trait = t.pick(
-                {trait: f" {trait}" for trait in words.TRAITS}, kind="trait"
-            )
-            t.one(". One day", ". Once")
-            t.say(f" {hero.he}")
+        hero = t.meet([person for person in NAMES if person.she == she])
+        t.say(", who")
+        _trait(t)
+        t.say(f". One day {hero.he}")
     else:
         first = 1 if form == "one" else 0
         sky = {
@@ -96,19 +81,36 @@ def _begin(t: Story) -> str:
             times, [weight for _, weight in words.TIMES.values()], "time"
         )
         t.say("," if form == "one" else ", and")
-        t.meet()
+        t.meet(NAMES)
     return form
 
 
-_SKIES = {(w, now): now for w in words.WEATHERS for now in w.now}
+def _trait(t: Story) -> None:
+    """Tell what the hero is like."""
+    t.trait = t.pick(
+        {trait: f" {trait}" for trait in words.TRAITS}, kind="trait"
+    )
+
+
+def _home(t: Story) -> None:
+    """Tell where the hero lives, and perhaps with whom."""
+    t.home = t.pick({home: f" {home}" for home in words.HOMES}, kind="home")
+    if t.pick({True: " with", False: "."}, (4, 1)):
+        animal = t.animal(article=True)
+        t.say(" called")
+        name = t.pick({pet: f" {pet}" for pet in words.PETS}, kind="pet")
+        t.pet = name, animal
+        t.say(".")
+
+
 _BEGINNINGS = (
     {"one": "One", "it": "It was", "once": "There was once a"}
-    | _SKIES
+    | {weather: weather.now for weather in words.WEATHERS}
     | {person: person.name for person in NAMES}
 )
-_TOTAL = sum(weather.weight for weather, _ in _SKIES)
+_TOTAL = sum(weather.weight for weather in words.WEATHERS)
 _HOW_OFTEN = (
-    *(30.0, 20.0, 10.0),
-    *(20 * weather.weight / _TOTAL for weather, _ in _SKIES),
-    *(20 / len(NAMES) for _ in NAMES),
+    *(26.0, 18.0, 8.0),
+    *(12 * weather.weight / _TOTAL for weather in words.WEATHERS),
+    *(36 / len(NAMES) for _ in NAMES),
 )

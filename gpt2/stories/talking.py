@@ -7,9 +7,10 @@ from gpt2.stories.memory import Story, creature, sound
 from gpt2.stories.words import (
     ASKED,
     COMMA,
+    OUTDOORS,
+    PLACES,
     STOP,
     THINGS,
-    Noun,
     Person,
     Thing,
     article,
@@ -25,153 +26,74 @@ def guessing(t: Story) -> None:
     a = t.hero
     it = t.see(article=True, only_one=True)
     t.say(f" behind {a.his} back. {a.He} had found it")
-    place = t.place(central=True)
-    t.one(
-        f'.\n"Guess what I have{COMMA} {a.he} said to',
-        f".\nThen {a.he} went to find",
-        f'.\n"I have a secret{COMMA} {a.he} told',
-    )
-    b = t.meet()
-    if t.pick({True: ", who was", False: "."}, (2, 1)):
-        t.some(phrases.ACTIVITIES, ".")
-    _questions(t, b, it)
+    place = t.place(PLACES, central=True)
+    t.say(f'.\n"Guess what I have{COMMA} {a.he} said to')
+    b = t.friend()
+    t.say(".")
+    _question(t, it)
     _guesses(t, b, it)
-    way = t.pick(
-        {
-            "swap": "\nThen",
-            "back": f"\n{t.who(a)} put",
-            "give": '\n"You may keep it',
-        }
-    )
-    if way == "swap":
-        t.say(
-            f" {t.who(b)} hid something, and {t.who(a)} had to guess. It was"
-        )
-        t.see(article=True, only_one=True)
+    if t.pick({True: f"\n{t.who(a)} put", False: '\n"You may keep it'}):
+        t.say(f" the {it.name} back {t.where(place)},")
         t.one(
-            f", but {a.he} never guessed it.",
-            f", and {a.he} guessed it at once.",
-            f", but {a.he} said it was a cabbage.",
-            ", and it took all day.",
-        )
-        return
-    if way == "back":
-        t.the(it)
-        t.say(f" back {t.where(place)}, ")
-        t.one(
-            "so that somebody else could find it.",
-            "because it looked lonely.",
-            "just in case.",
-            "where it had always been.",
+            " so that somebody else could find it.",
+            " because it looked lonely.",
         )
     else:
-        t.speak(a)
-        t.say(f" So now {t.who(b, 'owner')} had {it.a_full}.")
-    t.coda()
+        t.speak(a, f". So now {t.who(b, 'owner')} had {it.a_full}.")
+        t.coda()
 
 
-def _worn(noun: Noun) -> bool:
-    """Tell whether one wears it."""
-    return noun.group == "clothes" or noun.word in words.JEWELLERY
-
-
-def _alike(noun: Noun, other: Noun) -> bool:
-    """Tell whether the same answers are true of both."""
-    return noun.group == other.group and _worn(noun) == _worn(other)
-
-
-def _questions(t: Story, b: Person, it: Thing) -> None:
-    """Ask one or two questions, which the hero answers truly, and begin to guess."""
-    a = t.hero
+def _question(t: Story, it: Thing) -> None:
+    """Ask a question, and answer it truly."""
     truths = {
-        "something to wear": _worn(it.noun),
+        "something to wear": it.noun.group == "clothes",
         "a toy": it.noun.group == "toy",
         "good to eat": False,
         **{colour: it.adjective == colour for colour in words.COLOURS},
     }
-    weights = dict(
-        zip(truths, (6, 5, 3, *words.COLOURS.values()), strict=True)
-    )
-
-    def question(options: list[str], lead: str) -> str:
-        return t.pick(
-            {q: lead + q for q in options},
-            [weights[q] for q in options],
-            "question",
-        )
-
-    def reply(asked: str) -> str:
-        source = it.adjective if asked in words.COLOURS else it.noun.word
-        return ask(
-            "fact",
-            *(("Yes", "No") if truths[asked] else ("No", "Yes")),
-            source=source,
-        )
-
-    first = question(list(truths), ' "Is it ')
-    t.say(f'{ASKED} asked {t.who(b, "speaker")}. "{reply(first)}')
-    if first == "good to eat":
-        t.speak(a, ', "')
-        t.one(
-            "unless you are a goat",
-            "but you can always try",
-            "you would break a tooth",
-        )
-        t.say(STOP)
-    else:
-        t.speak(a)
-        if t.pick({True: ' "Is it ', False: '\n"Is it'}):
-            left = (
-                ["something to wear", "a toy"]
-                if first in words.COLOURS
-                else [*words.COLOURS]
-            )
-            t.say(f'{ASKED} "{reply(question(left, ""))}{STOP}\n"Is it')
-        return
-    t.say('\n"Is it')
+    weights = (7, 7, 4, *words.COLOURS.values())
+    asked = t.pick({q: f' "Is it {q}' for q in truths}, weights, "question")
+    source = it.adjective if asked in words.COLOURS else it.noun.word
+    answers = ("Yes", "No") if truths[asked] else ("No", "Yes")
+    t.say(f'{ASKED} "{ask("fact", *answers, source=source)}')
+    if asked == "good to eat":
+        t.say(", unless you are a goat")
+    t.say(STOP)
 
 
 def _guesses(t: Story, b: Person, it: Thing) -> None:
-    """Guess up to three times."""
+    """Guess once or twice, or give up."""
     a = t.hero
-    pool = [noun for noun in THINGS if not noun.many and _alike(noun, it.noun)]
-    pool = [noun for noun in pool if noun is it.noun or t.allows(noun)]
-    tries = ("one", "two", "three")
-    for count, others in zip(
-        tries, (tries[1:], tries[::2], tries[:2]), strict=True
-    ):
-        weights = [len(pool) if noun is it.noun else 1.0 for noun in pool]
-        guess = t.pick(
-            {n: f" {words.a_or_an(n.word)} {n.word}" for n in pool},
-            weights,
-            "guess",
-        )
+    alike = [n for n in THINGS if n.group == it.noun.group and not n.many]
+    pool = [noun for noun in alike if noun is it.noun or t.allows(noun)]
+    guess = t.pick(
+        {n: f' "Is it {words.a_or_an(n.word)} {n.word}' for n in pool},
+        [7.0 if noun is it.noun else 1.0 for noun in pool],
+        "guess",
+    )
+    t.say(f'{ASKED} "')
+    yes = f"{ask('fact', 'Yes', 'No', source=it.noun.word)}{COMMA} said {t.who(a, 'speaker')}."
+    if guess is it.noun:
+        t.say(yes + _count("one", "two", ("guess", "guesses")))
+        return
+    t.say(f"{ask('fact', 'No', 'Yes', source=it.noun.word)}{STOP}")
+    if t.pick({True: ' "Is it', False: ' "I give up'}, (2, 1)):
+        right = f"{article(it.noun.word, it.noun.word)} {it.name}"
+        t.say(f' {right}{ASKED} "{yes}')
+        t.say(_count("two", "one", ("guesses", "guess")))
+    else:
         t.say(
-            f"{ASKED} asked {t.who(b, 'speaker')}."
-            if count == "one"
-            else ASKED
+            f"{COMMA} said {t.who(b, 'speaker')}. So {t.who(a)} showed "
+            f"{b.him} the {it.full}."
         )
-        if guess is it.noun:
-            t.say(f' "{ask("fact", "Yes", "No", source=it.noun.word)}')
-            t.speak(a)
-            t.say(
-                " It had taken only "
-                f"{ask('count', count, *others, source='Is it')} "
-            )
-            plural = (
-                ("guess", "guesses")
-                if count == "one"
-                else ("guesses", "guess")
-            )
-            t.say(f"{ask('agreement', *plural, source=count)}.")
-            return
-        t.say(f' "{ask("fact", "No", "Yes", source=it.noun.word)}{STOP}')
-        t.say(' "Is it' if count != "three" else ' "I give up')
-        pool.remove(guess)
-    t.speak(b)
-    t.say(f" So {t.who(a)} showed {b.him}")
-    t.the(it)
-    t.say(".")
+
+
+def _count(number: str, wrong: str, plural: tuple[str, str]) -> str:
+    """Say how many guesses it took."""
+    return (
+        f" It took only {ask('count', number, wrong, source='Is it')} "
+        f"{ask('agreement', *plural, source=number)}."
+    )
 
 
 # --- A strange noise
@@ -186,71 +108,35 @@ def noise(t: Story) -> None:
     }
     weights = [weight for _, weight in words.ANIMALS.values()]
     animal = t.pick(sounds, weights, "animal")
-    t.say(f"{COMMA} it went.")
-    t.one(' "It must be a ', ' "That was a ', ' "It sounds like a ')
+    t.say(f'{COMMA} it went. "It must be a ')
     monster = t.pick({m: m for m in words.MONSTERS}, kind="monster")
     t.say(f"{COMMA} whispered")
-    b = t.meet()
-    others = [m for m in words.MONSTERS if m != monster]
-    feared = ask("monster", monster, *others[:2])
-    if t.pick({True: '. "Or a ', False: ", "}):
-        second = t.pick({m: m for m in others}, kind="monster")
-        feared += f" and no {ask('monster', second, *[m for m in others if m != second][:2])}"
-        t.speak(a)
-    else:
-        t.one(
-            "going pale.", "who had read about them.", "looking under a chair."
-        )
-    t.say(f"\n{t.who(a)} took {a.his}")
+    b = t.friend()
+    others = [m for m in words.MONSTERS if m != monster][:2]
+    t.say(f".\n{t.who(a)} took {a.his}")
     it = t.see()
-    t.one(
-        ", just in case,",
-        ", because one never knows,",
-        " for luck,",
-        " in both hands,",
-        " to look bigger,",
-    )
+    t.one(", just in case,", ", to look bigger,")
     t.say(" and they")
-    t.go(" to")
-    place = t.place(central=True, spot=True)
-    t.say(".")
-    t.aside(f" But there was no {feared} {t.where(place)}. There was only ")
+    t.some(phrases.GOING)
+    t.say(" to")
+    t.place(OUTDOORS, central=True, spot=True)
     t.say(
+        f". But there was no {ask('monster', monster, *others)}, only "
         f"{article(animal, words.ANIMALS[animal][0])} "
         f"{creature(animal, 'sound')},"
     )
     t.some(phrases.PREDICAMENTS)
-    t.say(
-        f'.\n"{sound(animal)}{COMMA} it said, which is {creature(animal)} for "'
-    )
-    t.one(
-        *(f'{m}"' if m.endswith("?") else f'{m}."' for m in phrases.MEANINGS)
-    )
-    if t.pick(
-        {
-            True: f' "And what {it.was} the {it.name} for',
-            False: f" {t.who(a)} ",
-        }
-    ):
-        t.say(f'{ASKED} asked {t.who(b, "speaker")}. "')
+    if t.pick({True: f'.\n"{sound(animal)}', False: '.\n"And what'}):
+        t.say(f'{COMMA} it said, which is {creature(animal)} for "')
+        t.one(*phrases.MEANINGS)
+        t.coda()
+    else:
+        t.say(
+            f' {it.was} the {it.name} for{ASKED} asked {t.who(b, "speaker")}. "'
+        )
         t.one(
             "You never know",
-            "I forgot",
-            "It would be too long a story",
             f"Without {it.it} I am never brave",
-            "We shall see",
             "Ask me tomorrow",
         )
         t.speak(a)
-    else:
-        t.one("let it wear", "gave it", "showed it", "let it hold")
-        t.the(it)
-        t.say(", and it ")
-        t.one(
-            "was very happy.",
-            "went back to sleep.",
-            f"followed {a.him} all the way home.",
-            "sneezed.",
-            "sang a little.",
-        )
-    t.coda()

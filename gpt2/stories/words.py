@@ -80,12 +80,10 @@ class Person:
 
 
 _GIRLS = listed(
-    """Ella, Mia, Lily, Rosa, Nora, Ruby, Anna, Zoe, Ivy, Hana, Ada, Clara, Maya, Suki, Tess,
-    Dora, Olive, Freya, Leila, June"""
+    "Ella, Mia, Lily, Rosa, Nora, Ruby, Anna, Zoe, Tess, Dora, Olive, Suki"
 )
 _BOYS = listed(
-    """Tom, Ben, Max, Leo, Sam, Finn, Otto, Hugo, Jack, Noah, Omar, Theo, Karl, Ravi, Luca,
-    Ned, Arlo, Pablo, Kofi, Bill"""
+    "Tom, Ben, Max, Leo, Sam, Finn, Hugo, Jack, Theo, Omar, Luca, Kofi"
 )
 NAMES = tuple(
     Person(name, name in _GIRLS, number)
@@ -111,17 +109,22 @@ class Noun:
     number: int
 
 
-# A star stands behind the words that are many.
+# A star stands behind the words that are many: two in every group, so that
+# `a` and `some` are as likely before one group as before another.
 _GROUPS = {
-    "toy": """ball, kite, drum, doll, puppet, robot, whistle, trumpet, hoop, rattle, yo-yo,
-        teddy bear, toy boat, puzzle, marbles*, crayons*, skates*, stilts*""",
-    "clothes": """hat, scarf, coat, jumper, cap, umbrella, apron, cloak, belt, wig, mittens*,
-        gloves*, boots*, slippers*, socks*, pyjamas*""",
-    "treasure": """ring, key, coin, bell, button, shell, feather, pebble, necklace, medal,
-        compass, brooch, ribbon, acorn, spyglass, beads*, pearls*""",
-    "household": """lantern, bucket, basket, spoon, teapot, mirror, comb, candle, kettle,
-        cushion, blanket, jug, whisk, ladle, broom""",
+    "toy": """ball, kite, drum, doll, teddy, robot, whistle, trumpet, marbles*,
+        skates*""",
+    "clothes": """hat, scarf, coat, cloak, jumper, apron, belt, wig, mittens*,
+        boots*""",
+    "treasure": """key, coin, bell, button, shell, feather, pebble, acorn, beads*,
+        pearls*""",
+    "household": """lantern, bucket, basket, spoon, teapot, kettle, cushion, umbrella,
+        cups*, scissors*""",
 }
+# The group of a story's second thing, by the group of its first, and so on.
+NEXT_GROUP = dict(
+    zip(_GROUPS, (*tuple(_GROUPS)[1:], *tuple(_GROUPS)[:1]), strict=True)
+)
 THINGS = tuple(
     Noun(word.rstrip("*"), group, word.endswith("*"), number)
     for number, (group, word) in enumerate(
@@ -130,7 +133,6 @@ THINGS = tuple(
         for word in listed(words)
     )
 )
-JEWELLERY = frozenset(listed("ring, necklace, medal, brooch, beads, pearls"))
 
 COLOURS = {
     "red": 6,
@@ -140,22 +142,15 @@ COLOURS = {
     "purple": 2,
     "orange": 1,
 }
-_EVERYTHING = frozenset(_GROUPS)
-# Adjective: how often it is told, and what it is told of.
-ADJECTIVES: dict[str, tuple[float, frozenset[str]]] = {
-    **{colour: (weight, _EVERYTHING) for colour, weight in COLOURS.items()},
-    "little": (4, _EVERYTHING),
-    "old": (4, _EVERYTHING),
-    "new": (2, _EVERYTHING),
-    "tiny": (2, _EVERYTHING),
-    "enormous": (2, _EVERYTHING),
-    "lucky": (2, frozenset({"clothes", "treasure"})),
-    "striped": (2, frozenset({"toy", "clothes"})),
-    "spotted": (2, frozenset({"clothes", "household"})),
-    "wobbly": (1, frozenset({"toy", "household"})),
-    "shiny": (2, frozenset({"treasure", "household"})),
-    "silver": (1, frozenset({"treasure", "household"})),
-    "golden": (1, frozenset({"treasure", "household"})),
+# How often an adjective is told, of whatever thing.
+ADJECTIVES = {
+    **COLOURS,
+    "little": 4,
+    "old": 4,
+    "new": 2,
+    "enormous": 2,
+    "striped": 2,
+    "lucky": 2,
 }
 
 
@@ -180,11 +175,7 @@ class Thing:
             if len(alike) > 2
             else (alike[place - 1],)
         )
-        adjectives = [
-            a
-            for a, (_, told_of) in ADJECTIVES.items()
-            if self.noun.group in told_of
-        ]
+        adjectives = tuple(ADJECTIVES)
         beside = adjectives[adjectives.index(self.adjective) - 1]
 
         def agree(one: str, more: str) -> str:
@@ -238,17 +229,13 @@ class Place:
 
 _INDOORS = listed(
     """under + the bed, behind + the door, on + the shelf, in + the cupboard, behind + the curtain,
-    under + the stairs, in + the attic, in + the cellar, behind + the sofa,
-    beside + the clock, in + the bathtub, by + the fireplace, on + the
-    windowsill, in + the oven, on + the piano, under + the table"""
+    under + the stairs, in + the cellar, behind + the sofa, in + the bathtub,
+    on + the piano, in + the oven, under + the table"""
 )
 _OUTDOORS = listed(
-    """in + the barn, under + the bridge, behind + the shed, in + the apple tree, under + the hedge,
-    by + the pond, in + the hen house, on + the garden wall, in + the
-    wheelbarrow, by + the well, in + the rowing boat, under + the bench, behind
-    + the haystack, among + the beans, on + the swing, in + the hollow log,
-    beside + the beehive, at + the top of the hill, in + the long grass, in +
-    the letterbox"""
+    """in + the barn, under + the bridge, behind + the shed, under + the hedge, by + the pond,
+    in + the wheelbarrow, by + the well, under + the bench, on + the swing, in + the letterbox,
+    behind + the haystack, beside + the beehive"""
 )
 PLACES = tuple(
     Place(where, spot, number)
@@ -260,10 +247,10 @@ INDOORS, OUTDOORS = PLACES[: len(_INDOORS)], PLACES[len(_INDOORS) :]
 
 @dataclass(frozen=True)
 class Weather:
-    """The weather of a story: as it begins, and as it is remembered."""
+    """The weather of a story: as it begins, in one word or in a sentence, and as it is remembered."""
 
     adjective: str
-    now: tuple[str, ...]
+    now: str
     still: str
     weight: float
 
@@ -271,61 +258,37 @@ class Weather:
 WEATHERS = (
     Weather(
         "a rainy",
-        (
-            "Rain was drumming on the roof",
-            "It had rained since breakfast",
-            "The ducks were glad",
-        ),
+        "Rain was drumming on the roof",
         "the rain was still drumming",
         6,
     ),
     Weather(
         "a sunny",
-        (
-            "The sun was warm on the wall",
-            "The sun had got up early",
-            "There was not a cloud",
-        ),
+        "The sun had got up early",
         "the sun was still shining",
         5,
     ),
     Weather(
         "a windy",
-        (
-            "The wind was rattling the gate",
-            "The wind had lost its temper",
-            "Leaves flew by",
-        ),
+        "The wind had lost its temper",
         "the wind was still blowing",
         4,
     ),
     Weather(
         "a snowy",
-        (
-            "Snow was falling on the hill",
-            "The snow was up to the knees",
-            "The world was white",
-        ),
+        "Snow was falling on the hill",
         "the snow was still falling",
         3,
     ),
     Weather(
         "a foggy",
-        (
-            "Fog lay over the fields",
-            "The fog had eaten the trees",
-            "Nobody could see the church",
-        ),
+        "Fog had eaten all the trees",
         "the fog was as thick as porridge",
         2,
     ),
     Weather(
         "an icy",
-        (
-            "There was ice on every puddle",
-            "Even the river was frozen",
-            "Every path was slippery",
-        ),
+        "There was ice on every puddle",
         "the puddles were still frozen",
         1,
     ),
@@ -337,95 +300,69 @@ TIMES = {
     "evening": ("bedtime", 2),
 }
 HOMES = listed(
-    """lighthouse, windmill, caravan, houseboat, castle, cottage, tree house, bakery, tower, tent,
-    palace, railway station"""
+    "lighthouse, windmill, caravan, castle, cottage, tower, bakery, tent"
 )
 PETS = listed(
-    """Biscuit, Pickle, Bramble, Mop, Pepper, Domino, Noodle, Scruff, Turnip, Captain, Pudding,
-    Wednesday"""
+    "Biscuit, Pickle, Domino, Noodle, Turnip, Captain, Pudding, Wednesday"
 )
 TRAITS = listed(
-    """never wore shoes, was always hungry, counted everything twice, talked to beetles,
-    had lost two teeth, wanted to be a pirate, was never in a hurry, knew every
-    cloud by name, could stand on one leg all day, was afraid of nothing but
-    geese, collected long words, asked too many questions, laughed like a
-    donkey, could wiggle both ears, sang in the bath, had a cold, never said
-    please, slept with one eye open, was the youngest of nine, did not believe
-    in Mondays"""
+    """had a cold, laughed like a donkey, was never in a hurry, never wore shoes,
+    was always hungry, wanted to be a pirate, did not believe in Mondays,
+    could wiggle both ears"""
 )
-MONSTERS = listed("dragon, giant, ghost, burglar, troll, witch, wolf")
-CONTAINERS = listed("box, tin, suitcase, trunk, chest, crate, jar, pot")
-# The way there, and the same way home again.
+MONSTERS = listed("dragon, giant, ghost, troll, witch")
+CONTAINERS = listed("box, tin, chest, suitcase")
+# The way there, and the same way home again. A way has three legs: one of the
+# first three, one of the next three, one of the last.
 LEGS = (
-    ("over the bridge", "over the bridge"),
-    ("up the hill", "down the hill"),
     ("down the lane", "up the lane"),
+    ("through the gate", "through the gate"),
+    ("past the mill", "past the mill"),
+    ("over the bridge", "over the bridge"),
+    ("along the river", "along the river"),
+    ("around the lake", "around the lake"),
+    ("up the hill", "down the hill"),
     ("through the wood", "through the wood"),
     ("across the field", "across the field"),
-    ("past the mill", "past the mill"),
-    ("along the river", "along the river"),
-    ("into the valley", "out of the valley"),
-    ("around the lake", "around the lake"),
 )
 
 # Animal: its sound and how often it is met. Everybody's favourite is the duck.
 ANIMALS = {
     "duck": ("Quack, quack", 6),
-    "goat": ("Meh-eh-eh", 4),
+    "goat": ("Meh", 4),
     "dog": ("Woof, woof", 4),
     "cat": ("Miaow", 4),
     "hen": ("Cluck, cluck", 3),
     "sheep": ("Baa", 3),
     "donkey": ("Hee-haw", 3),
-    "owl": ("Tu-whit, tu-whoo", 2),
+    "owl": ("Hoo, hoo", 2),
     "pig": ("Oink, oink", 2),
     "cow": ("Moo", 2),
     "frog": ("Ribbit", 2),
     "goose": ("Honk, honk", 2),
-    "pony": ("Neigh", 1),
-    "crow": ("Caw, caw", 1),
-    "mouse": ("Squeak", 1),
-    "turkey": ("Gobble, gobble", 1),
 }
 
 NUMBERS = listed(
-    "no, one, two, three, four, five, six, seven, eight, nine, ten, eleven, "
-    "twelve"
+    "no, one, two, three, four, five, six, seven, eight, nine, ten"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """Something that is counted: one, many, and how one comes by it."""
+    """Something that is counted, and how one comes by it."""
 
-    one: str
     many: str
     verb: str
     noun: Noun
 
-    @property
-    def article(self) -> str:
-        """Return `a` or `an`."""
-        return article(self.one, self.one)
-
-    def agree(self, number: int) -> str:
-        """Return the form that goes with a number."""
-        right, wrong = (
-            (self.one, self.many) if number == 1 else (self.many, self.one)
-        )
-        return ask("agreement", right, wrong, source=NUMBERS[number])
-
 
 _COUNTED = listed(
-    """apple apples picked, pear pears picked, cherry cherries picked, peach peaches picked,
-    turnip turnips picked, bun buns baked, muffin muffins baked, biscuit
-    biscuits baked, pie pies baked, egg eggs found, chestnut chestnuts found,
-    strawberry strawberries found, walnut walnuts found"""
+    "apples picked, pears picked, buns baked, pies baked, eggs found, nuts found"
 )
 COUNTED = tuple(
-    Counted(one, many, verb, Noun(many, "food", True, number))
+    Counted(many, verb, Noun(many, "food", True, number))
     for number, text in enumerate(_COUNTED, start=len(THINGS))
-    for one, many, verb in [text.split()]
+    for many, verb in [text.split()]
 )
 
 # How speech closes: with a question, before `she said`, and at its own end.
