@@ -41,7 +41,7 @@ from gpt2.training.settings import TrainingSettings
 PLACE = Path(__file__).parent / "_static" / "ablations.json"
 SEEDS = (0, 1, 2)
 CONFIG = GPT2Config(
-    n_vocab=2048,
+    n_vocab=1440,
     n_ctx=128,
     n_embd=64,
     n_head=2,

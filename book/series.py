@@ -9,8 +9,8 @@ That is what an induction head does (Olsson et al., 2022), and it takes two
 layers: one that tells each word what stood before it, and one that looks for
 it. The series shows how the two come about.
 
-It is kept in `gpt2/pretrained/echo`, with what was measured in `scores.json`
-and the picture of it.
+It is kept in `gpt2/pretrained/echo`, beside the words that the lists are made
+of (`words.txt`), what was measured (`scores.json`) and the picture of it.
 """
 
 from __future__ import annotations
@@ -28,37 +28,30 @@ from matplotlib.figure import Figure
 
 import gpt2
 from gpt2 import circuits, drawing
-from gpt2.stories import words
 
 PLACE = Path(gpt2.__file__).parent / "pretrained" / "echo"
+WORDS = (PLACE / "words.txt").read_text(encoding="utf-8").split()
 MOMENTS = (0, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 2500, 3000)
 OPTIONS = (
     *("--n-vocab=600", "--n-ctx=128", "--n-embd=96", "--n-layer=2"),
     *("--n-steps=3000", "--evaluate-every=500", "--evaluate-rows=64"),
-    *("--save-every=1000", "--quiet"),
+    *("--batch-size=32", "--save-every=1000", "--quiet"),
 )
-
-
-def word_list() -> list[str]:
-    """Return the words that lists are made of: things, names and animals."""
-    things = {noun.word for noun in words.THINGS if " " not in noun.word}
-    names = {person.name for person in words.NAMES}
-    return sorted(things | names | set(words.ANIMALS))
 
 
 def write_lists(path: Path, n_lists: int = 60_000) -> None:
     """Write lists of 4 to 24 words, each told twice."""
-    rng, choices = random.Random(0), word_list()
+    rng = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for _ in range(n_lists):
-            told = rng.choices(choices, k=rng.randint(4, 24))
+            told = rng.choices(WORDS, k=rng.randint(4, 24))
             file.write(2 * f" {' '.join(told)}.")
 
 
 def measure(folder: Path) -> dict[str, float]:
     """Measure a model on new lists of 20 words, told twice."""
     model, tokenizer = gpt2.load(folder)
-    ids = [tokenizer.encode(f" {word}") for word in word_list()]
+    ids = [tokenizer.encode(f" {word}") for word in WORDS]
     choices = torch.tensor([one[0] for one in ids if len(one) == 1])
     once = circuits.repeated_tokens(choices, 32, 20)[:, :20]
     (stop,) = tokenizer.encode(".")
@@ -112,7 +105,8 @@ def main() -> None:
         command += [*OPTIONS, "--data", str(text), "--snapshots"]
         print("Training ...", flush=True)
         subprocess.run([*command, *map(str, MOMENTS)], check=True)
-        shutil.rmtree(PLACE, ignore_errors=True)
+        for old in PLACE.glob("step-*"):
+            shutil.rmtree(old)
         scores = {}
         for step in MOMENTS:
             folder = PLACE / f"step-{step:04d}"

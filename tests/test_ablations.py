@@ -115,7 +115,7 @@ def test_only_without_a_mask_it_matters_what_comes_later(whole: GPT2) -> None:
 def test_the_honest_loss_is_the_loss_of_who_cannot_cheat() -> None:
     torch.manual_seed(0)
     model = GPT2(ablations.CONFIG)
-    rows = torch.randint(2048, (3, 129))
+    rows = torch.randint(ablations.CONFIG.n_vocab, (3, 129))
     at = torch.arange(16, 128, 16)
     logits = model(rows[:, :-1])[:, at - 1].flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(logits, rows[:, at].flatten())

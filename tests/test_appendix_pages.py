@@ -89,7 +89,7 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
         changed(f, "config.json", '"n_layer": 4', '"n_layer": 3')
     ),
     "has shape ..., and the model needs ...": lambda f: gpt2.load(
-        changed(f, "config.json", '"vocab_size": 2048', '"vocab_size": 9')
+        changed(f, "config.json", '"vocab_size": 1440', '"vocab_size": 9')
     ),
     "is not a plain dictionary of tensors: it is damaged, or to unpickle it "
     "would run code from it": lambda f: gpt2.load(pickled(f)),

@@ -13,7 +13,7 @@ import gpt2
 FOLDER = Path(gpt2.__file__).parent / "pretrained" / "echo"
 sys.path.insert(0, str(Path(__file__).parent.parent / "book"))
 
-from series import MOMENTS, measure, word_list, write_lists  # noqa: E402 (the path is set above)
+from series import MOMENTS, WORDS, measure, write_lists  # noqa: E402 (the path is set above)
 
 SCORES = json.loads((FOLDER / "scores.json").read_text())
 
@@ -48,4 +48,4 @@ def test_lists_are_told_twice(tmp_path: Path) -> None:
     told = path.read_text().split(".")
     assert told.pop() == ""
     assert told[::2] == told[1::2]
-    assert {word for text in told for word in text.split()} <= {*word_list()}
+    assert {word for text in told for word in text.split()} <= {*WORDS}

@@ -21,7 +21,7 @@ def test_it_is_what_the_card_says() -> None:
     model, tokenizer = gpt2.load("story")
     card = (FOLDER / "README.md").read_text()
     assert f"{model.num_parameters():,} parameters" in card
-    assert tokenizer.n_vocab == model.config.n_vocab == 2048
+    assert tokenizer.n_vocab == model.config.n_vocab == 1440
     assert not model.training
 
 

@@ -20,6 +20,7 @@ import gpt2
 from gpt2 import stories
 from gpt2.__main__ import main, parse
 from gpt2.commands import corpus as reading
+from gpt2.commands.train import read_settings
 from gpt2.config import GPT2Config
 from gpt2.data import (
     DataError,
@@ -1079,6 +1080,26 @@ def test_it_goes_on_from_a_checkpoint(
         assert torch.equal(tensor, begun.state_dict()[name])
     last = model.state_dict()["wte.weight"]
     assert 0 < (last - begun.wte.weight).abs().max() < 1e-7
+
+
+@pytest.mark.parametrize(
+    ("more", "rate", "decay", "n_parts"),
+    [
+        ([], 1e-2, 0.0, 3),
+        (["--batch-size=8"], 1e-2, 0.0, 1),
+        (["--learning-rate=0.1", "--weight-decay=0.2"], 0.1, 0.2, 3),
+        (["--model=story"], 2e-3, 0.01, 3),
+        (["--data", "text.txt"], 2e-3, 0.01, 1),
+        (["--data", "text.txt", "--n-accumulate=2"], 2e-3, 0.01, 2),
+    ],
+)
+def test_what_is_not_said_follows_from_what_is_learned(
+    more: list[str], rate: float, decay: float, n_parts: int
+) -> None:
+    found = read_settings(parse(["train", "run", *more]))
+    assert found.learning_rate == rate
+    assert found.final_learning_rate == rate / 100
+    assert (found.weight_decay, found.n_accumulate) == (decay, n_parts)
 
 
 def test_it_takes_the_vocabulary_of_gpt2() -> None:

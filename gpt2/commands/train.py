@@ -48,10 +48,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--stories",
         type=positive,
-        default=400_000,
+        default=600_000,
         metavar="N",
         help="how many stories to write, where there is no --data "
-        "(default: 400000)",
+        "(default: 600000)",
     )
     add(
         "--held-out",
@@ -73,9 +73,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--n-vocab",
         type=positive,
-        default=2048,
+        default=1440,
         metavar="N",
-        help="entries of a tokenizer that is learned (default: 2048)",
+        help="entries of a tokenizer that is learned (default: 1440)",
     )
     for size, default, what in (
         ("n_ctx", 256, "positions"),
@@ -100,16 +100,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how")
     choices: tuple[tuple[str, Any, float | None, str], ...] = (
         ("n_steps", positive, 12000, "steps"),
-        ("batch_size", positive, 32, "rows for each step"),
+        ("batch_size", positive, 48, "rows for each step"),
         (
             "n_accumulate",
             positive,
             None,
-            "parts that these are cut into (default: 1; for stories 2, which "
+            "parts that these are cut into (default: 1; for stories 3, which "
             "need less padding each)",
         ),
         ("context", positive, None, "tokens in a row; the most, by default"),
-        ("learning_rate", float, 2e-3, "the highest learning rate"),
+        (
+            "learning_rate",
+            float,
+            None,
+            "the highest learning rate (default: 0.002; for a new model of "
+            "stories 0.01)",
+        ),
         (
             "final_learning_rate",
             float,
@@ -117,7 +123,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             "the last; a hundredth of it, by default",
         ),
         ("n_warmup", int, 200, "steps of warm-up"),
-        ("weight_decay", float, 0.01, "decay of matrices"),
+        (
+            "weight_decay",
+            float,
+            None,
+            "decay of matrices (default: 0.01; for a new model of stories 0)",
+        ),
         ("clip", float, 1.0, "longest gradient"),
         ("seed", int, 0, "of the weights, the rows and the dropout"),
         ("evaluate_every", positive, 200, "steps between held-out losses"),
@@ -196,7 +207,7 @@ def run(options: argparse.Namespace) -> None:
     from gpt2.training.checkpoint import check_folder
     from gpt2.training.workers import Workers
 
-    settings = _settings(options)
+    settings = read_settings(options)
     if options.model is None:
         _config(options, n_vocab=1)
     elif options.tokenizer != "own":
@@ -213,15 +224,20 @@ def run(options: argparse.Namespace) -> None:
         workers.leave()
 
 
-def _settings(options: argparse.Namespace) -> TrainingSettings:
+def read_settings(options: argparse.Namespace) -> TrainingSettings:
     """Return the run's settings, refusing bad ones before any work."""
     from gpt2.training.settings import TrainingSettings
 
+    on_stories = options.data is None and options.model is None
+    if options.learning_rate is None:
+        options.learning_rate = 1e-2 if on_stories else 2e-3
+    if options.weight_decay is None:
+        options.weight_decay = 0.0 if on_stories else 0.01
     if options.final_learning_rate is None:
         options.final_learning_rate = options.learning_rate / 100
     if options.n_accumulate is None:
-        even = options.batch_size % 2 == 0
-        options.n_accumulate = 2 if even and not options.data else 1
+        in_parts = options.data is None and options.batch_size % 3 == 0
+        options.n_accumulate = 3 if in_parts else 1
     values = {
         field.name: getattr(options, field.name)
         for field in fields(TrainingSettings)
