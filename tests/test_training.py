@@ -1085,8 +1085,8 @@ def test_it_goes_on_from_a_checkpoint(
 @pytest.mark.parametrize(
     ("more", "rate", "decay", "n_parts"),
     [
-        ([], 1e-2, 0.0, 3),
-        (["--batch-size=8"], 1e-2, 0.0, 1),
+        ([], 4e-3, 0.0, 3),
+        (["--batch-size=8"], 4e-3, 0.0, 1),
         (["--learning-rate=0.1", "--weight-decay=0.2"], 0.1, 0.2, 3),
         (["--model=story"], 2e-3, 0.01, 3),
         (["--data", "text.txt"], 2e-3, 0.01, 1),

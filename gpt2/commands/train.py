@@ -48,10 +48,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--stories",
         type=positive,
-        default=600_000,
+        default=700_000,
         metavar="N",
         help="how many stories to write, where there is no --data "
-        "(default: 600000)",
+        "(default: 700000)",
     )
     add(
         "--held-out",
@@ -99,7 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("how")
     choices: tuple[tuple[str, Any, float | None, str], ...] = (
-        ("n_steps", positive, 12000, "steps"),
+        ("n_steps", positive, 14000, "steps"),
         ("batch_size", positive, 48, "rows for each step"),
         (
             "n_accumulate",
@@ -114,7 +114,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             float,
             None,
             "the highest learning rate (default: 0.002; for a new model of "
-            "stories 0.01)",
+            "stories 0.004)",
         ),
         (
             "final_learning_rate",
@@ -230,7 +230,7 @@ def read_settings(options: argparse.Namespace) -> TrainingSettings:
 
     on_stories = options.data is None and options.model is None
     if options.learning_rate is None:
-        options.learning_rate = 1e-2 if on_stories else 2e-3
+        options.learning_rate = 4e-3 if on_stories else 2e-3
     if options.weight_decay is None:
         options.weight_decay = 0.0 if on_stories else 0.01
     if options.final_learning_rate is None:

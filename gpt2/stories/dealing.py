@@ -116,7 +116,7 @@ def swapping(t: Story) -> None:
     t.say("'s")
     wish = t.see()
     t.say(f". {t.who(b)}")
-    if t.pick({True: " wanted", False: " was tired of"}, (3, 2)):
+    if t.pick({True: " wanted", False: " was tired of"}, (2, 1)):
         _three_owners(t, b, mine, wish)
     else:
         t.say(f" {wish.it}.\nSo they met")
@@ -138,7 +138,7 @@ def _three_owners(t: Story, b: Person, mine: Thing, wish: Thing) -> None:
     t.say(
         f". {t.who(a)} gave the {mine.name} to {t.who(c)}, {t.who(c)} gave "
         f"the {third.name} to {t.who(b)} and {t.who(b)} gave the {wish.name} "
-        f"to {t.who(a)}.\nIn the end the"
+        f"to {t.who(a)}.\nThen off they went, the"
     )
     owners = {mine: c, third: b, wish: a}
     first = t.pick({it: f" {it.name}" for it in owners}, kind="thing")
@@ -147,7 +147,7 @@ def _three_owners(t: Story, b: Person, mine: Thing, wish: Thing) -> None:
     start = given.index(first)
     second, last = (given[(start + step) % 3] for step in (1, 2))
     t.say(
-        f" belonged to {t.who(owners[first], 'owner')}, the {second.name} to "
+        f" to {t.who(owners[first], 'owner')}, the {second.name} to "
         f"{t.who(owners[second], 'owner')} and the {last.name} to "
         f"{t.who(owners[last], 'owner')}."
     )

@@ -17,14 +17,14 @@ PLOTS: dict[str, tuple[Callable[[Story], None], float]] = {
     " lost": (seeking.lost, 5),
     " put": (seeking.hidden, 10),
     " packed": (seeking.boxed, 10),
-    " hid": (talking.guessing, 12),
+    " hid": (talking.guessing, 18),
     " heard a strange noise": (talking.noise, 10),
     " borrowed": (promising.borrowed, 10),
     " wanted": (promising.wished, 9),
     " picked": (partial(dealing.counting, verb="picked"), 4),
     " baked": (partial(dealing.counting, verb="baked"), 4),
     " found": (partial(dealing.counting, verb="found"), 4),
-    " had": (dealing.swapping, 10),
+    " had": (dealing.swapping, 14),
     " set out to take": (dealing.journey, 9),
 }
 
