@@ -138,18 +138,9 @@ def _three_owners(t: Story, b: Person, mine: Thing, wish: Thing) -> None:
     t.say(
         f". {t.who(a)} gave the {mine.name} to {t.who(c)}, {t.who(c)} gave "
         f"the {third.name} to {t.who(b)} and {t.who(b)} gave the {wish.name} "
-        f"to {t.who(a)}.\nThen off they went, the"
-    )
-    owners = {mine: c, third: b, wish: a}
-    first = t.pick({it: f" {it.name}" for it in owners}, kind="thing")
-    # The others follow in the order in which they were given.
-    given = list(owners)
-    start = given.index(first)
-    second, last = (given[(start + step) % 3] for step in (1, 2))
-    t.say(
-        f" to {t.who(owners[first], 'owner')}, the {second.name} to "
-        f"{t.who(owners[second], 'owner')} and the {last.name} to "
-        f"{t.who(owners[last], 'owner')}."
+        f"to {t.who(a)}.\nThen off they went, the {mine.name} to "
+        f"{t.who(c, 'owner')}, the {third.name} to {t.who(b, 'owner')} and "
+        f"the {wish.name} to {t.who(a, 'owner')}."
     )
     t.coda()
 

@@ -7,6 +7,7 @@ from gpt2.stories.memory import Story, creature, sound
 from gpt2.stories.words import (
     ASKED,
     COMMA,
+    NEXT_GROUP,
     OUTDOORS,
     PLACES,
     STOP,
@@ -46,12 +47,10 @@ def guessing(t: Story) -> None:
 def _question(t: Story, it: Thing) -> None:
     """Ask a question, and answer it truly."""
     truths = {
-        "something to wear": it.noun.group == "clothes",
-        "a toy": it.noun.group == "toy",
         "good to eat": False,
         **{colour: it.adjective == colour for colour in words.COLOURS},
     }
-    weights = (7, 7, 4, *words.COLOURS.values())
+    weights = (6, *words.COLOURS.values())
     asked = t.pick({q: f' "Is it {q}' for q in truths}, weights, "question")
     source = it.adjective if asked in words.COLOURS else it.noun.word
     answers = ("Yes", "No") if truths[asked] else ("No", "Yes")
@@ -64,8 +63,9 @@ def _question(t: Story, it: Thing) -> None:
 def _guesses(t: Story, b: Person, it: Thing) -> None:
     """Guess once or twice, or give up."""
     a = t.hero
-    alike = [n for n in THINGS if n.group == it.noun.group and not n.many]
-    pool = [noun for noun in alike if noun is it.noun or t.allows(noun)]
+    group = NEXT_GROUP[it.noun.group]
+    others = [n for n in THINGS if n.group == group and not n.many]
+    pool = [it.noun, *[noun for noun in others if t.allows(noun)]]
     guess = t.pick(
         {n: f' "Is it {words.a_or_an(n.word)} {n.word}' for n in pool},
         [7.0 if noun is it.noun else 1.0 for noun in pool],
