@@ -48,10 +48,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--stories",
         type=positive,
-        default=700_000,
+        default=400_000,
         metavar="N",
         help="how many stories to write, where there is no --data "
-        "(default: 700000)",
+        "(default: 400000)",
     )
     add(
         "--held-out",
@@ -99,7 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("how")
     choices: tuple[tuple[str, Any, float | None, str], ...] = (
-        ("n_steps", positive, 14000, "steps"),
+        ("n_steps", positive, 7500, "steps"),
         ("batch_size", positive, 48, "rows for each step"),
         (
             "n_accumulate",
