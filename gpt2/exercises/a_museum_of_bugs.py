@@ -331,7 +331,7 @@ class Sign(NamedTuple):
 
 def _text() -> Tensor:
     generator = torch.Generator().manual_seed(5)
-    return torch.randint(2000, (1, 12), generator=generator)
+    return torch.randint(1439, (1, 12), generator=generator)
 
 
 def _differ(one: Tensor, other: Tensor) -> bool:
@@ -362,7 +362,7 @@ def _padded(patient: GPT2, healthy: GPT2) -> bool:
 
 def _future(patient: GPT2, healthy: GPT2) -> bool:
     text = _text()
-    other = torch.cat([text[:, :-1], (text[:, -1:] + 1) % 2000], dim=1)
+    other = torch.cat([text[:, :-1], (text[:, -1:] + 1) % 1439], dim=1)
     return _differ(patient(text)[:, :-1], patient(other)[:, :-1])
 
 
