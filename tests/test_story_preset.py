@@ -36,17 +36,17 @@ def test_every_story_fits_and_survives_the_tokenizer() -> None:
 
 def test_its_loss_is_near_the_entropy() -> None:
     gap = measure_gap(*gpt2.load("story"), n_stories=100, seed=11)
-    assert 0 < gap.per_token < 0.02
+    assert 0 < gap.per_token < 0.005
 
 
 def test_most_of_its_stories_are_stories() -> None:
     samples = grade_samples(*gpt2.load("story"), n_samples=40, seed=11)
-    assert sum(bool(sample.verdict) for sample in samples) >= 24
+    assert sum(bool(sample.verdict) for sample in samples) >= 38
 
 
 def test_it_remembers() -> None:
-    kinds = ["name", "weather", "quote", "time", "promise"]
-    grades = grade_probes(*gpt2.load("story"), 20, seed=11, kinds=kinds)
+    grades = grade_probes(*gpt2.load("story"), 20, seed=11)
+    assert [grade.kind for grade in grades] == [*stories.KINDS]
     assert all(grade.n_right >= 19 for grade in grades)
 
 

@@ -228,15 +228,18 @@ def read_settings(options: argparse.Namespace) -> TrainingSettings:
     """Return the run's settings, refusing bad ones before any work."""
     from gpt2.training.settings import TrainingSettings
 
-    on_stories = options.data is None and options.model is None
+    on_stories = options.data is None
+    begins = on_stories and options.model is None
     if options.learning_rate is None:
-        options.learning_rate = 4e-3 if on_stories else 2e-3
+        options.learning_rate = 4e-3 if begins else 2e-3
     if options.weight_decay is None:
-        options.weight_decay = 0.0 if on_stories else 0.01
+        # Decay holds back the logits of what never comes: with it, a model of
+        # stories ends with more probability on words that cannot stand there.
+        options.weight_decay = 0.0 if begins else 0.01
     if options.final_learning_rate is None:
         options.final_learning_rate = options.learning_rate / 100
     if options.n_accumulate is None:
-        in_parts = options.data is None and options.batch_size % 3 == 0
+        in_parts = on_stories and options.batch_size % 3 == 0
         options.n_accumulate = 3 if in_parts else 1
     values = {
         field.name: getattr(options, field.name)
