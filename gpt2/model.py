@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -176,7 +178,10 @@ def last_tokens(
 
 
 def next_token_loss(
-    model: nn.Module, tokens: Tensor, attention_mask: Tensor | None = None
+    model: nn.Module,
+    tokens: Tensor,
+    attention_mask: Tensor | None = None,
+    cross_entropy: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     r"""Return the mean surprise at each next token.
 
@@ -192,6 +197,8 @@ def next_token_loss(
         attention_mask: (B, T + 1), true or 1 for a token. A prediction counts
             where both the token it is made from and the token it is for are
             real.
+        cross_entropy: Maps logits (N, V) and targets (N,), -100 where nothing
+            is to be predicted, to the mean. None: PyTorch's, in float32.
 
     Returns:
         A scalar, in nats per token; float32 even where the logits are not.
@@ -211,11 +218,10 @@ def next_token_loss(
             )
         targets = targets.masked_fill(~counts, IGNORED)
         logits = model(inputs, attention_mask[:, :-1])
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(),
-        targets.flatten().long(),
-        ignore_index=IGNORED,
-    )
+    logits, targets = logits.flatten(0, 1), targets.flatten().long()
+    if cross_entropy is not None:
+        return cross_entropy(logits, targets)
+    return F.cross_entropy(logits.float(), targets, ignore_index=IGNORED)
 
 
 IGNORED = -100

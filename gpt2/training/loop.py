@@ -36,7 +36,9 @@ from gpt2.training.checkpoint import (
     write_checkpoint,
     write_snapshot,
 )
+from gpt2.training.cross_entropy import cross_entropy
 from gpt2.training.diagnosis import where_not_finite
+from gpt2.training.memory import freed_memory_kept
 from gpt2.training.optimizer import (
     make_optimizers,
     read_state,
@@ -231,6 +233,10 @@ class Run:
                 was lost; the message says where, and what is saved.
             OSError: A file cannot be written; what was there still is.
         """
+        with freed_memory_kept(self.workers.device):
+            yield from self._steps()
+
+    def _steps(self) -> Iterator[Report]:
         progress, settings = self.progress, self.settings
         if progress.step == 0:
             self._snapshot()
@@ -292,7 +298,9 @@ class Run:
             last = i == len(parts) - 1
             with self.workers.without_sync(self.shared, last):
                 with self._autocast():
-                    loss = next_token_loss(self.called, part, real)
+                    loss = next_token_loss(
+                        self.called, part, real, cross_entropy
+                    )
                 # The mean over all tokens is no mean of the parts' means: a
                 # part counts for as many tokens as it predicts. And of the sum
                 # over the processes, the engine will make a mean.
@@ -372,7 +380,7 @@ class Run:
         self.model.eval()
         for part, real, n_here in self._parts(*self.measured):
             with self._autocast():
-                mean = next_token_loss(self.called, part, real)
+                mean = next_token_loss(self.called, part, real, cross_entropy)
             total += torch.stack(
                 [mean * n_here, torch.full_like(mean, n_here)]
             )

@@ -1,0 +1,68 @@
+"""The loss of a step, a piece at a time.
+
+The logits of 4 times 256 tokens are, over GPT-2's vocabulary, 50 million
+numbers. PyTorch's cross-entropy makes their probabilities and then their
+gradients, all in float32: more memory than anything else in the step needs,
+fetched anew from the system each time. Here only some rows at a time are ever
+float32, and what stays is the gradient, in the precision of the logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpt2.model import IGNORED
+
+_NUMBERS_AT_A_TIME = 2**22
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return what `F.cross_entropy` returns for these logits in float32.
+
+    Its gradient can be asked for once.
+
+    Args:
+        logits: (N, V), of any floating dtype.
+        targets: (N,) int64 token ids; where `IGNORED`, a row does not count.
+
+    Returns:
+        The mean of -log p of the targets that count; a float32 scalar.
+    """
+    return _CrossEntropy.apply(logits, targets)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The gradient of -log p at the logits is p, less 1 at the target.
+
+    It needs the probabilities, as the loss does; so it is made with it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        n_rows = max(1, _NUMBERS_AT_A_TIME // logits.size(1))
+        counts = targets != IGNORED  # (N,)
+        n_targets = counts.sum()
+        tokens = targets.where(counts, 0)[:, None]  # (N, 1)
+        wanted = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(logits) if wanted else None
+        total = logits.new_zeros((), dtype=torch.float32)
+        for i in range(0, len(logits), n_rows):
+            rows = slice(i, i + n_rows)
+            log_p = logits[rows].float().log_softmax(-1)
+            surprise = -log_p.gather(1, tokens[rows])[:, 0]
+            total += surprise.where(counts[rows], 0).sum()
+            if gradient is not None:
+                p = log_p.exp_()
+                p.scatter_add_(1, tokens[rows], -torch.ones_like(p[:, :1]))
+                p *= (counts[rows] / n_targets)[:, None]
+                gradient[rows] = p
+        ctx.save_for_backward(gradient)
+        return total / n_targets
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(upstream[0]), None
