@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -208,10 +207,18 @@ def _timed(write: Callable[..., Any], request: dict[str, Any]) -> Any:
     return {"seconds": seconds, "tokens": tokens}
 
 
-def held() -> int:
-    """Return the bytes of memory that this process holds."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+def memory() -> dict[str, int]:
+    """Return the bytes that this process holds, and the most it ever has.
+
+    Not `ru_maxrss`, in which Linux lets a process begin with the most that
+    its parent has held.
+    """
+    status = Path("/proc/self/status").read_text()
+    now, peak = (
+        1024 * int(status.split(f"{name}:")[1].split()[0])
+        for name in ("VmRSS", "VmHWM")
+    )
+    return {"now": now, "peak": peak}
 
 
 def main(name: str, folder: str, threads: str) -> None:
@@ -226,9 +233,7 @@ def main(name: str, folder: str, threads: str) -> None:
             answer = _timed(write, json.loads(line))
         except NotImplementedError as error:
             answer = {"cannot": str(error)}
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        memory = {"now": held(), "peak": 1024 * usage.ru_maxrss}
-        facts = {"memory": memory, "version": version(package)}
+        facts = {"memory": memory(), "version": version(package)}
         print(json.dumps({**answer, **facts}), file=out)
 
 

@@ -10,6 +10,9 @@ is written out here once more, in one piece and with nothing to choose.
 from __future__ import annotations
 
 import copy
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, Self
 
 import torch
@@ -63,9 +66,27 @@ def for_inference(
     return PackedGPT2(model, precision, use_up)
 
 
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Put off Python's search for garbage.
+
+    A model is made of many objects, enough to set the search off, and none of
+    them is garbage. It would go through all that was ever imported, which
+    takes a quarter of the time that packing does.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class PackedGPT2(GPT2):
     """A GPT-2 whose matrices are packed; made by `for_inference`."""
 
+    @_nothing_collected()
     def __init__(
         self, model: GPT2, precision: Precision, use_up: bool
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import gpt2
 from gpt2 import compiled, inference, kernels, stories
@@ -389,6 +390,27 @@ def test_used_up_it_is_the_same(
     assert [file.read_bytes() for file in files] == before
     assert not any(parameter.numel() for parameter in mapped.parameters())
     assert packed.num_parameters() == model.num_parameters()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_packing_waits_for_no_search_for_garbage(
+    model: GPT2, enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, meanwhile = gc.isenabled(), list[bool]()
+    pack = inference.PackedLayer
+
+    def observed(*arguments: Any) -> nn.Module:
+        meanwhile.append(gc.isenabled())
+        return pack(*arguments)
+
+    monkeypatch.setattr(inference, "PackedLayer", observed)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        for_inference(model, "float32")
+        assert not any(meanwhile) and len(meanwhile) == len(model.h)
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if usual else gc.disable)()
 
 
 def test_what_is_let_go_is_given_back_and_nothing_beside_it() -> None:
