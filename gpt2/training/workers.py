@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -33,6 +33,8 @@ class Workers:
     device: torch.device = CPU
     sharing: Sharing = "ddp"
     """Whether each process has the whole model or a share of it."""
+
+    _last_work: ClassVar[dist.Work | None] = None
 
     @classmethod
     def join(cls, device: str = "cpu", sharing: Sharing = "ddp") -> Workers:
@@ -102,7 +104,12 @@ class Workers:
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""
         if self.count > 1:
-            dist.all_reduce(value)
+            work = cast(dist.Work, dist.all_reduce(value, async_op=True))
+            work.wait()
+            # Kept: else a thread of gloo's may be the last to hold it, and
+            # needs the interpreter to let go. A process that ends meanwhile
+            # has the interpreter, and would wait for that thread for ever.
+            Workers._last_work = work
         return value
 
     def wait(self) -> None:
