@@ -72,7 +72,7 @@ def _nothing_collected() -> Iterator[None]:
 
     A model is made of many objects, enough to set the search off, and none of
     them is garbage. It would go through all that was ever imported, which
-    takes a quarter of the time that packing does.
+    takes a quarter to a third of the time that packing does.
     """
     enabled = gc.isenabled()
     gc.disable()
