@@ -388,7 +388,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(
     )
     losses = [[r.loss for r in finish(run)] for run in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
-    assert_same_weights(whole, parts, tolerance=1e-5)
+    assert_same_weights(whole, parts, tolerance=3e-6)
 
 
 def test_tokens_of_all_processes_count_alike(
@@ -1435,7 +1435,7 @@ def test_a_step_needs_little_memory_for_its_loss() -> None:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
         pieces.cross_entropy(logits, targets).backward()
     sizes = [event.cpu_memory_usage for event in p.events() or []]
-    assert max(sizes) <= logits.numel() * 2 + 8  # the gradient and the loss
+    assert max(sizes) <= logits.numel() * 2 + 16  # gradient, loss and count
 
 
 # Memory.

@@ -57,12 +57,11 @@ class _CrossEntropy(torch.autograd.Function):
             if gradient is not None:
                 p = log_p.exp_()
                 p.scatter_add_(1, tokens[rows], -torch.ones_like(p[:, :1]))
-                p *= (counts[rows] / n_targets)[:, None]
-                gradient[rows] = p
-        ctx.save_for_backward(gradient)
+                gradient[rows] = p * counts[rows, None]
+        ctx.save_for_backward(gradient, n_targets)
         return total / n_targets
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient.mul_(upstream[0]), None
+        gradient, n_targets = ctx.saved_tensors
+        return gradient.mul_(upstream[0] / n_targets), None
