@@ -22,11 +22,12 @@ PARTS = {"config", "linear"}
 MODEL = {"config", "model", "attention", "embeddings"}
 MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
+    "files": set(),
     "bpe": set(),
-    "vocabulary": {"bpe"},
-    "tokenizer": {"bpe", "vocabulary"},
+    "vocabulary": {"bpe", "files"},
+    "tokenizer": {"bpe", "files", "vocabulary"},
     "stories": set(),
-    "data": set(),
+    "data": {"files"},
     "linear": set(),
     "embeddings": PARTS,
     "layer_norm": PARTS,
@@ -34,19 +35,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "feed_forward": PARTS,
     "layer": PARTS | {"attention", "feed_forward", "layer_norm"},
     "model": PARTS | {"attention", "embeddings", "layer", "layer_norm"},
-    "weights": MODEL | {"tokenizer"},
+    "weights": MODEL | {"files", "tokenizer"},
     "sampling": MODEL,
     "evaluation": MODEL | {"data", "sampling", "tokenizer"},
     "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},
     "completion": MODEL | {"sampling", "tokenizer"},
     "circuits": MODEL | {"layer", "sampling"},
-    "compiled": set(),
+    "compiled": {"files"},
     "kernels": {"compiled"},
     "compiled_layers": {"attention", "compiled", "config"},
     "inference": MODEL
     | {"compiled", "compiled_layers", "kernels", "layer", "layer_norm"},
     "drawing": set(),
-    "training": MODEL | {"data", "drawing", "tokenizer", "weights"},
+    "training": MODEL | {"data", "drawing", "files", "tokenizer", "weights"},
 }
 # These know all, and nothing else knows them.
 COMMAND_LINE = {"__main__", "commands"}
