@@ -110,17 +110,22 @@ class LayerCache:
 
         Raises:
             ValueError: There is no room for them, or they are of another
-                dtype or number of sequences.
+                dtype, number of sequences or shape of heads.
         """
         if key.size(0) != self.keys.size(0):
             raise ValueError(
                 f"the cache is for {self.keys.size(0)} sequences, and got "
                 f"{key.size(0)}"
             )
-        if key.dtype != self.keys.dtype:
+        heads, kept = (
+            (tensor.dtype, tensor.size(1), tensor.size(3))
+            for tensor in (key, self.keys)
+        )
+        if heads != kept:
             raise ValueError(
-                f"the cache holds {self.keys.dtype}, and got {key.dtype}; the "
-                f"model's `new_cache` makes one that fits"
+                f"the cache holds {kept[0]} for {kept[1]} heads of width "
+                f"{kept[2]}, and got {heads[0]} for {heads[1]} of width "
+                f"{heads[2]}; the model's `new_cache` makes one that fits"
             )
         end = self.length + key.size(2)
         if end > self.keys.size(2):
@@ -173,6 +178,19 @@ class KeyValueCache:
     def length(self) -> int:
         """How many positions are filled."""
         return self.layers[0].length
+
+    def of_layers(self, n_layer: int) -> list[LayerCache]:
+        """Return each layer's part, of which there must be `n_layer`.
+
+        Raises:
+            ValueError: The cache was made by a model with more or fewer.
+        """
+        if len(self.layers) != n_layer:
+            raise ValueError(
+                f"the cache has {len(self.layers)} layers, and the model "
+                f"{n_layer}; the model's `new_cache` makes one that fits"
+            )
+        return self.layers
 
     def select(self, rows: Tensor) -> None:
         """Keep the sequences `rows`, in that order; one may come twice.

@@ -14,6 +14,7 @@
 // and to its weights the values are one, with a row for each key. So attention
 // is twice the same product, with a softmax in between.
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -27,13 +28,17 @@
 
 #define WIDE 16
 #define LOWEST -1e30f
+#define INFINITE 0x7f800000u  // the bits of infinity
+#define NOT_A_NUMBER 0x7fc00000u
 #define TILE 8      // rows that go through a matrix together
 #define CHUNK 256   // words of a column that stay close, where rows are many
 #define SLAB 256    // rows that go through the feed-forward network together
 #define AHEAD 128   // how far ahead memory is asked for, in registers
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8")  // so that sums stay in registers
+#ifndef BARRIER  // a test may put delays into it
 #define BARRIER _Pragma("omp barrier")    // until all workers are here
+#endif
 
 typedef uint32_t words __attribute__((vector_size(4 * WIDE)));
 typedef int32_t ints __attribute__((vector_size(4 * WIDE)));
@@ -57,7 +62,7 @@ struct layer {
 };
 
 struct model {
-    long kind, n_layer, n_head, n_embd, activation;
+    long kind, n_layer, n_head, n_embd, n_inner, activation;
     float epsilon;
     const struct layer *layers;
 };
@@ -82,10 +87,22 @@ INLINE long end(struct worker me, long n) {
 }
 
 INLINE long least(long a, long b) { return a < b ? a : b; }
+INLINE long most(long a, long b) { return a > b ? a : b; }
 INLINE long pieces(long n, long size) { return (n + size - 1) / size; }
 INLINE long per_word(int kind) {
     return kind == FLOAT32 ? 1 : kind == BFLOAT16 ? 2 : 4;
 }
+
+// A number's bits without its sign: they grow with its size, and from INFINITE
+// on it is not finite. The compiler takes all numbers to be finite, and would
+// leave out a comparison of the numbers themselves.
+INLINE uint32_t size_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits & 0x7fffffff;
+}
+
+INLINE uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 INLINE float as_float(uint32_t word) {
     float value;
@@ -216,16 +233,21 @@ INLINE floats activated(int after, floats x) {
 
 // A row's numbers as words, the last one filled up with zeros. For int8 it is
 // rounded to 255 steps of its own, from -127 to 127, and 128 added, since
-// processors multiply unsigned numbers by signed ones. Returns the step.
+// processors multiply unsigned numbers by signed ones. Returns the step, which
+// is not a number where one of the row's is not finite: nor will its sums be.
 static float prepare(int kind, const float *x, long n, uint32_t *row) {
     row[pieces(n, per_word(kind)) - 1] = 0;
     if (kind == FLOAT32) memcpy(row, x, n * sizeof *x);
     if (kind == BFLOAT16)
         for (long i = 0; i < n; i++) ((uint16_t *)row)[i] = as_bfloat16(x[i]);
     if (kind != INT8) return 1;
-    float largest = 1e-30f;
-    for (long i = 0; i < n; i++) largest = fmaxf(largest, fabsf(x[i]));
-    float steps = 127 / largest;
+    uint32_t size = size_of(1e-30f);
+    for (long i = 0; i < n; i++) size = larger(size, size_of(x[i]));
+    if (size >= INFINITE) {
+        memset(row, 128, n);
+        return as_float(NOT_A_NUMBER);
+    }
+    float largest = as_float(size), steps = 127 / largest;
     for (long i = 0; i < n; i++)
         ((uint8_t *)row)[i] = (uint8_t)(nearbyintf(x[i] * steps) + 128);
     return largest / 127;
@@ -280,12 +302,12 @@ static void normalize(const float *x, const float *weight, const float *bias,
 }
 
 // One position's key and value, of one head, take their places: the key becomes
-// a column of its matrix, and the value a row of its own.
+// a column of its matrix, and the value a row of its own. `column` has room for
+// `size` words and is this worker's.
 static void remember(int kind, const float *key, const float *value,
                      uint32_t *keys, uint32_t *values, long position,
-                     long room, long size) {
+                     long room, long size, uint32_t *column) {
     long key_words = pieces(size, per_word(kind));
-    uint32_t column[key_words];
     prepare(kind, key, size, column);
     keys += position / WIDE * key_words * WIDE + position % WIDE;
     for (long i = 0; i < key_words; i++) keys[i * WIDE] = column[i];
@@ -302,18 +324,19 @@ static void remember(int kind, const float *key, const float *value,
 
 // Up to eight queries that follow each other, `t` the first, of one sequence
 // and head: `q` and `out` have C numbers for each position. `real` says which
-// positions are no padding; NULL: none is. `room` is this worker's.
+// positions are no padding; NULL: none is. `scores` and `scaled`, with room for
+// `size` numbers, are this worker's.
 static void attend(int kind, const float *q, long q_step, float *out,
                    long out_step, const uint32_t *keys,
                    const uint32_t *values, const uint8_t *real, long t,
-                   long n_queries, long room, long size, float *scores) {
+                   long n_queries, long room, long size, float *scores,
+                   float *scaled) {
     long n_keys = t + n_queries, key_words = pieces(size, per_word(kind));
     long n_blocks = pieces(n_keys, WIDE), n_scores = n_blocks * WIDE;
     long value_words = pieces(n_scores, per_word(kind));
     uint32_t *rows = (uint32_t *)(scores + TILE * n_scores);
     words sums[TILE];
     for (long r = 0; r < n_queries; r++) {
-        float scaled[size];
         for (long i = 0; i < size; i++)
             scaled[i] = q[r * q_step + i] / sqrtf((float)size);
         prepare(kind, scaled, size, rows + r * key_words);
@@ -332,7 +355,11 @@ static void attend(int kind, const float *q, long q_step, float *out,
             if (!real[s]) row[s] = LOWEST;
         for (long s = t + r + 1; s < n_scores; s++) row[s] = LOWEST;
         float largest = LOWEST, total = 0;
-        for (long s = 0; s < n_scores; s++) largest = fmaxf(largest, row[s]);
+        uint32_t widest = 0;
+        for (long s = 0; s < n_scores; s++) {
+            largest = fmaxf(largest, row[s]);
+            widest = larger(widest, size_of(row[s]));
+        }
         for (long s = 0; s < n_scores; s += WIDE) {
             floats some;
             memcpy(&some, row + s, sizeof some);
@@ -340,6 +367,7 @@ static void attend(int kind, const float *q, long q_step, float *out,
             memcpy(row + s, &some, sizeof some);
         }
         for (long s = 0; s < n_scores; s++) total += row[s];
+        if (widest >= INFINITE) total = as_float(NOT_A_NUMBER);
         for (long s = 0; s < n_scores; s++) row[s] /= total;
         prepare(kind, row, n_scores, rows + r * value_words);
     }
@@ -356,9 +384,9 @@ static void attend(int kind, const float *q, long q_step, float *out,
 
 // What a call works with. `rows`, `sizes`, `wide` and `mixed` are shared.
 struct desk {
-    uint32_t *rows;  // (SLAB, words of 4 C)
+    uint32_t *rows;  // (SLAB, words of C, or of I if that is more)
     float *sizes;    // (SLAB,)
-    float *wide;     // (N, 3 C) or (SLAB, 4 C)
+    float *wide;     // (N, 3 C) or (SLAB, I)
     float *mixed;    // (N, C)
     float *scores;   // (TILE, 2 S), one for each worker
     words *sums;     // (SLAB,), one for each worker
@@ -371,7 +399,7 @@ static void run(struct worker me, const struct model *m, float *x,
                 struct memory memory, long n_sequences, long n_new,
                 const uint8_t *real, struct desk desk) {
     const int kind = (int)m->kind, kept = kind == FLOAT32 ? FLOAT32 : BFLOAT16;
-    const long C = m->n_embd, H = m->n_head, D = C / H;
+    const long C = m->n_embd, I = m->n_inner, H = m->n_head, D = C / H;
     const long n_rows = n_sequences * n_new, room = memory.room;
     const long n_keys = memory.past + n_new;
     const long key_words = pieces(D, per_word(kept));
@@ -379,7 +407,7 @@ static void run(struct worker me, const struct model *m, float *x,
     const long values_of_head =
         pieces(D, WIDE) * WIDE * (room / per_word(kept));
     const long narrow = pieces(C, per_word(kind));
-    const long broad = pieces(4 * C, per_word(kind));
+    const long broad = pieces(I, per_word(kind));
     for (const struct layer *layer = m->layers;
          layer < m->layers + m->n_layer; layer++) {
         for (long at = 0; at < n_rows; at += SLAB) {
@@ -401,7 +429,7 @@ static void run(struct worker me, const struct model *m, float *x,
             for (long t = 0; t < n_new; t++, k += 3 * C)
                 remember(kept, k, k + C, memory.keys + head * keys_of_head,
                          memory.values + head * values_of_head,
-                         memory.past + t, room, D);
+                         memory.past + t, room, D, (uint32_t *)desk.row);
         }
         BARRIER
         // A later query has more to look at: so they are dealt out in turn.
@@ -414,7 +442,7 @@ static void run(struct worker me, const struct model *m, float *x,
                    memory.keys + head * keys_of_head,
                    memory.values + head * values_of_head,
                    real ? real + head / H * n_keys : NULL, memory.past + t,
-                   least(TILE, n_new - t), room, D, desk.scores);
+                   least(TILE, n_new - t), room, D, desk.scores, desk.row);
         }
         BARRIER
         for (long at = 0; at < n_rows; at += SLAB) {
@@ -437,7 +465,7 @@ static void run(struct worker me, const struct model *m, float *x,
                      desk.wide, n, (int)m->activation, desk.sums);
             BARRIER
             EACH(r, n)
-            desk.sizes[r] = prepare(kind, desk.wide + r * 4 * C, 4 * C,
+            desk.sizes[r] = prepare(kind, desk.wide + r * I, I,
                                     desk.rows + r * broad);
             BARRIER
             multiply(kind, me, &layer->c_mlp, desk.rows, desk.sizes,
@@ -450,28 +478,39 @@ static void run(struct worker me, const struct model *m, float *x,
 }
 
 // Sixteen columns of a matrix as words. For int8 each is rounded to steps of
-// its own: its largest number becomes 127 or -127.
-INLINE void pack_block(int kind, const float *weight, long row_step,
+// its own: its largest number becomes 127 or -127. Returns the bits of the
+// largest number, which may not be finite.
+INLINE uint32_t pack_block(int kind, const float *weight, long row_step,
                        long column_step, const float *shift, long n_in,
                        long n_columns, uint32_t *out, float *scales,
                        int32_t *totals) {
 #define NUMBER(I) (weight[(I) * row_step + c * column_step] - shift[I])
+    uint32_t sizes[WIDE] = {0}, largest = 0;
     if (kind == INT8) {
-        for (long c = 0; c < WIDE; c++) scales[c] = totals[c] = 0;
         for (long i = 0; i < n_in; i++)
             for (long c = 0; c < n_columns; c++)
-                scales[c] = fmaxf(scales[c], fabsf(NUMBER(i)));
-        for (long c = 0; c < WIDE; c++)
-            scales[c] = scales[c] > 0 ? scales[c] / 127 : 1;
+                sizes[c] = larger(sizes[c], size_of(NUMBER(i)));
+        for (long c = 0; c < WIDE; c++) {
+            float step = as_float(sizes[c]) / 127;
+            largest = larger(sizes[c], size_of(127 * step));
+            if (largest >= INFINITE) return largest;
+            scales[c] = step >= FLT_MIN ? step : 1;
+            totals[c] = 0;
+        }
     }
     for (long i = 0; i < n_in; i += per_word(kind), out += WIDE)
         for (long c = 0; c < n_columns; c++) {
             if (kind == FLOAT32) {
                 float number = NUMBER(i);
                 memcpy(out + c, &number, sizeof number);
+                sizes[c] = larger(sizes[c], size_of(number));
             } else if (kind == BFLOAT16) {
-                uint32_t next = i + 1 < n_in ? as_bfloat16(NUMBER(i + 1)) : 0;
-                out[c] = as_bfloat16(NUMBER(i)) | next << 16;
+                float first = NUMBER(i), next = 0;
+                if (i + 1 < n_in) next = NUMBER(i + 1);
+                out[c] = as_bfloat16(first) | (uint32_t)as_bfloat16(next)
+                                                  << 16;
+                sizes[c] = larger(sizes[c],
+                                  larger(size_of(first), size_of(next)));
             } else {
                 uint32_t word = 0;
                 for (long k = 0; k < least(4, n_in - i); k++) {
@@ -483,6 +522,8 @@ INLINE void pack_block(int kind, const float *weight, long row_step,
                 out[c] = word;
             }
         }
+    for (long c = 0; c < WIDE; c++) largest = larger(largest, sizes[c]);
+    return largest;
 }
 
 static struct worker worker(void) {
@@ -495,18 +536,23 @@ static struct worker worker(void) {
 
 // Packs a matrix whose number (i, c) lies at `i * row_step + c * column_step`;
 // from row i, `shift` i is taken off. `out` and the others begin as zeros.
-void pack(int kind, const float *weight, long row_step, long column_step,
-          const float *shift, long n_in, long n_out, uint32_t *out,
-          float *scales, int32_t *totals, long n_workers) {
+// Returns 0, or 1 where a number, or what it is rounded to, is not finite.
+int pack(int kind, const float *weight, long row_step, long column_step,
+         const float *shift, long n_in, long n_out, uint32_t *out,
+         float *scales, int32_t *totals, long n_workers) {
     long n_words = pieces(n_in, per_word(kind));
-#pragma omp parallel num_threads(n_workers)
+    uint32_t limit = kind == BFLOAT16 ? INFINITE - 0x8000 : INFINITE;
+    int failed = 0;
+#pragma omp parallel num_threads(n_workers) reduction(| : failed)
     {
         struct worker me = worker();
         EACH(block, pieces(n_out, WIDE)) {
             long at = block * WIDE, n_columns = least(WIDE, n_out - at);
+            uint32_t largest;
 #define PACK(KIND, STEP)                                                      \
-    pack_block(KIND, weight + at * (STEP), row_step, STEP, shift, n_in,       \
-               n_columns, out + at * n_words, scales + at, totals + at)
+    largest = pack_block(KIND, weight + at * (STEP), row_step, STEP, shift,   \
+                         n_in, n_columns, out + at * n_words, scales + at,    \
+                         totals + at)
 #define PACK_BY(STEP)                                                         \
     if (kind == FLOAT32) PACK(FLOAT32, STEP);                                 \
     else if (kind == BFLOAT16) PACK(BFLOAT16, STEP);                          \
@@ -516,8 +562,10 @@ void pack(int kind, const float *weight, long row_step, long column_step,
             } else {
                 PACK_BY(column_step);
             }
+            failed |= largest >= limit;
         }
     }
+    return failed;
 }
 
 // y = x W + b, with x (n_rows, n_in) and y (n_rows, n_out), all float32.
@@ -553,16 +601,16 @@ int run_layers(const struct model *m, float *x, struct memory *memory,
                long n_sequences, long n_new, const uint8_t *real,
                long n_workers) {
     const int kind = (int)m->kind;
-    const long C = m->n_embd, D = C / m->n_head;
+    const long C = m->n_embd, I = m->n_inner, D = C / m->n_head;
     const long n_rows = n_sequences * n_new, slab = least(n_rows, SLAB);
     const long n_keys = pieces(memory->past + n_new, WIDE) * WIDE;
-    const long n_scores = TILE * (n_keys + (n_keys > D ? n_keys : D));
-    const long n_wide = 3 * n_rows > 4 * slab ? 3 * n_rows : 4 * slab;
+    const long n_scores = TILE * (n_keys + most(n_keys, D));
+    const long n_wide = most(n_rows * 3 * C, slab * I);
     struct desk shared = {
-        .rows = malloc(slab * pieces(4 * C, per_word(kind)) *
+        .rows = malloc(slab * pieces(most(C, I), per_word(kind)) *
                        sizeof(uint32_t)),
         .sizes = malloc(slab * sizeof(float)),
-        .wide = malloc(n_wide * C * sizeof(float)),
+        .wide = malloc(n_wide * sizeof(float)),
         .mixed = malloc(n_rows * C * sizeof(float)),
         .scores = malloc(n_workers * n_scores * sizeof(float)),
         .sums = aligned_alloc(64, n_workers * slab * sizeof(words)),

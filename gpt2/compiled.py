@@ -1,36 +1,25 @@
-"""The routines of `compiled.c`, compiled for this processor when first wanted.
+"""The routines of `compiled.c`: a packed matrix, and rows multiplied by it.
 
 There may be no compiler, or one that cannot; then there are no routines, and
-nothing else changes. What was compiled is kept in the user's cache.
+nothing else changes. C believes what it is told: so every size that it gets is
+compared with the tensors here.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import math
 import mmap
 import os
-import platform
-import shutil
-import subprocess
 import sys
-import tempfile
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("compiled.c")
-# Sums may be taken in another order. Not by `-ffast-math`: what is linked with
-# it sets tiny numbers to 0, in all of the process.
-FLAGS = (
-    *("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
-    *("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"),
-    *("-ffinite-math-only", "-fno-math-errno"),
-)
+from gpt2 import compiling
+
 KINDS = (torch.float32, torch.bfloat16, torch.int8)
 """What a word of 32 bits is made of; `enum kind`."""
 PER_WORD = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
@@ -44,46 +33,12 @@ LARGE_PAGE = 1 << 21
 @cache
 def library() -> ctypes.CDLL | None:
     """Return the compiled routines, or None where they cannot be had."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or os.name != "posix":
-        return None
-    try:
-        return _declared(ctypes.CDLL(str(_compile(compiler))))
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _compile(compiler: str) -> Path:
-    """Compile, unless that was done before, and return where the result is."""
-    facts = (compiler, *FLAGS, platform.machine(), _processor())
-    key = hashlib.sha256(SOURCE.read_bytes() + repr(facts).encode())
-    place = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(place) / "gpt2-from-scratch"
-    target = folder / f"compiled-{key.hexdigest()[:16]}.so"
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as draft:
-        result = Path(draft, "compiled.so")
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(result), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-        result.replace(target)
-    return target
-
-
-def _processor() -> str:
-    """Describe what the processor can do: a home may be on several."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    flags = [x for x in lines if x.startswith(("flags", "Features"))]
-    return flags[0] if flags else platform.processor()
-
-
-def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
-    kind, p, n = ctypes.c_int, ctypes.c_void_p, ctypes.c_long
-    found.pack.argtypes = [kind, p, n, n, p, n, n, p, p, p, n]
-    found.product.argtypes = [kind, p, p, p, n, n]
-    found.run_layers.argtypes = [p, p, p, n, n, p, n]
+    found = compiling.load()
+    if found is not None:
+        kind, p, n = ctypes.c_int, ctypes.c_void_p, ctypes.c_long
+        found.pack.argtypes = [kind, p, n, n, p, n, n, p, p, p, n]
+        found.product.argtypes = [kind, p, p, p, n, n]
+        found.run_layers.argtypes = [p, p, p, n, n, p, n]
     return found
 
 
@@ -93,6 +48,31 @@ def routines() -> ctypes.CDLL:
     if found is None:
         raise RuntimeError("there is no compiler for compiled.c")
     return found
+
+
+_threads_of: int | None = None
+"""The process in which several threads have worked."""
+
+
+def n_workers() -> int:
+    """Return how many threads are to work: as many as PyTorch's.
+
+    Raises:
+        RuntimeError: This process was forked from one in which several have
+            worked. It has none of them, and would wait for them for ever.
+    """
+    global _threads_of
+    count = torch.get_num_threads()
+    if count > 1:
+        _threads_of = _threads_of or os.getpid()
+        if _threads_of != os.getpid():
+            raise RuntimeError(
+                f"this process was forked from one in which {count} threads "
+                f"have run a packed model, and threads do not survive a fork; "
+                f"start processes by multiprocessing's 'spawn', or call "
+                f"torch.set_num_threads(1) in this one first"
+            )
+    return count
 
 
 def fields(names: str, kind: Any) -> list[tuple[str, Any]]:
@@ -130,8 +110,13 @@ class PackedMatrix:
             dtype: float32, bfloat16 or int8, to which it is rounded; int8 as
                 `gpt2.kernels.quantize` does it.
             shift: (in,), taken off every column before it is rounded.
+
+        Raises:
+            ValueError: The shapes do not go together, or a number is not
+                finite, or not once it is rounded.
         """
         self.kind = KINDS.index(dtype)
+        check_shapes(weight, bias, shift)
         self.n_in, self.n_out = weight.shape
         weight = weight.float()
         shift = torch.zeros(self.n_in) if shift is None else shift.float()
@@ -146,7 +131,7 @@ class PackedMatrix:
         columns = (self.words, self.scales, self.totals, self.bias)
         pointers = [tensor.data_ptr() for tensor in columns]
         assert not any(pointer % 64 for pointer in pointers)
-        routines().pack(
+        not_finite = routines().pack(
             self.kind,
             weight.data_ptr(),
             *weight.stride(),
@@ -154,33 +139,75 @@ class PackedMatrix:
             self.n_in,
             self.n_out,
             *pointers[:3],
-            torch.get_num_threads(),
+            n_workers(),
         )
+        if not_finite or not self.bias.isfinite().all():
+            raise ValueError(
+                f"a matrix {tuple(weight.shape)} has numbers that are not "
+                f"finite in {dtype}"
+            )
         self.struct = Matrix(*pointers, self.n_in, self.n_out)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Multiply."""
+        """Multiply.
+
+        Raises:
+            ValueError: The rows have another width.
+            MemoryError: There is no room to work in.
+        """
+        if rows.dim() != 2 or rows.size(1) != self.n_in:
+            raise ValueError(
+                f"rows must have the shape (N, {self.n_in}), got "
+                f"{tuple(rows.shape)}"
+            )
         rows = rows.float().contiguous()
         out = torch.empty(len(rows), self.n_out)
+        if len(rows) == 0:
+            return out
         failed = routines().product(
             self.kind,
             ctypes.byref(self.struct),
             rows.data_ptr(),
             out.data_ptr(),
             len(rows),
-            torch.get_num_threads(),
+            n_workers(),
         )
         if failed:
             raise MemoryError(f"no memory for {len(rows)} rows")
         return out
 
     def columns(self, which: Tensor) -> Tensor:
-        """Look columns up: (...) of int to (..., in), float32."""
+        """Look columns 0 to out - 1 up: (...) of int to (..., in), float32."""
         found = self.words[which // WIDE, :, which % WIDE]
         numbers = found.flatten(-2)[..., : self.n_in].float()
         if self.words.dtype != torch.int8:
             return numbers
         return numbers * self.scales[which, None]
+
+
+def check_shapes(
+    weight: Tensor, bias: Tensor | None, shift: Tensor | None = None
+) -> None:
+    """Refuse what is not a matrix (in, out) with a bias (out,) on the CPU.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    fits = weight.dim() == 2 and weight.numel() > 0
+    fits = fits and (bias is None or bias.shape == weight.shape[1:])
+    fits = fits and (shift is None or shift.shape == weight.shape[:1])
+    if not fits or any(
+        tensor is not None and tensor.device.type != "cpu"
+        for tensor in (weight, bias, shift)
+    ):
+        shapes = [
+            None if tensor is None else (*tensor.shape, str(tensor.device))
+            for tensor in (weight, bias, shift)
+        ]
+        raise ValueError(
+            f"a matrix (in, out), a bias (out,) and a shift (in,), all on the "
+            f"CPU, can be packed; got {shapes}"
+        )
 
 
 def in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import NoReturn, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from gpt2.compiled import (
     Matrix,
     fields,
     in_large_pages,
+    n_workers,
     routines,
 )
 from gpt2.config import GPT2Config
@@ -29,6 +31,12 @@ KEPT = torch.bfloat16
 """In what keys and values are kept, unless the matrices are float32."""
 AFTER = ("", "", "gelu_new", "gelu", "relu")
 """`enum after`."""
+ALIGNMENT = 4 * WIDE
+"""Of what C reads a register at a time, in bytes."""
+NOT_ITS_OWN = (
+    "the cache was made by a model of another shape, or packed in another way;"
+    " this model's `new_cache` makes one that fits"
+)
 
 
 class _Layer(ctypes.Structure):
@@ -41,7 +49,9 @@ class _Layer(ctypes.Structure):
 
 class _Model(ctypes.Structure):
     _fields_ = (
-        *fields("kind n_layer n_head n_embd activation", ctypes.c_long),
+        *fields(
+            "kind n_layer n_head n_embd n_inner activation", ctypes.c_long
+        ),
         ("epsilon", ctypes.c_float),
         ("layers", ctypes.POINTER(_Layer)),
     )
@@ -80,32 +90,67 @@ class PackedCache(KeyValueCache):
             dtype: float32 or bfloat16.
             n_layers: How many layers have one of their own.
         """
-        size, per_word = config.head_size, PER_WORD[dtype]
-        self.n_positions = n_positions
-        self.room = -(-n_positions // WIDE) * WIDE
-        heads = (n_layers, batch_size, config.n_head)
+        self.config, self.dtype, self.n_layers = config, dtype, n_layers
+        self.batch_size, self.n_positions = batch_size, n_positions
+        keys, values = self._shapes()
+        self.keys = in_large_pages(keys, dtype)
+        self.values = in_large_pages(values, dtype)
+
+    def of_layers(self, n_layer: int) -> NoReturn:
+        """Refuse to be the cache of a model that is not packed so."""
+        raise ValueError(NOT_ITS_OWN)
+
+    @property
+    def room(self) -> int:
+        """The number of positions, rounded up to whole blocks."""
+        return -(-self.n_positions // WIDE) * WIDE
+
+    def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of keys and values, as `compiled.c` has them."""
+        size, per_word = self.config.head_size, PER_WORD[self.dtype]
+        heads = (self.n_layers, self.batch_size, self.config.n_head)
         words, blocks = -(-size // per_word), -(-size // WIDE)
-        shape = (*heads, self.room // WIDE, words, WIDE, per_word)
-        self.keys = in_large_pages(shape, dtype)
-        shape = (*heads, blocks, self.room // per_word, WIDE, per_word)
-        self.values = in_large_pages(shape, dtype)
+        return (
+            (*heads, self.room // WIDE, words, WIDE, per_word),
+            (*heads, blocks, self.room // per_word, WIDE, per_word),
+        )
 
     def check(self, batch_size: int, n_new: int) -> None:
-        """Refuse what does not fit."""
-        if batch_size != self.keys.size(1):
+        """Refuse what does not fit.
+
+        Raises:
+            ValueError: It is another number of sequences, there is no room, or
+                the tensors are no longer those of `__init__` or `select`.
+        """
+        if batch_size != self.batch_size:
             raise ValueError(
-                f"the cache is for {self.keys.size(1)} sequences, and got "
+                f"the cache is for {self.batch_size} sequences, and got "
                 f"{batch_size}"
             )
-        if self.length + n_new > self.n_positions:
+        if not 0 <= self.length <= self.n_positions - n_new:
             raise ValueError(
                 f"the cache has room for {self.n_positions} positions and "
                 f"holds {self.length}; {n_new} more do not fit"
             )
+        for tensor, shape in zip(
+            (self.keys, self.values), self._shapes(), strict=True
+        ):
+            if (
+                tensor.shape != shape
+                or tensor.dtype != self.dtype
+                or not tensor.is_contiguous()
+                or tensor.data_ptr() % ALIGNMENT
+            ):
+                raise ValueError(
+                    f"the cache holds {tensor.dtype} of shape "
+                    f"{tuple(tensor.shape)}, and not {self.dtype} of shape "
+                    f"{shape} in one piece"
+                )
 
     def select(self, rows: Tensor) -> None:
         """Keep the sequences `rows`, in that order; one may come twice."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.batch_size = self.keys.size(1)
 
 
 class CompiledLayers:
@@ -131,7 +176,9 @@ class CompiledLayers:
         dtype = getattr(torch, precision)
         self.kept = dtype if dtype == torch.float32 else KEPT
         self.array = (_Layer * len(layers))()
+        sizes = (config.n_embd, config.inner_size)
         for struct, layer in zip(self.array, layers, strict=True):
+            check_layer(layer, *sizes)
             for norm in ("ln_1", "ln_2"):
                 for part in ("weight", "bias"):
                     tensor = getattr(getattr(layer, norm), part)
@@ -142,7 +189,7 @@ class CompiledLayers:
             KINDS.index(dtype),
             len(layers),
             config.n_head,
-            config.n_embd,
+            *sizes,
             AFTER.index(config.activation),
             config.layer_norm_epsilon,
             self.array,
@@ -172,13 +219,16 @@ class CompiledLayers:
             (B, T, C).
 
         Raises:
-            ValueError: The cache is for another number of sequences, or full.
+            ValueError: The cache is another model's, for another number of
+                sequences, or full; or the shapes do not go together.
+            MemoryError: There is no room to work in.
         """
-        batch_size, n_new, _ = x.shape
-        alone = cache is not None
+        past, alone = 0 if cache is None else cache.length, cache is not None
+        batch_size, n_new = self.check(x, attention_mask, past)
         if cache is None:  # nothing to remember: one layer's room does
             cache = PackedCache(self.config, batch_size, n_new, self.kept, 1)
-        assert isinstance(cache, PackedCache)
+        elif not self.made(cache):
+            raise ValueError(NOT_ITS_OWN)
         cache.check(batch_size, n_new)
         memory = _Memory(
             cache.keys.data_ptr(),
@@ -198,9 +248,71 @@ class CompiledLayers:
             batch_size,
             n_new,
             None if real is None else real.data_ptr(),
-            torch.get_num_threads(),
+            n_workers(),
         )
         if failed:
             raise MemoryError(f"no memory for {batch_size} x {n_new} tokens")
         cache.length += n_new
         return x
+
+    def made(self, cache: KeyValueCache) -> TypeGuard[PackedCache]:
+        """Tell whether `new_cache` of this model, or of its like, made it."""
+        return isinstance(cache, PackedCache) and (
+            cache.dtype,
+            cache.n_layers,
+            cache.config.n_head,
+            cache.config.head_size,
+        ) == (
+            self.kept,
+            self.config.n_layer,
+            self.config.n_head,
+            self.config.head_size,
+        )
+
+    def check(
+        self, x: Tensor, attention_mask: Tensor | None, past: int
+    ) -> tuple[int, int]:
+        """Refuse what C would read or write beyond; return B and T."""
+        width = self.config.n_embd
+        if x.dim() != 3 or x.size(2) != width or x.dtype != torch.float32:
+            raise ValueError(
+                f"the stream must be float32 (B, T, {width}), got {x.dtype} "
+                f"{tuple(x.shape)}"
+            )
+        batch_size, n_new, _ = x.shape
+        shape = (batch_size, past + n_new)
+        if attention_mask is not None and attention_mask.shape != shape:
+            raise ValueError(
+                f"attention_mask must have shape {shape}, got "
+                f"{tuple(attention_mask.shape)}"
+            )
+        return batch_size, n_new
+
+
+def check_layer(layer: nn.Module, n_embd: int, n_inner: int) -> None:
+    """Refuse a layer whose parts have other sizes than C is told.
+
+    Raises:
+        ValueError: One has, and which.
+    """
+    sizes = {
+        "c_attn": (n_embd, 3 * n_embd),
+        "c_proj": (n_embd, n_embd),
+        "c_fc": (n_embd, n_inner),
+        "c_mlp": (n_inner, n_embd),
+    }
+    for name, size in sizes.items():
+        matrix = getattr(layer, name)
+        if (matrix.n_in, matrix.n_out) != size:
+            raise ValueError(
+                f"{name} must be a matrix {size}, got "
+                f"{(matrix.n_in, matrix.n_out)}"
+            )
+    for name in ("ln_1", "ln_2"):
+        for part in ("weight", "bias"):
+            tensor = getattr(getattr(layer, name), part)
+            if tensor.shape != (n_embd,) or tensor.dtype != torch.float32:
+                raise ValueError(
+                    f"{name}.{part} must be float32 ({n_embd},), got "
+                    f"{tensor.dtype} {tuple(tensor.shape)}"
+                )

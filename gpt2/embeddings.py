@@ -35,11 +35,23 @@ class Embedding(nn.Module):
         """
         try:
             return F.embedding(ids, self.weight)
-        except IndexError as error:
-            raise ValueError(
-                f"ids must lie between 0 and {self.weight.size(0) - 1}, the "
-                f"rows of this table; got {ids.min()} to {ids.max()}"
-            ) from error
+        except IndexError:
+            check_ids(ids, self.weight.size(0))
+            raise
+
+
+def check_ids(ids: Tensor, n_rows: int) -> None:
+    """Refuse ids that are not rows of a table.
+
+    Raises:
+        ValueError: One is below 0, or `n_rows` or more.
+    """
+    low, high = ids.aminmax()
+    if low < 0 or high >= n_rows:
+        raise ValueError(
+            f"ids must lie between 0 and {n_rows - 1}, the rows of this "
+            f"table; got {low} to {high}"
+        )
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from gpt2 import compiled
 from gpt2.attention import KeyValueCache, LayerCache, causal_mask
 from gpt2.compiled_layers import CompiledLayers
-from gpt2.embeddings import Embedding
+from gpt2.embeddings import Embedding, check_ids
 from gpt2.kernels import PRECISIONS, Kernel, Precision, best, pack, quantize
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
@@ -49,8 +49,8 @@ def for_inference(
         moved.
 
     Raises:
-        ValueError: It is none of these, the model is packed already, or it is
-            not on the CPU.
+        ValueError: It is none of these, the model is packed already, it is not
+            on the CPU, or a weight is not finite, or not once it is rounded.
     """
     if precision not in PRECISIONS:
         raise ValueError(
@@ -92,6 +92,7 @@ class PackedGPT2(GPT2):
     ) -> None:
         """Pack what `model` has."""
         nn.Module.__init__(self)
+        refuse_not_finite(model)
         self.config, self.precision = model.config, precision
         self.n_parameters = model.num_parameters()
         table = model.wte.weight.detach().float()  # (V, C)
@@ -138,6 +139,9 @@ class PackedGPT2(GPT2):
         """Return the stream after the final norm, as the model does."""
         past = 0 if cache is None else cache.length
         positions, mask = self.positions_and_mask(tokens, attention_mask, past)
+        if len(tokens) == 0:
+            return torch.empty(*tokens.shape, self.config.n_embd)
+        check_ids(tokens, self.config.n_vocab)
         x = self.wte(tokens) + self.wpe(positions)  # (B, T, C)
         if self.compiled is not None:
             return self.ln_f(self.compiled(x, attention_mask, cache))
@@ -145,18 +149,19 @@ class PackedGPT2(GPT2):
         if mask is None and past and n_new > 1:
             mask = causal_mask(n_new, past + n_new, tokens.device)
         rows = x.flatten(0, 1)  # (B * T, C), and so through all layers
+        memory = None if cache is None else cache.of_layers(len(self.h))
         for i, layer in enumerate(self.h):
-            memory = None if cache is None else cache.layers[i]
-            rows = layer(rows, n_new, mask, memory)
+            own = None if memory is None else memory[i]
+            rows = layer(rows, n_new, mask, own)
         return self.ln_f(rows).view_as(x)
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """Compare each vector with every token's; float32."""
-        rows = hidden.reshape(-1, hidden.size(-1))  # (N, C)
+        rows = hidden.reshape(-1, self.config.n_embd)  # (N, C)
         logits = self.output(rows).float()
         if self.shared is not None:
             logits += (rows @ self.shared)[:, None]
-        return logits.view(*hidden.shape[:-1], -1)
+        return logits.view(*hidden.shape[:-1], self.config.n_vocab)
 
     def new_cache(
         self, batch_size: int, n_positions: int | None = None
@@ -186,6 +191,32 @@ class PackedGPT2(GPT2):
 
     def _apply(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise ValueError("a packed model keeps its device and its dtype")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        # What copies and pickles asks for this. Packed numbers are of use only
+        # to the processor, and the process, that they were packed by.
+        raise ValueError(
+            "a packed model can be neither copied nor pickled; do that with "
+            "the model it was packed from, and pack the copy"
+        )
+
+
+def refuse_not_finite(model: GPT2) -> None:
+    """Refuse a model with weights that are NaN or infinite.
+
+    Rounded to whole numbers they would look like any other.
+
+    Raises:
+        ValueError: One has, and which.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.numel() and not all(
+            extreme.isfinite() for extreme in parameter.detach().aminmax()
+        ):
+            raise ValueError(
+                f"{name} has numbers that are not finite; the model cannot be "
+                f"packed"
+            )
 
 
 class PackedLayer(nn.Module):

@@ -77,7 +77,8 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
         zeros' scale.
     """
     scale = torch.maximum(weight.amax(dim=0), -weight.amin(dim=0)) / 127
-    scale = scale.where(scale > 0, 1.0)
+    # Below the smallest normal number, there is no step small enough.
+    scale = scale.where(scale >= torch.finfo(scale.dtype).tiny, 1.0)
     numbers = torch.empty_like(weight, dtype=torch.int8)
     # Some rows at a time, which stay in the processor's cache meanwhile.
     for rows, rounded in zip(weight.split(64), numbers.split(64), strict=True):

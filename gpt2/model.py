@@ -93,8 +93,9 @@ class GPT2(nn.Module):
         past = 0 if cache is None else cache.length
         positions, mask = self.positions_and_mask(tokens, attention_mask, past)
         x = self.drop(self.wte(tokens) + self.wpe(positions))  # (B, T, C)
+        memory = None if cache is None else cache.of_layers(len(self.h))
         for i, layer in enumerate(self.h):
-            x = layer(x, mask, None if cache is None else cache.layers[i])
+            x = layer(x, mask, None if memory is None else memory[i])
         return self.ln_f(x)
 
     def positions_and_mask(

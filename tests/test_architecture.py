@@ -41,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},
     "completion": MODEL | {"sampling", "tokenizer"},
     "circuits": MODEL | {"layer", "sampling"},
-    "compiled": {"files"},
+    "compiling": {"files"},
+    "compiled": {"compiling"},
     "kernels": {"compiled"},
     "compiled_layers": {"attention", "compiled", "config"},
     "inference": MODEL

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import os
+import pickle
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 import gpt2
 from gpt2 import compiled, inference, kernels, stories
+from gpt2.compiled_layers import CompiledLayers
 from gpt2.data import pad
 from gpt2.inference import for_inference
 from gpt2.kernels import MAKERS, Kernel, Precision, quantize
@@ -231,59 +234,7 @@ def test_where_the_processor_can_it_does(dtype: Precision) -> None:
         assert kernels.best(dtype) == "compiled"
 
 
-# What is compiled.
-
-
-@pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A machine on which nothing was compiled yet."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    compiled.library.cache_clear()
-    yield tmp_path
-    compiled.library.cache_clear()
-
-
-@pytest.mark.skipif(not shutil.which("cc"), reason="there is no compiler")
-def test_it_is_compiled_once_and_kept(
-    fresh: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert compiled.library() is not None
-    (kept,) = (fresh / "gpt2-from-scratch").iterdir()
-    compiled.library.cache_clear()
-    monkeypatch.setattr(
-        "subprocess.run", lambda *_, **__: pytest.fail("again")
-    )
-    assert compiled.library() is not None
-    assert list(kept.parent.iterdir()) == [kept]
-
-
-def test_the_process_keeps_its_arithmetic() -> None:
-    """What is linked for speed may set tiny numbers to 0, everywhere."""
-    code = (
-        "from gpt2 import compiled\n"
-        "compiled.library()\n"
-        "assert 5e-324 > 0 and 5e-324 / 1 > 0, 'tiny numbers are gone'\n"
-        "tiny = float.fromhex('0x1p-1070')\n"
-        "assert tiny * 0.5 == float.fromhex('0x1p-1071')\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize("trouble", ["missing", "failing", "no place"])
-def test_without_a_compiler_there_is_none(
-    fresh: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
-) -> None:
-    if trouble == "missing":
-        monkeypatch.setattr("shutil.which", lambda name: None)
-    elif trouble == "failing":
-        monkeypatch.setattr("shutil.which", lambda name: "/bin/false")
-    else:
-        (fresh / "gpt2-from-scratch").write_text("a file is in the way")
-    assert compiled.library() is None
-    makers = [MAKERS[way]["int8"] for way in ("compiled", "plain")]
-    assert not kernels.agree(*makers)
-    if trouble == "failing":
-        assert not list((fresh / "gpt2-from-scratch").iterdir())
+# All layers in C.
 
 
 def widened(model: GPT2) -> GPT2:
@@ -326,6 +277,205 @@ def test_all_layers_in_one_call(
         parts.append(packed(new, mask[:, :done], cache=cache))
     assert cache.length == 150
     assert_near(torch.cat(parts, dim=1)[mask], expected[mask], dtype)
+
+
+@every_precision
+@pytest.mark.parametrize("n_inner", [1, 8, 16, 40, 96, 1000])
+def test_the_feed_forward_width_is_its_own(
+    dtype: Precision, n_inner: int
+) -> None:
+    config = gpt2.GPT2Config(
+        n_vocab=31, n_ctx=40, n_embd=16, n_head=2, n_layer=2, n_inner=n_inner
+    )
+    model = widened(GPT2(config).eval())
+    tokens = torch.randint(31, (3, 40))
+    assert_near(for_inference(model, dtype)(tokens), model(tokens), dtype)
+
+
+def made_by(**sizes: int) -> GPT2:
+    usual = {"n_vocab": 17, "n_ctx": 16, "n_embd": 12, "n_head": 3}
+    config = gpt2.GPT2Config(**{**usual, "n_layer": 2, **sizes})
+    return GPT2(config).eval()
+
+
+@pytest.mark.parametrize("way", ["compiled", "plain", "taught"])
+def test_a_cache_of_another_model_is_refused(
+    way: str, request: pytest.FixtureRequest
+) -> None:
+    """C would write where nothing is reserved."""
+    if way == "plain":
+        request.getfixturevalue("no_kernels")
+    tokens = torch.tensor([[1, 5]])
+
+    def engine(model: GPT2) -> GPT2:
+        return model if way == "taught" else for_inference(model, "float32")
+
+    ours = engine(made_by())
+    expected = ours(tokens)
+    others: list[GPT2] = [
+        engine(made_by(n_layer=1)),
+        engine(made_by(n_layer=3)),
+        engine(made_by(n_head=1)),
+        engine(made_by(n_embd=24)),
+        engine(made_by(n_embd=4, n_head=1)),
+    ]
+    if way == "compiled" and ours.compiled is not None:
+        others += [made_by(), for_inference(made_by(), "int8")]
+    if way == "taught":
+        others.append(made_by().double())
+        packed = for_inference(made_by(), "float32")
+        if packed.compiled is not None:
+            others.append(packed)
+    for other in others:
+        cache = other.new_cache(1, 4)
+        with pytest.raises(ValueError, match="`new_cache` makes one that"):
+            ours(tokens, cache=cache)
+        assert cache.length == 0
+    assert torch.equal(ours(tokens), expected)
+    cache = engine(made_by(n_vocab=5)).new_cache(1, 4)
+    assert torch.allclose(ours(tokens, cache=cache), expected, atol=1e-6)
+
+
+@every_precision
+def test_a_cache_whose_insides_were_changed_is_refused(
+    model: GPT2, dtype: Precision
+) -> None:
+    packed, tokens = for_inference(model, dtype), torch.tensor([[1, 5]])
+    if packed.compiled is None:
+        pytest.skip("there is no compiler")
+    for name, value in (
+        ("length", -1),
+        ("length", 5),
+        ("n_positions", 64),
+        ("keys", torch.zeros(3)),
+        ("values", torch.zeros(3)),
+    ):
+        cache = packed.new_cache(1, 4)
+        setattr(cache, name, value)
+        with pytest.raises(ValueError, match="the cache"):
+            packed(tokens, cache=cache)
+
+
+def test_c_is_told_the_truth_or_nothing() -> None:
+    """Sizes that do not agree are refused before C could believe them."""
+    if compiled.library() is None:
+        pytest.skip("there is no compiler")
+    matrix = compiled.PackedMatrix(torch.randn(5, 7), None, torch.float32)
+    with pytest.raises(ValueError, match=r"\(N, 5\), got \(2, 6\)"):
+        matrix(torch.randn(2, 6))
+    for shapes in (
+        [(5,), None, None],
+        [(0, 7), None, None],
+        [(5, 7), (1,), None],
+        [(5, 7), (5,), None],
+        [(5, 7), None, (7,)],
+    ):
+        weight, bias, shift = (
+            None if shape is None else torch.randn(shape) for shape in shapes
+        )
+        assert weight is not None
+        with pytest.raises(ValueError, match=r"a matrix \(in, out\), a bias"):
+            compiled.PackedMatrix(weight, bias, torch.float32, shift)
+    layers = for_inference(made_by(), "float32").compiled
+    assert layers is not None
+    for shape, mask in (
+        ((1, 2, 11), None),
+        ((1, 2, 12, 1), None),
+        ((1, 2, 12), (1, 3)),
+        ((1, 2, 12), (2, 2)),
+    ):
+        real = None if mask is None else torch.ones(mask)
+        with pytest.raises(ValueError, match="must"):
+            layers(torch.randn(shape), real, None)
+    with pytest.raises(ValueError, match="float32"):
+        layers(torch.randn(1, 2, 12).double(), None, None)
+    wider = for_inference(made_by(n_inner=20), "float32")
+    with pytest.raises(ValueError, match=r"c_fc must be a matrix \(12, 48\)"):
+        CompiledLayers(list(wider.h), made_by().config, "float32")
+
+
+@every_precision
+@pytest.mark.parametrize("way", ["compiled", "plain"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_not_finite_is_refused(
+    dtype: Precision, way: str, number: float, request: pytest.FixtureRequest
+) -> None:
+    if way == "plain":
+        request.getfixturevalue("no_kernels")
+    for name in (
+        "wte.weight",
+        "wpe.weight",
+        "h.1.ln_1.bias",
+        "h.0.attn.c_attn.weight",
+        "h.1.mlp.c_proj.bias",
+        "ln_f.weight",
+    ):
+        model = made_by()
+        model.get_parameter(name).data.view(-1)[-1] = number
+        with pytest.raises(ValueError, match=f"{name} has numbers that are"):
+            for_inference(model, dtype)
+
+
+def test_a_matrix_that_is_not_finite_is_refused() -> None:
+    if compiled.library() is None:
+        pytest.skip("there is no compiler")
+    most = torch.finfo(torch.float32).max
+    for dtype in compiled.KINDS:
+        for at in ((0, 0), (32, 49), (7, 20)):
+            for number in (float("nan"), float("inf"), -float("inf")):
+                weight = torch.randn(33, 50)
+                weight[at] = number
+                with pytest.raises(ValueError, match="not finite in"):
+                    compiled.PackedMatrix(weight, None, dtype)
+        weight = torch.full((33, 50), most)
+        if dtype != torch.float32:  # in which it is rounded up
+            with pytest.raises(ValueError, match="not finite in"):
+                compiled.PackedMatrix(weight, None, dtype)
+            weight = torch.full((33, 50), torch.finfo(torch.bfloat16).max)
+        packed = compiled.PackedMatrix(weight, None, dtype)
+        assert packed.columns(torch.arange(50)).isfinite().all()
+    with pytest.raises(ValueError, match="not finite in"):
+        bias = torch.tensor([1.0, float("nan")])
+        compiled.PackedMatrix(torch.ones(3, 2), bias, torch.int8)
+
+
+@every_precision
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_vector_that_is_not_finite_stays_so(
+    dtype: Precision, number: float
+) -> None:
+    """Of its row alone; int8 must not make a number of it."""
+    rows = torch.randn(5, 33)
+    rows[2, 7] = number
+    kernel = made("compiled", dtype, torch.randn(33, 50), None)
+    came = kernel(rows)
+    assert not came[2].isfinite().any()
+    assert came[[0, 1, 3, 4]].isfinite().all()
+
+
+@every_precision
+def test_scores_that_overflow_are_not_hidden(dtype: Precision) -> None:
+    """Attention over them is not a number in the taught model either."""
+    model = made_by()
+    for layer in model.h:
+        layer.attn.c_attn.weight.data[:, :24] *= 1e21
+    tokens = torch.tensor([[1, 5, 2, 7]])
+    assert not model(tokens).isfinite().any()
+    packed = for_inference(model, dtype)
+    if packed.compiled is None:
+        pytest.skip("there is no compiler")
+    assert not packed(tokens).isfinite().any()
+
+
+def test_columns_too_small_for_a_step_become_zeros() -> None:
+    weight = torch.full((20, 3), 1e-42)
+    weight[:, 1] = torch.randn(20)
+    numbers, scale = quantize(weight)
+    assert not numbers[:, [0, 2]].any() and scale[0] == scale[2] == 1
+    if compiled.library() is not None:
+        packed = compiled.PackedMatrix(weight, None, torch.int8)
+        expected = (numbers * scale).T
+        assert torch.equal(packed.columns(torch.arange(3)), expected)
 
 
 @every_precision
@@ -449,6 +599,83 @@ def test_refuses_what_it_does_not_know(model: GPT2) -> None:
         for_inference(packed, "int8")
     with pytest.raises(ValueError, match=r"for the CPU, and .* on meta"):
         for_inference(model.to("meta"), "int8")
+
+
+@pytest.mark.parametrize("way", ["compiled", "plain"])
+@every_precision
+def test_ids_that_are_not_in_the_vocabulary_are_refused(
+    model: GPT2, dtype: Precision, way: str, request: pytest.FixtureRequest
+) -> None:
+    """The table has room for 32 rows, and 15 of them are nobody's."""
+    if way == "plain":
+        request.getfixturevalue("no_kernels")
+    packed = for_inference(model, dtype)
+    for wrong in (-100, -17, -1, 17, 18, 31, 32, 1000):
+        for engine in (model, packed):
+            with pytest.raises(ValueError, match=rf"0 and 16.* {wrong}"):
+                engine(torch.tensor([[0, wrong], [wrong, 16]]))
+
+
+@pytest.mark.parametrize("way", ["compiled", "plain"])
+@every_precision
+def test_a_batch_of_none(
+    model: GPT2, dtype: Precision, way: str, request: pytest.FixtureRequest
+) -> None:
+    if way == "plain":
+        request.getfixturevalue("no_kernels")
+    none = torch.zeros(0, 3, dtype=torch.long)
+    packed = for_inference(model, dtype)
+    for engine in (model, packed):
+        assert engine(none).shape == (0, 3, 17)
+        assert engine(none, last_only=True).shape == (0, 17)
+        assert engine(none, none.bool()).shape == (0, 3, 17)
+
+
+@every_precision
+def test_a_packed_model_is_not_copied(model: GPT2, dtype: Precision) -> None:
+    packed = for_inference(model, dtype)
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(ValueError, match="and pack the copy"):
+            copied(packed)
+    again = for_inference(copy.deepcopy(model), dtype)
+    tokens = torch.tensor([[1, 5, 2]])
+    assert torch.equal(again(tokens), packed(tokens))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_after_a_fork_it_does_not_wait_for_threads_that_are_not_there() -> (
+    None
+):
+    code = """
+import os, torch, gpt2
+model = gpt2.for_inference(gpt2.load_model("story"), "int8")
+if model.compiled is None:
+    raise SystemExit("no compiler")
+tokens = torch.tensor([[1, 5, 2]])
+torch.set_num_threads(2)
+expected = model(tokens)
+reader, writer = os.pipe()
+if os.fork() == 0:
+    try:
+        model(tokens)
+    except RuntimeError as error:
+        os.write(writer, str(error).encode())
+    torch.set_num_threads(1)
+    os.write(writer, b" | same" * torch.equal(model(tokens), expected))
+    os._exit(0)
+os.close(writer)
+print(os.fdopen(reader).read())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.stderr.strip() == "no compiler":
+        pytest.skip("there is no compiler")
+    assert "forked from one in which 2 threads" in done.stdout, done.stderr
+    assert done.stdout.endswith(" | same\n")
 
 
 def test_a_packed_model_is_not_trained_saved_or_moved(
