@@ -9,11 +9,11 @@ TESTER := $(VENV)/.tester
 RIVALS := benchmarks/.venv/.rivals
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf lab sync test check bench clean
+.PHONY: help setup book pdf lab sync test sanitize check bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
-		awk -F@ '{ printf "make %-7s %s\n", $$1, $$2 }'
+		awk -F@ '{ printf "make %-8s %s\n", $$1, $$2 }'
 
 setup: $(READER) ## Create .venv with all that a reader needs
 
@@ -48,6 +48,9 @@ test: $(TESTER) ## Run every test, and every cell of the notebooks
 	@echo "Running the tests and the notebooks ..."
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -rs \
 		--nbval --nbval-current-env --nbval-cell-timeout=600
+
+sanitize: $(TESTER) ## Run the C code under the compiler's sanitizers
+	@$(BIN)/python tests/sanitized.py 0 200
 
 check: $(TESTER) ## Check style and types
 	$(BIN)/ruff check .

@@ -23,7 +23,15 @@ from gpt2 import compiled
 from gpt2.attention import KeyValueCache, LayerCache, causal_mask
 from gpt2.compiled_layers import CompiledLayers
 from gpt2.embeddings import Embedding, check_ids
-from gpt2.kernels import PRECISIONS, Kernel, Precision, best, pack, quantize
+from gpt2.kernels import (
+    PRECISIONS,
+    Kernel,
+    Precision,
+    best,
+    pack,
+    quantize,
+    refuse_not_finite,
+)
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
 from gpt2.model import GPT2
@@ -63,7 +71,21 @@ def for_inference(
         raise ValueError(
             f"weights are packed for the CPU, and the model is on {device}"
         )
-    return PackedGPT2(model, precision, use_up)
+    try:
+        return PackedGPT2(model, precision, use_up)
+    except ValueError as error:
+        if (name := _not_finite(model)) is None:
+            raise
+        raise ValueError(
+            f"{name} has numbers that are not finite; the model cannot be "
+            f"packed"
+        ) from error
+
+
+def _not_finite(model: GPT2) -> str | None:
+    """Return the name of the first weight that is NaN or infinite, if any."""
+    named = model.named_parameters()
+    return next((name for name, x in named if not x.isfinite().all()), None)
 
 
 @contextmanager
@@ -92,7 +114,6 @@ class PackedGPT2(GPT2):
     ) -> None:
         """Pack what `model` has."""
         nn.Module.__init__(self)
-        refuse_not_finite(model)
         self.config, self.precision = model.config, precision
         self.n_parameters = model.num_parameters()
         table = model.wte.weight.detach().float()  # (V, C)
@@ -201,24 +222,6 @@ class PackedGPT2(GPT2):
         )
 
 
-def refuse_not_finite(model: GPT2) -> None:
-    """Refuse a model with weights that are NaN or infinite.
-
-    Rounded to whole numbers they would look like any other.
-
-    Raises:
-        ValueError: One has, and which.
-    """
-    for name, parameter in model.named_parameters():
-        if parameter.numel() and not all(
-            extreme.isfinite() for extreme in parameter.detach().aminmax()
-        ):
-            raise ValueError(
-                f"{name} has numbers that are not finite; the model cannot be "
-                f"packed"
-            )
-
-
 class PackedLayer(nn.Module):
     """A `GPT2Layer` in one piece."""
 
@@ -270,6 +273,8 @@ class PackedLayer(nn.Module):
 
 def frozen(norm: LayerNorm) -> LayerNorm:
     """Copy a norm, in float32 and without gradients."""
+    for parameter in norm.parameters():
+        refuse_not_finite(parameter)
     return copy.deepcopy(norm).float().requires_grad_(False)
 
 
@@ -307,6 +312,7 @@ class PackedEmbedding(Embedding):
     def __init__(self, table: Tensor, precision: Precision) -> None:
         """Copy a table (V, C)."""
         nn.Module.__init__(self)
+        refuse_not_finite(table)
         self.scale: Tensor | None = None
         if precision == "int8":  # each row has its scale, (V, 1)
             numbers, scale = quantize(table.T)

@@ -33,8 +33,36 @@ Maker = Callable[[Tensor, Tensor | None], Kernel]
 
 
 def pack(weight: Tensor, bias: Tensor | None, precision: Precision) -> Kernel:
-    """Pack a matrix [in, out] and return what multiplies with it."""
-    return MAKERS[best(precision)][precision](weight, bias)
+    """Pack a matrix [in, out] and return what multiplies with it.
+
+    Raises:
+        ValueError: A number is not finite, or not once it is rounded.
+    """
+    way = best(precision)
+    if way != "compiled":  # which finds it on its way through the matrix
+        dtype = torch.float32 if precision == "float32" else torch.bfloat16
+        for tensor in (weight, bias):
+            if tensor is not None:
+                refuse_not_finite(tensor, dtype)
+    return MAKERS[way][precision](weight, bias)
+
+
+def refuse_not_finite(
+    tensor: Tensor, dtype: torch.dtype = torch.float32
+) -> None:
+    """Refuse NaN, and what is infinite, or would be once it is rounded.
+
+    Rounded to whole numbers it would look like any other.
+
+    Raises:
+        ValueError: There is such a number.
+    """
+    extremes = torch.stack(tensor.aminmax()).to(dtype)
+    if not extremes.isfinite().all():
+        raise ValueError(
+            f"{tuple(tensor.shape)} numbers are from {extremes[0]} to "
+            f"{extremes[1]}, and must be finite in {dtype}"
+        )
 
 
 @cache

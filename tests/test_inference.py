@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import gpt2
-from gpt2 import compiled, inference, kernels, stories
+from gpt2 import compiled, compiling, inference, kernels, stories
 from gpt2.compiled_layers import CompiledLayers
 from gpt2.data import pad
 from gpt2.inference import for_inference
@@ -476,6 +476,47 @@ def test_columns_too_small_for_a_step_become_zeros() -> None:
         packed = compiled.PackedMatrix(weight, None, torch.int8)
         expected = (numbers * scale).T
         assert torch.equal(packed.columns(torch.arange(3)), expected)
+
+
+@pytest.fixture
+def slow_first_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A library in which one of the workers begins each phase late.
+
+    So whatever the others do not wait for is not there, every time.
+    """
+    if compiled.library() is None:
+        pytest.skip("there is no compiler")
+    nap = "if (me.rank == 0) usleep(3000);"
+    late = ("-include", "unistd.h", f'-DBARRIER=_Pragma("omp barrier") {nap}')
+    monkeypatch.setattr(compiling, "FLAGS", (*compiling.FLAGS, *late))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled.library.cache_clear()
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)
+    monkeypatch.undo()
+    compiled.library.cache_clear()
+
+
+@pytest.mark.usefixtures("slow_first_worker")
+def test_the_workers_wait_for_each_other() -> None:
+    model = widened(made_by(n_ctx=300, n_embd=36))
+    tokens = torch.randint(17, (2, 140))  # more rows than go together
+    rows, weight = torch.randn(600, 20), torch.randn(20, 40)
+    for precision in get_args(Precision):
+        packed = for_inference(model, precision)
+        matrix = made("compiled", precision, weight, None)
+        results = []
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            cache = packed.new_cache(2)
+            results.append(packed(tokens, cache=cache))
+            results.append(packed(tokens[:, :9], cache=cache))
+            results.append(matrix(rows))
+        for alone, together in zip(results[:3], results[3:], strict=True):
+            assert torch.equal(alone, together)
 
 
 @every_precision

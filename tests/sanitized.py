@@ -1,0 +1,216 @@
+"""Drive `compiled.c`, built with the compiler's sanitizers, over odd shapes.
+
+`python tests/sanitized.py [SEED] [CASES]` builds it so that a read or write
+outside of what is reserved, an overflow, or a cast of what does not fit ends
+the process, and runs matrices and models of random shapes, each compared with
+the taught model. What is reserved comes from `malloc`, whose edges the address
+sanitizer knows. `test_sanitizers.py` does the same with a few cases.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+COMPILER = "gcc"
+PROJECT = Path(__file__).resolve().parent.parent
+SANITIZERS = (
+    *("-O1", "-g", "-fno-omit-frame-pointer"),
+    "-fsanitize=address,undefined,float-cast-overflow",
+    "-fno-sanitize-recover=all",
+)
+BUILDS: dict[str, tuple[str, ...]] = {
+    "this processor": ("-march=native",),
+    "any processor": (),
+}
+"""The second has none of the instructions for bfloat16 and int8."""
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.06, "int8": 0.1}
+
+
+def missing() -> str | None:
+    """Say what is missing here, if anything is."""
+    try:
+        found = _asan()
+    except OSError as error:
+        return f"{COMPILER} cannot be run: {error}"
+    if not Path(found).is_absolute():
+        return f"{COMPILER} has no address sanitizer"
+    return None
+
+
+def _asan() -> str:
+    command = [COMPILER, "-print-file-name=libasan.so"]
+    return subprocess.check_output(command, text=True).strip()
+
+
+def start(build: str, seed: int, n_cases: int) -> subprocess.Popen[str]:
+    """Start a process with the sanitizers, which runs cases of each kind."""
+    return subprocess.Popen(
+        [sys.executable, __file__, str(seed), str(n_cases), build],
+        cwd=PROJECT,
+        env={
+            **os.environ,
+            "LD_PRELOAD": _asan(),
+            # Python and PyTorch free little of what they have at the end.
+            "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+            "PYTHONPATH": str(PROJECT),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for a process, and return its exit code and what it printed."""
+    output, _ = process.communicate()
+    return process.returncode, output
+
+
+def prepare(build: str) -> None:
+    """Have this process use a library with the sanitizers."""
+    import torch
+
+    from gpt2 import compiled, compiled_layers, compiling
+
+    optional = ("-O3", "-march=native")
+    usual = [flag for flag in compiling.FLAGS if flag not in optional]
+    compiling.FLAGS = (*usual, *BUILDS[build], *SANITIZERS)
+    compiling.find_compiler = lambda: COMPILER
+    found = compiled.library()
+    assert found is not None, "compiled.c cannot be built"
+    symbols = subprocess.check_output(["nm", "-D", found._name], text=True)
+    assert "__asan_" in symbols and "__ubsan_" in symbols, found._name
+
+    def from_malloc(
+        shape: tuple[int, ...], dtype: torch.dtype
+    ) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype)
+
+    for module in (compiled, compiled_layers):
+        module.in_large_pages = from_malloc
+
+
+def matrix(rng: random.Random) -> None:
+    """Pack a matrix of any shape in each precision, and multiply with it."""
+    import torch
+
+    from gpt2 import compiled
+
+    sizes = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100, 257]
+    n_in, n_out = rng.choice(sizes), rng.choice(sizes)
+    n_rows = rng.choice([1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 255, 256, 257, 300])
+    torch.set_num_threads(rng.choice([1, 2, 3]))
+    transposed = rng.random() < 0.5
+    weight = (
+        torch.randn(n_out, n_in).T if transposed else torch.randn(n_in, n_out)
+    )
+    bias = torch.randn(n_out) if rng.random() < 0.5 else None
+    shift = torch.randn(n_in) if rng.random() < 0.3 else None
+    rows = torch.randn(n_rows, n_in)
+    expected = rows @ (weight if shift is None else weight - shift[:, None])
+    expected = expected if bias is None else expected + bias
+    for dtype in compiled.KINDS:
+        packed = compiled.PackedMatrix(weight, bias, dtype, shift)
+        name = str(dtype).removeprefix("torch.")
+        _near(packed(rows), expected, name, f"{(n_in, n_out, n_rows)}", n_in)
+        packed.columns(torch.randint(0, n_out, (3, 2)))
+
+
+def model(rng: random.Random) -> None:
+    """Run a model of any shape in each precision, whole and in pieces."""
+    import torch
+
+    import gpt2
+
+    head, n_head = rng.randint(1, 65), rng.choice([1, 2, 3, 5])
+    n_embd = head * n_head
+    config = gpt2.GPT2Config(
+        n_vocab=rng.choice([1, 2, 15, 16, 17, 31, 50, 257]),
+        n_ctx=rng.choice([1, 2, 15, 16, 17, 33, 70, 140]),
+        n_embd=n_embd,
+        n_head=n_head,
+        n_layer=rng.choice([1, 2]),
+        n_inner=rng.choice([None, 1, 7, n_embd, 5 * n_embd, 9 * n_embd + 3]),
+        activation=rng.choice(["gelu_new", "gelu", "relu"]),
+    )
+    taught = gpt2.GPT2(config).eval()
+    for parameter in taught.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    n_sequences, n_tokens = rng.randint(1, 9), rng.randint(1, config.n_ctx)
+    tokens = torch.randint(config.n_vocab, (n_sequences, n_tokens))
+    mask = torch.rand(n_sequences, n_tokens) < 0.7
+    mask[:, rng.choice([0, -1])] = True
+    expected = taught(tokens, mask)[mask]
+    for precision in TOLERANCE:
+        torch.set_num_threads(rng.choice([1, 2, 3]))
+        packed = gpt2.for_inference(taught, precision)
+        assert packed.compiled is not None
+        came = packed(tokens, mask)[mask]
+        _near(came, expected, precision, f"{config}", n_embd)
+        packed(tokens, last_only=True)
+        cache, parts, done = packed.new_cache(n_sequences, n_tokens), [], 0
+        while done < n_tokens:
+            n_new = min(rng.choice([1, 2, 3, 8, 9, 17]), n_tokens - done)
+            new = tokens[:, done : done + n_new]
+            done += n_new
+            parts.append(packed(new, mask[:, :done], cache=cache))
+        came = torch.cat(parts, dim=1)[mask]
+        _near(came, expected, precision, f"cached {config}", n_embd)
+        cache = packed.new_cache(n_sequences, n_tokens)
+        packed(tokens[:, : n_tokens - 1 or 1], cache=cache)
+        chosen = torch.randint(n_sequences, (rng.randint(1, 5),))
+        cache.select(chosen)
+        if n_tokens > 1:
+            packed(tokens[chosen, -1:], cache=cache)
+
+
+def _near(
+    came: object, expected: object, precision: str, case: str, n_in: int
+) -> None:
+    """Few numbers have no chance for their roundings to cancel out."""
+    import torch
+
+    assert isinstance(came, torch.Tensor)
+    assert isinstance(expected, torch.Tensor)
+    error = float((came - expected).abs().max() / expected.abs().max())
+    limit = TOLERANCE[precision] * (4 if n_in < 8 else 1)
+    if not error < limit:
+        raise SystemExit(f"off by {error:.2g} in {precision}: {case}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the cases, in processes of their own or as one of these."""
+    seed, n_cases = (int(a) for a in [*arguments, "0", "100"][:2])
+    if len(arguments) < 3:
+        if (what := missing()) is not None:
+            raise SystemExit(what)
+        failed = False
+        for build in BUILDS:
+            code, output = outcome(start(build, seed, n_cases))
+            sys.stdout.write(output)
+            failed = failed or code != 0
+        raise SystemExit(failed)
+    build = arguments[2]
+    import torch
+
+    torch.set_grad_enabled(False)
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        prepare(build)
+        for _ in range(n_cases):
+            matrix(rng)
+            model(rng)
+    sys.stdout.write(f"{build}, seed {seed}: {n_cases} cases are clean\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
