@@ -28,6 +28,7 @@ FLAGS = (
     *("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
     *("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"),
     *("-ffinite-math-only", "-fno-math-errno"),
+    "-fno-strict-aliasing",  # a word of 32 bits is also two or four numbers
 )
 _SECONDS = 60
 """The most that a compiler may take, or another process that compiles."""

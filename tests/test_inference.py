@@ -457,8 +457,10 @@ def test_a_vector_that_is_not_finite_stays_so(
 def test_scores_that_overflow_are_not_hidden(dtype: Precision) -> None:
     """Attention over them is not a number in the taught model either."""
     model = made_by()
-    for layer in model.h:
-        layer.attn.c_attn.weight.data[:, :24] *= 1e21
+    for layer in model.h:  # each score is infinity less infinity
+        layer.attn.c_attn.weight.data[:, :24] = 0
+        layer.attn.c_attn.bias.data[:24] = 1e20
+        layer.attn.c_attn.bias.data[12:24:2] = -1e20
     tokens = torch.tensor([[1, 5, 2, 7]])
     assert not model(tokens).isfinite().any()
     packed = for_inference(model, dtype)

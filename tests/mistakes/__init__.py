@@ -1,0 +1,1 @@
+"""Mistakes one could make in the package: `mutations.py` tries them."""
