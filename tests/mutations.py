@@ -57,6 +57,7 @@ class Mutation:
 ATTENTION, FEED_FORWARD = "test_attention.py", "test_feed_forward.py"
 LAYER, MODEL, PARITY = "test_layer.py", "test_model.py", "test_parity.py"
 DATA, TRAINING = "test_data.py", "test_training.py"
+FILES = "test_files.py"
 SAMPLING, COMPLETION = "test_sampling.py", "test_completion.py"
 
 MUTATIONS = [
@@ -681,8 +682,8 @@ MUTATIONS = [
     Mutation(
         "Muon's mean is not taken up",
         "training/optimizer.py",
-        "own[what] = part",
-        "own[what] = torch.zeros_like(part) if muon else part",
+        "else workers.part_of(value, parameter)",
+        "else workers.part_of(value * (what != 'momentum_buffer'), parameter)",
         (TRAINING,),
     ),
     Mutation(
@@ -690,6 +691,27 @@ MUTATIONS = [
         "training/checkpoint.py",
         "_KEPT = 2",
         "_KEPT = 3",
+        (TRAINING,),
+    ),
+    Mutation(
+        "an optimizer's shapes are not looked at",
+        "training/optimizer.py",
+        "if (tensor.shape, tensor.dtype) != (shape, dtype):",
+        "if tensor.dtype != dtype:",
+        (TRAINING,),
+    ),
+    Mutation(
+        "an optimizer's count of steps is not looked at",
+        "training/optimizer.py",
+        "if is_count and least != step:",
+        "if False:",
+        (TRAINING,),
+    ),
+    Mutation(
+        "a folder that was removed is not missed",
+        "training/hold.py",
+        "if inode != self.inode:",
+        "if False:",
         (TRAINING,),
     ),
     Mutation(
@@ -705,6 +727,49 @@ MUTATIONS = [
         "self.progress = state.progress",
         "self.progress = state.progress\n        self.progress.step += 1\n",
         (TRAINING,),
+    ),
+    # Files.
+    Mutation(
+        "two may hold a lock",
+        "files/lock.py",
+        "        lock.acquire()\n",
+        "        pass\n",
+        (FILES,),
+    ),
+    Mutation(
+        "a checksum is not compared",
+        "files/checksums.py",
+        "if found != expected:",
+        "if len(found) != len(expected):",
+        (FILES,),
+    ),
+    Mutation(
+        "the config comes before the weights, and leaves after them",
+        "files/moving.py",
+        "return first.index(name) if name in first else len(first)",
+        "return -first.index(name) if name in first else -len(first)",
+        (FILES,),
+    ),
+    Mutation(
+        "a folder that is half saved is taken for whole",
+        "files/writing.py",
+        "    if marker.exists():\n        raise",
+        "    if not marker:\n        raise",
+        (FILES,),
+    ),
+    Mutation(
+        "what others put into a folder while it is exchanged is lost",
+        "files/moving.py",
+        "path.replace(folder / path.name)",
+        "path.unlink()",
+        (FILES,),
+    ),
+    Mutation(
+        "a failed move is not taken back",
+        "files/moving.py",
+        "            _take_back(place, plan)\n",
+        "            place.marker.rename(place.work)\n",
+        (FILES,),
     ),
 ]
 
