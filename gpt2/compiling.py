@@ -17,9 +17,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from gpt2.files.cache import cache_folder, read_private
+from gpt2.files.lock import locked
 
 SOURCE = Path(__file__).with_name("compiled.c")
 # Sums may be taken in another order. Not by `-ffast-math`: what is linked with
@@ -44,7 +43,7 @@ def load() -> ctypes.CDLL | None:
         return None
     try:
         return _load_kept(compiler)
-    except (OSError, Timeout) as error:
+    except OSError as error:
         where = f"the compiled routines cannot be kept: {error}"
     except subprocess.SubprocessError as error:
         warnings.warn(
@@ -85,7 +84,7 @@ def _load_kept(compiler: str) -> ctypes.CDLL:
     kept = folder / f"compiled-{_key(compiler)}.so"
     draft = folder / "draft"  # which a process that was killed may have left
     if draft.exists() or not _is_whole(kept):
-        with FileLock(folder / "compiling.lock", timeout=_SECONDS):
+        with locked(folder / "compiling.lock", _SECONDS):
             shutil.rmtree(draft, ignore_errors=True)
             try:
                 if not _is_whole(kept):  # nor has another process made it so

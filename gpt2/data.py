@@ -14,18 +14,19 @@ word.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from gpt2.files.reading import field, read_json_object
+from gpt2.files.writing import check_whole, replacing
 
 Windows = Literal["documents", "anywhere"]
 """Where the rows of a batch may begin."""
@@ -112,53 +113,51 @@ def write_tokens(
         DataError: There is no text, or an id is out of range.
         OSError: The file cannot be written.
     """
-    dtype = np.dtype("<u2" if n_vocab <= 2**16 else "<u4")
-    stage = path.with_name(f".{path.name}.part")
-    shutil.rmtree(stage, ignore_errors=True)  # left by one that was killed
-    stage.mkdir(parents=True)
-    n_tokens = n_ends = 0
-    try:
-        with (
-            (stage / "ids").open("wb") as ids_file,
-            (stage / "starts").open("wb") as starts_file,
-        ):
-            for chunk in chain([[end_of_text]], chunks):
-                ids = np.array(chunk, dtype=np.int64)
-                _check_range(ids, n_vocab)
-                ends = np.flatnonzero(ids == end_of_text) + n_tokens
-                ids_file.write(ids.astype(dtype).tobytes())
-                starts_file.write(ends.astype("<i8").tobytes())
-                n_tokens += len(ids)
-                n_ends += len(ends)
-        if n_tokens == n_ends:
-            raise DataError("there is no text to make tokens of")
-        facts = {
-            "n_tokens": n_tokens,
-            "n_vocab": n_vocab,
-            "checksum": checksum(
-                stage / "ids", stage / "starts", begin=n_vocab
-            ),
-        }
-        (stage / "facts").write_text(json.dumps(facts, indent=2) + "\n")
-        for name in _PARTS:
-            with (stage / name).open(
-                "rb+"
-            ) as file:  # the data before the name
-                os.fsync(file.fileno())
-        # The facts come last: without them there is no corpus.
-        for name, place in zip(_PARTS, _places(path), strict=True):
-            (stage / name).replace(place)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    # Without its facts, which come last, there is no corpus.
+    first = [_places(path)[2].name]
+    with replacing(path.parent, path.name, first=first) as stage:
+        _write_parts(stage / path.name, chunks, n_vocab, end_of_text)
     return read_tokens(path)
 
 
-_PARTS = ("ids", "starts", "facts")
+def _write_parts(
+    path: Path,
+    chunks: Iterable[Sequence[int]],
+    n_vocab: int,
+    end_of_text: int,
+) -> None:
+    """Write the three parts of a corpus as the pieces of it come."""
+    ids_path, starts_path, facts_path = _places(path)
+    n_tokens = n_ends = 0
+    with (
+        ids_path.open("wb") as ids_file,
+        starts_path.open("wb") as starts_file,
+    ):
+        for chunk in chain([[end_of_text]], chunks):
+            ids = np.array(chunk, dtype=np.int64)
+            _check_range(ids, n_vocab)
+            ends = np.flatnonzero(ids == end_of_text) + n_tokens
+            ids_file.write(ids.astype(_dtype(n_vocab)).tobytes())
+            starts_file.write(ends.astype("<i8").tobytes())
+            n_tokens += len(ids)
+            n_ends += len(ends)
+    if n_tokens == n_ends:
+        raise DataError("there is no text to make tokens of")
+    facts = {
+        "n_tokens": n_tokens,
+        "n_vocab": n_vocab,
+        "checksum": checksum(ids_path, starts_path, begin=n_vocab),
+    }
+    facts_path.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
 
 
 def _places(path: Path) -> tuple[Path, Path, Path]:
     """Return where the three parts of a corpus lie."""
     return path, path.with_suffix(".starts"), path.with_suffix(".json")
+
+
+def _dtype(n_vocab: int) -> np.dtype[Any]:
+    return np.dtype("<u2" if n_vocab <= 2**16 else "<u4")
 
 
 def checksum(*paths: Path, begin: int = 0) -> int:
@@ -182,32 +181,67 @@ def _check_range(ids: np.ndarray, n_vocab: int) -> None:
 def read_tokens(path: Path) -> Tokens:
     """Map a corpus that `write_tokens` wrote.
 
-    It is read through once, to see that it is what was written.
+    It is read through, to see that it is what was written.
 
     Raises:
         DataError: It is not there, or damaged.
     """
+    check_whole(path.parent, DataError, path.name)
     ids_path, starts_path, facts_path = _places(path)
+    n_tokens, n_vocab, expected = _read_facts(facts_path)
+    dtype = _dtype(n_vocab)
     try:
-        facts = json.loads(facts_path.read_text())
-        n_tokens, n_vocab = facts["n_tokens"], facts["n_vocab"]
-        dtype = np.dtype("<u2" if n_vocab <= 2**16 else "<u4")
-        size, expected = ids_path.stat().st_size, n_tokens * dtype.itemsize
+        size = ids_path.stat().st_size
+        if size != n_tokens * dtype.itemsize:
+            raise DataError(
+                f"{path} is damaged: it has {size:,} bytes, and the "
+                f"{n_tokens:,} tokens of which {facts_path.name} speaks take "
+                f"{n_tokens * dtype.itemsize:,}"
+            )
         found = checksum(ids_path, starts_path, begin=n_vocab)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if found != expected:
+            raise DataError(
+                f"{path} is damaged, or a file beside it: together they have "
+                f"the checksum {found}, and {facts_path.name} has {expected}"
+            )
+        ids = np.memmap(ids_path, dtype, "r")
+        starts = np.memmap(starts_path, "<i8", "r")
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} is not a corpus: {error}") from error
-    if size != expected:
+    rising = bool((starts[1:] > starts[:-1]).all())
+    if not (rising and starts[0] >= 0 and starts[-1] < n_tokens):
         raise DataError(
-            f"{path} is damaged: it has {size:,} bytes, and {n_tokens:,} "
-            f"tokens take {expected:,}"
+            f"{starts_path} is damaged: the places at which documents begin "
+            f"must rise, and lie below {n_tokens:,}"
         )
-    if found != facts.get("checksum"):
+    if (highest := int(ids.max())) >= n_vocab:
         raise DataError(
-            f"{path} is damaged, or a file beside it: together they do not "
-            f"have the checksum that {facts_path.name} has"
+            f"{path} is damaged: it has the id {highest}, and a vocabulary of "
+            f"{n_vocab}"
         )
-    ids = np.memmap(ids_path, dtype, "r")
-    return Tokens(ids, np.memmap(starts_path, "<i8", "r"), n_vocab, found)
+    return Tokens(ids, starts, n_vocab, found)
+
+
+def _read_facts(path: Path) -> tuple[int, int, int]:
+    """Read the size, the vocabulary and the checksum of a corpus."""
+    facts = read_json_object(path, DataError)
+    found = []
+    for name, least, most in (
+        ("n_tokens", 1, 2**63),
+        ("n_vocab", 1, 2**32),
+        ("checksum", 0, 2**32 - 1),
+    ):
+        value = field(facts, name, int, path, DataError)
+        if not least <= value <= most:
+            raise DataError(
+                f"{path}: field {name!r} must be from {least} to {most}, got "
+                f"{value}"
+            )
+        found.append(value)
+    n_tokens, n_vocab, expected = found
+    return n_tokens, n_vocab, expected
 
 
 def draw_batch(

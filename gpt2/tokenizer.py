@@ -6,7 +6,6 @@ runs through `tiktoken`, which does the same merges fast.
 
 import codecs
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from operator import itemgetter
@@ -30,6 +29,7 @@ from gpt2.bpe import (
     split_text,
     to_utf8,
 )
+from gpt2.files.writing import replacing
 from gpt2.vocabulary import find_vocabulary, read_vocabulary
 
 # tiktoken crashes where `\s+(?!\S)` steps back from about a million spaces.
@@ -37,6 +37,15 @@ from gpt2.vocabulary import find_vocabulary, read_vocabulary
 # `encode` cuts a very long run where its piece ends. No piece changes.
 _TIKTOKEN_PATTERN = r"\s+$|" + SPLIT_PATTERN
 _LONG_RUN_END = regex.compile(r"(?=\s\S)(?<=\s{100000})")
+
+OTHER_TOKENIZER_FILES = frozenset(
+    {
+        *("tokenizer.json", "added_tokens.json", "special_tokens_map.json"),
+        *("tokenizer.model", "tiktoken.model", "tekken.json"),
+        "chat_template.jinja",
+    }
+)
+"""What transformers reads before `vocab.json`, or along with it."""
 
 
 class Tokenizer:
@@ -153,8 +162,23 @@ class Tokenizer:
             raise TokenizerError(f"{found and found[0]}: {error}") from None
 
     def save(self, folder: Path | str) -> None:
-        """Write the files that `load` and transformers read, all or none."""
-        folder = Path(folder)
+        """Write the files that `load` and transformers read, all or none.
+
+        Other kinds of files with another tokenizer, which would be read
+        before these, leave the folder in the same step.
+
+        Raises:
+            OSError: They cannot be written, and nothing has changed.
+        """
+        with replacing(
+            Path(folder),
+            leaves=OTHER_TOKENIZER_FILES.__contains__,
+            first=["vocab.json"],
+        ) as stage:
+            self.write(stage)
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save`, one by one, into a folder of its own."""
         folder.mkdir(parents=True, exist_ok=True)
         ids = {spell(token): rank for token, rank in self.ranks.items()}
         ids |= self.special_tokens
@@ -172,15 +196,8 @@ class Tokenizer:
             "merges.txt": "#version: 0.2\n" + "".join(merges),
             "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
         }
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            for name, content in contents.items():
-                path = Path(temporary, name)
-                path.write_text(content, "utf-8", newline="\n")
-            for name in contents:
-                Path(temporary, name).replace(folder / name)
-        # Another tokenizer's, which would be read before these.
-        for name in ("tokenizer.json", "added_tokens.json"):
-            (folder / name).unlink(missing_ok=True)
+        for name, content in contents.items():
+            (folder / name).write_text(content, "utf-8", newline="\n")
 
     @cached_property
     def merges(self) -> list[Pair]:

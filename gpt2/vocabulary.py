@@ -20,6 +20,7 @@ from gpt2.bpe import (
     split_text,
     unspell,
 )
+from gpt2.files.writing import check_whole
 
 FILE_NAMES = (
     ("vocab.json", "merges.txt"),
@@ -64,6 +65,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         TokenizerError: A file is missing or wrong; the message says which,
             and what about it.
     """
+    check_whole(folder, TokenizerError)
     found = find_vocabulary(folder)
     if found is None:
         names = ", ".join(" and ".join(dict.fromkeys(n)) for n in FILE_NAMES)

@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from mistakes import in_packed_models
+from mistakes import in_files, in_packed_models
 from mistakes.mutation import Mutation
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -205,8 +205,8 @@ MUTATIONS = [
     Mutation(
         "all layers share one memory",
         "model.py",
-        "cache.layers[i]",
-        "cache.layers[0]",
+        "memory[i]",
+        "memory[0]",
         (MODEL,),
     ),
     Mutation(
@@ -657,8 +657,8 @@ MUTATIONS = [
     Mutation(
         "Muon's mean is not taken up",
         "training/optimizer.py",
-        "own[what] = part",
-        "own[what] = torch.zeros_like(part) if muon else part",
+        "else workers.part_of(value, parameter)",
+        "else workers.part_of(value * (what != 'momentum_buffer'), parameter)",
         (TRAINING,),
     ),
     Mutation(
@@ -666,6 +666,27 @@ MUTATIONS = [
         "training/checkpoint.py",
         "_KEPT = 2",
         "_KEPT = 3",
+        (TRAINING,),
+    ),
+    Mutation(
+        "an optimizer's shapes are not looked at",
+        "training/optimizer.py",
+        "if (tensor.shape, tensor.dtype) != (shape, dtype):",
+        "if tensor.dtype != dtype:",
+        (TRAINING,),
+    ),
+    Mutation(
+        "an optimizer's count of steps is not looked at",
+        "training/optimizer.py",
+        "if is_count and least != step:",
+        "if False:",
+        (TRAINING,),
+    ),
+    Mutation(
+        "a folder that was removed is not missed",
+        "training/hold.py",
+        "if inode != self.inode:",
+        "if False:",
         (TRAINING,),
     ),
     Mutation(
@@ -682,6 +703,7 @@ MUTATIONS = [
         "self.progress = state.progress\n        self.progress.step += 1\n",
         (TRAINING,),
     ),
+    *in_files.MUTATIONS,
     *in_packed_models.MUTATIONS,
 ]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -13,6 +14,7 @@ import torch
 from gpt2.data import (
     DataError,
     Tokens,
+    checksum,
     draw_batch,
     first_documents,
     pad,
@@ -85,6 +87,7 @@ def test_ids_take_as_many_bytes_as_they_need(
 def test_writing_and_reading_take_no_more_memory_for_a_longer_corpus(
     tmp_path: Path,
 ) -> None:
+    write_tokens(tmp_path / "warm-up.bin", ended(DOCUMENTS), 17, END)
     n_chunks, length = 1000, 2000
     pulled: list[int] = []
 
@@ -111,7 +114,7 @@ def test_pieces_are_written_as_they_come(tmp_path: Path) -> None:
     def chunks() -> Iterator[list[int]]:
         for i in range(50):
             written = sum(
-                path.stat().st_size for path in tmp_path.rglob("ids")
+                path.stat().st_size for path in tmp_path.rglob("c.bin")
             )
             ahead.append(10_000 * i - written // 2)
             yield [1] * 10_000
@@ -152,8 +155,9 @@ def test_what_breaks_off_leaves_the_corpus_before_it(
 
 
 def test_what_a_killed_one_left_is_cleared_away(tmp_path: Path) -> None:
-    (tmp_path / ".c.bin.part").mkdir()
-    (tmp_path / ".c.bin.part" / "ids").write_bytes(b"left over")
+    left = tmp_path / ".c.bin.saving" / "new"
+    left.mkdir(parents=True)
+    (left / "c.bin").write_bytes(b"left over")
     tokens = write_tokens(tmp_path / "c.bin", ended(DOCUMENTS), 17, END)
     assert tokens.ids.tolist() == ROW
     assert names(tmp_path) == ["c.bin", "c.json", "c.starts"]
@@ -186,8 +190,34 @@ def test_refuses_a_damaged_corpus_by_name(
 ) -> None:
     del corpus
     damage(tmp_path / name)
-    with pytest.raises(DataError, match=r"c\.bin is (damaged|not a corpus)"):
+    with pytest.raises(DataError, match=r"/c\.(bin|json)"):
         read_tokens(tmp_path / "c.bin")
+
+
+def test_damage_anywhere_is_noticed_or_changes_nothing(
+    corpus: Tokens, tmp_path: Path
+) -> None:
+    """Bytes flipped, cut off, taken out and put in, in each of the files."""
+    rng = random.Random(0)
+    for name in ("c.bin", "c.starts", "c.json"):
+        path = tmp_path / name
+        before = path.read_bytes()
+        for _ in range(80):
+            place = rng.randrange(len(before))
+            head, tail = before[:place], before[place:]
+            flipped = bytes([tail[0] ^ 1 << rng.randrange(8)]) + tail[1:]
+            changed = [flipped, b"", tail[rng.randrange(1, 9) :]]
+            changed.append(rng.randbytes(rng.randrange(1, 9)) + tail)
+            path.write_bytes(head + rng.choice(changed))
+            try:
+                found = read_tokens(tmp_path / "c.bin")
+            except DataError as error:
+                assert str(tmp_path / "c.") in str(error)
+            else:
+                assert found.ids.tolist() == corpus.ids.tolist()
+                assert found.starts.tolist() == corpus.starts.tolist()
+                assert found.fingerprint == corpus.fingerprint
+        path.write_bytes(before)
 
 
 def test_refuses_another_vocabulary(corpus: Tokens, tmp_path: Path) -> None:
@@ -198,13 +228,61 @@ def test_refuses_another_vocabulary(corpus: Tokens, tmp_path: Path) -> None:
         read_tokens(tmp_path / "c.bin")
 
 
-@pytest.mark.parametrize("facts", [[], {}, {"n_tokens": 15, "n_vocab": "17"}])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "must hold a JSON object"),
+        ("{}", "no field 'n_tokens'"),
+        ('{"n_tokens": []}', "'n_tokens' must be a whole number, got a list"),
+        ('{"n_tokens": true}', "'n_tokens' must be a whole number, got True"),
+        ('{"n_tokens": 15.0}', "'n_tokens' must be a whole number, got 15.0"),
+        ('{"n_tokens": 0}', "'n_tokens' must be from 1 .* got 0"),
+        ('{"n_tokens": -15}', "'n_tokens' must be from 1 .* got -15"),
+        (f'{{"n_tokens": {10**19}}}', "'n_tokens' must be from 1 .* got 1"),
+        pytest.param(
+            f'{{"n_tokens": 1{"0" * 5000}}}', "5,001 digits", id="long"
+        ),
+        ('{"n_tokens": 15, "n_vocab": "17"}', "'n_vocab' must be a whole"),
+        (f'{{"n_tokens": 15, "n_vocab": {2**40}}}', "'n_vocab' must be from"),
+        ('{"n_tokens": 15, "n_vocab": 17}', "no field 'checksum'"),
+        ('{"n_tokens": 15, "n_tokens": 15}', "'n_tokens' comes twice"),
+        pytest.param("[" * 100_000, "nested", id="deep"),
+    ],
+)
 def test_refuses_facts_that_are_none(
-    corpus: Tokens, tmp_path: Path, facts: object
+    corpus: Tokens, tmp_path: Path, text: str, message: str
 ) -> None:
     del corpus
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(DataError, match=rf"c\.json.*{message}"):
+        read_tokens(tmp_path / "c.bin")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.bin", [17] * 15, r"c\.bin .* the id 17"),
+        ("c.starts", [0, 4, 4, 11, 14], r"c\.starts .* must rise"),
+        ("c.starts", [-1, 4, 6, 11, 14], r"c\.starts .* must rise"),
+        ("c.starts", [0, 4, 6, 11, 15], r"c\.starts .* must rise"),
+        ("c.starts", [], r"c\.bin is not a corpus"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_though_the_checksum_is_right(
+    corpus: Tokens,
+    tmp_path: Path,
+    name: str,
+    content: list[int],
+    message: str,
+) -> None:
+    del corpus
+    dtype = "<u2" if name == "c.bin" else "<i8"
+    (tmp_path / name).write_bytes(np.array(content, dtype).tobytes())
+    paths = tmp_path / "c.bin", tmp_path / "c.starts"
+    facts = json.loads((tmp_path / "c.json").read_text())
+    facts["checksum"] = checksum(*paths, begin=17)
     (tmp_path / "c.json").write_text(json.dumps(facts))
-    with pytest.raises(DataError, match=r"c\.bin is not a corpus"):
+    with pytest.raises(DataError, match=message):
         read_tokens(tmp_path / "c.bin")
 
 

@@ -4,6 +4,8 @@ import ctypes
 import json
 import math
 import os
+import random
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,6 +18,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -34,10 +38,11 @@ from gpt2.data import (
     read_tokens,
     write_tokens,
 )
+from gpt2.files.checksums import write_sums
 from gpt2.model import GPT2, IGNORED, next_token_loss
 from gpt2.tokenizer import Tokenizer, TokenizerError
-from gpt2.training import checkpoint, metrics
 from gpt2.training import cross_entropy as pieces
+from gpt2.training import metrics
 from gpt2.training.checkpoint import ResumeError, checkpoints, read_checkpoint
 from gpt2.training.loop import Report, Run, TrainingError
 from gpt2.training.memory import freed_memory_kept
@@ -760,29 +765,306 @@ def test_another_corpus_is_not_taken_for_this_one(
         start(resume=True, tokens=held_out)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("training.json", None),
-        ("training.json", b"{"),
-        ("training.json", b"{}"),
-        ("optimizer.safetensors", None),
-        ("optimizer.safetensors", b"\x10\0\0\0\0\0\0\0{}"),
-        ("optimizer.safetensors", b"\x02\0\0\0\0\0\0\0{}"),  # whole, empty
-        ("model.safetensors", b"\x02\0\0\0\0\0\0\0{}"),
-    ],
-)
-def test_a_damaged_checkpoint_is_refused_by_name(
-    start: Start, name: str, content: bytes | None
-) -> None:
+@pytest.fixture
+def trained(start: Start) -> Path:
+    """The last checkpoint of a run that has ended."""
     run = start()
     finish(run)
-    path = checkpoints(run.folder)[-1] / name
-    path.unlink() if content is None else path.write_bytes(content)
+    return checkpoints(run.folder)[-1]
+
+
+CHECKPOINT = [
+    *("SHA256SUMS", "config.json", "model.safetensors"),
+    *("optimizer.safetensors", "training.json"),
+]
+
+
+@pytest.mark.parametrize("name", CHECKPOINT)
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
+def test_a_damaged_checkpoint_is_refused_by_name(
+    start: Start, trained: Path, name: str, damage: str
+) -> None:
+    """And an earlier one is named, if it is whole."""
+    assert names(trained) == CHECKPOINT
+    path = trained / name
+    before = path.read_bytes()
+    rng = random.Random(0)
+    for _ in range(10 if damage == "flip" else 1):
+        data = bytearray(before)
+        if damage == "flip":
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data[:-1] if damage == "cut" else data)
+        if damage == "cut" and name == "SHA256SUMS":  # the line's end, only
+            path.write_bytes(data[:-2])
+        if damage in ("empty", "remove"):
+            path.write_bytes(b"")
+        if damage == "remove":
+            path.unlink()
+        with pytest.raises(
+            ResumeError,
+            match=rf"step-00000006 cannot be read.*{name}.*step-00000004",
+        ):
+            start(resume=True)
+    earlier = trained.parent / "step-00000004" / "training.json"
+    earlier.write_text(earlier.read_text() + " ")
+    with pytest.raises(ResumeError, match=r"there is no earlier one"):
+        start(resume=True)
+
+
+def test_other_files_in_a_checkpoint_are_of_no_account(
+    start: Start, trained: Path
+) -> None:
+    (trained / "notes.txt").write_text("It is going well.")
+    assert start(resume=True).progress.step == 6
+
+
+def change_facts(folder: Path, change: Callable[[Any], None]) -> None:
+    facts = json.loads((folder / "training.json").read_text())
+    change(facts)
+    (folder / "training.json").write_text(json.dumps(facts))
+    rewrite_sums(folder)
+
+
+def rewrite_sums(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink()
+    write_sums(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("step", 5, "must be 6, as its folder says, got 5"),
+        ("step", 6.0, "must be a whole number, got 6.0"),
+        ("step", True, "must be a whole number, got True"),
+        ("best_step", 7, "must be from 0 to 6, got 7"),
+        ("best_step", -1, "must be from 0 to 6, got -1"),
+        ("n_without_best", 7, "must be from 0 to 6, got 7"),
+        ("n_tokens", -1, "must be from 0 .* got -1"),
+        ("n_tokens", [], "must be a whole number, got a list"),
+        ("best_loss", "low", "must be a number .* got 'low'"),
+        ("best_loss", False, "must be a number .* got False"),
+    ],
+)
+def test_where_it_stood_must_make_sense(
+    start: Start, trained: Path, field: str, value: Any, message: str
+) -> None:
+    """Though the checksums are right."""
+    change_facts(
+        trained, lambda facts: facts["progress"].update({field: value})
+    )
     with pytest.raises(
-        ResumeError, match=r"step-00000006 cannot be read.*step-00000004"
+        ResumeError, match=rf"training\.json: field '{field}' {message}"
     ):
         start(resume=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "must hold a JSON object"),
+        ("{}", "no field 'progress'"),
+        ('{"progress": {}}', "no field 'step'"),
+        ('{"progress": 3}', "'progress' must be an object, got 3"),
+        pytest.param("[" * 100_000, "nested", id="deep"),
+        pytest.param('{"a": 1' + "0" * 5000 + "}", "digits", id="long"),
+        ('{"progress": {}, "progress": {}}', "comes twice"),
+    ],
+)
+def test_odd_facts_are_refused_by_name(
+    start: Start, trained: Path, text: str, message: str
+) -> None:
+    (trained / "training.json").write_text(text)
+    rewrite_sums(trained)
+    with pytest.raises(ResumeError, match=rf"training\.json.*{message}"):
+        start(resume=True)
+
+
+@pytest.mark.parametrize("name", ["settings", "data"])
+def test_facts_of_another_kind_are_refused(
+    start: Start, trained: Path, name: str
+) -> None:
+    change_facts(trained, lambda facts: facts.update({name: "x"}))
+    with pytest.raises(ResumeError, match=rf"training\.json: field '{name}'"):
+        start(resume=True)
+
+
+ODD_STATES: dict[str, tuple[str, Callable[[Tensor], Tensor | None], str]] = {
+    "another shape": (
+        "wte.weight/exp_avg",
+        lambda tensor: torch.zeros(3),
+        r"must be torch.float32 of shape \[17, 12\], got torch.float32 of \[3",
+    ),
+    "turned": (
+        "wpe.weight/exp_avg_sq",
+        lambda tensor: tensor.T.contiguous(),
+        r"of shape \[16, 12\], got torch.float32 of \[12, 16\]",
+    ),
+    "another dtype": (
+        "ln_f.bias/exp_avg",
+        lambda tensor: tensor.bfloat16(),
+        "got torch.bfloat16",
+    ),
+    "missing": ("ln_f.bias/exp_avg", lambda tensor: None, "is missing"),
+    "step 5": ("ln_f.bias/step", lambda step: step - 1, "must be 6, .* got 5"),
+    "step nan": ("ln_f.bias/step", lambda step: step * math.nan, "not finite"),
+    "steps": ("ln_f.bias/step", lambda step: step.expand(2).clone(), "shape"),
+    "infinite": (
+        "ln_f.bias/exp_avg",
+        lambda tensor: tensor / 0,
+        "not finite",
+    ),
+    "negative": (
+        "ln_f.bias/exp_avg_sq",
+        lambda tensor: -tensor,
+        "a mean of squares, and holds -",
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_STATES)
+def test_an_odd_optimizer_state_is_refused_before_it_is_used(
+    start: Start, trained: Path, odd: str
+) -> None:
+    name, change, message = ODD_STATES[odd]
+    path = trained / "optimizer.safetensors"
+    state = load_file(path)
+    tensor = change(state.pop(name))
+    save_file(state | ({} if tensor is None else {name: tensor}), path)
+    rewrite_sums(trained)
+    model = new_model(seed=9)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(
+        ResumeError,
+        match=rf"06/optimizer\.safetensors: tensor '{name}' .*{message}",
+    ):
+        start(resume=True, model=model)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_an_unknown_part_of_an_optimizer_is_refused(
+    start: Start, trained: Path
+) -> None:
+    path = trained / "optimizer.safetensors"
+    save_file(load_file(path) | {"wte.weight/exp_max": torch.ones(1)}, path)
+    rewrite_sums(trained)
+    with pytest.raises(ResumeError, match=r"tensor 'wte.*' is unknown"):
+        start(resume=True)
+
+
+def test_whatever_lies_there_is_refused_by_name_or_makes_sense(
+    start: Start, trained: Path
+) -> None:
+    """Wrong bytes with the right checksums: the readers have to cope."""
+    rng = random.Random(1)
+    n_refused = 0
+    for name in ("training.json", "optimizer.safetensors"):
+        path = trained / name
+        before = path.read_bytes()
+        for _ in range(60):
+            path.write_bytes(damaged(before, rng))
+            rewrite_sums(trained)
+            try:
+                run = start(resume=True)
+            except ResumeError as error:
+                assert str(trained) in str(error)
+                n_refused += 1
+            else:
+                assert run.progress.step == 6
+                assert run.progress.best_step <= 6
+        path.write_bytes(before)
+    assert n_refused > 60
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Flip a bit, or cut off, take out or put in some bytes."""
+    place, way = rng.randrange(len(data)), rng.randrange(4)
+    if way == 0:
+        flipped = bytes([data[place] ^ 1 << rng.randrange(8)])
+        return data[:place] + flipped + data[place + 1 :]
+    if way == 1:
+        return data[:place]
+    if way == 2:
+        return data[:place] + data[place + rng.randrange(1, 9) :]
+    return data[:place] + rng.randbytes(3) + data[place:]
+
+
+# One run at a time.
+
+
+def test_two_runs_do_not_share_a_folder(start: Start) -> None:
+    first, second = start(), start()
+    steps = first.steps()
+    next(steps)
+    with pytest.raises(ResumeError, match="run is in use: another run"):
+        next(second.steps())
+    finish_it = list(steps)
+    assert finish_it[-1].step == 6
+    assert ".running" not in names(first.folder)
+    with pytest.raises(ResumeError, match="holds a run already"):
+        next(second.steps())
+
+
+def test_a_run_that_was_left_gives_its_folder_back(start: Start) -> None:
+    for _ in start(save_every=1).steps():
+        break
+    assert start().progress.step == 0
+    again = start(save_every=1)
+    steps = again.steps()
+    next(steps)
+    steps.close()
+    assert names(again.folder) == []  # not even a lock
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [{"evaluate_every": 99}, {"save_every": 99}, {"snapshots": [3]}],
+    ids=["checkpoint", "best", "snapshot"],
+)
+def test_a_folder_that_was_removed_is_not_made_again(
+    start: Start, changes: dict[str, Any], replaced: bool
+) -> None:
+    run = start(n_steps=4, **changes)
+    steps = run.steps()
+    next(steps)
+    shutil.rmtree(run.folder)
+    if replaced:
+        run.folder.mkdir()
+    with pytest.raises(OSError, match="run was removed or replaced"):
+        list(steps)
+    assert run.folder.exists() == replaced
+    assert not replaced or names(run.folder) == []
+
+
+def test_a_model_that_cannot_be_saved_there_is_not_trained(
+    start: Start, tmp_path: Path
+) -> None:
+    Tokenizer.bytes().save(tmp_path / "run")
+    with pytest.raises(ValueError, match="has a tokenizer"):
+        start()
+
+
+def test_what_a_killed_run_left_half_saved_is_finished(start: Start) -> None:
+    run = start()
+    steps = run.steps()
+    for _ in range(4):
+        next(steps)
+    steps.close()
+    best = (run.folder / "model.safetensors").read_bytes()
+    marker = run.folder / ".half-saved"
+    (marker / "old").mkdir(parents=True)
+    (marker / "new").mkdir()
+    (run.folder / "model.safetensors").rename(
+        marker / "new" / "model.safetensors"
+    )
+    plan = {"out": [], "in": ["model.safetensors"]}
+    (marker / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ValueError, match="run is half saved"):
+        gpt2.load_model(run.folder)
+    next(start(resume=True).steps())
+    assert (run.folder / "model.safetensors").read_bytes() == best
+    gpt2.load_model(run.folder)
 
 
 def test_a_full_disk_loses_nothing(
@@ -795,14 +1077,15 @@ def test_a_full_disk_loses_nothing(
     before = names(run.folder / "checkpoints")
 
     def full(*_: Any) -> None:
-        raise checkpoint.SafetensorError("I/O error: No space left on device")
+        raise SafetensorError("I/O error: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
-        with pytest.raises(OSError, match="No space left"):
+        patch.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(
+            OSError, match=r"model\.safetensors cannot .*No space left"
+        ):
             next(steps)
     assert names(run.folder / "checkpoints") == before
-    assert ".writing" not in names(run.folder)
     resumed = start(resume=True, save_every=1)
     finish(resumed)
     whole = start("whole", save_every=1)
@@ -957,6 +1240,56 @@ def test_a_new_run_begins_a_new_record(tmp_path: Path) -> None:
         assert metrics.read(tmp_path) == [{"title": title}]
         record.add(report(1))
         record.close()
+
+
+STEP = '{"step": 1, "loss": 2.5, "n_tokens": 9}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read"),
+        ("", "has no line with the facts"),
+        ("{}", "has no line with the facts"),
+        ("[]\n", "line 1 must hold a JSON object"),
+        ('{"title": 3}\n', "line 1: field 'title' must be a string, got 3"),
+        ('{"entropy": "low"}\n', "line 1: field 'entropy' must be a number"),
+        (f"{{}}\n{{}}\n{STEP}\n", "line 2 has no field 'step'"),
+        (f'{{}}\n{STEP}\n{{"step": "2"}}\n', "line 3: field 'step' must be"),
+        (STEP.replace("2.5", "NaN").join(["{}\n", "\n"]), "line 2 .*NaN"),
+        (STEP.replace("2.5", "[]").join(["{}\n", "\n"]), "'loss' must be"),
+        pytest.param(f"{{}}\n{'[' * 9999}\n", "line 2 .*nested", id="deep"),
+        pytest.param(f"{{}}\n{'x' * 9**7}\n", "line 2 has more", id="long"),
+        ("{}\n\0\0\0\n", "line 2 cannot be read"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_name(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(ResumeError, match=rf"metrics\.jsonl.*{message}"):
+        metrics.read(tmp_path)
+
+
+def test_any_record_is_read_or_refused_by_name(tmp_path: Path) -> None:
+    record = metrics.Metrics(tmp_path, {"title": "t", "entropy": 0.5}, 0)
+    for step in range(1, 4):
+        record.add(report(step, held_out_loss=1.5))
+    record.close()
+    path = tmp_path / "metrics.jsonl"
+    before, rng = path.read_bytes(), random.Random(2)
+    n_refused = 0
+    for _ in range(200):
+        path.write_bytes(damaged(before, rng))
+        try:
+            _, *steps = metrics.read(tmp_path)
+        except ResumeError as error:
+            assert str(path) in str(error)
+            n_refused += 1
+        else:
+            assert all(isinstance(line["step"], int) for line in steps)
+    assert n_refused > 50
 
 
 @pytest.mark.parametrize("floor", [None, 0.75])
@@ -1321,13 +1654,44 @@ def test_data_are_made_once_and_again_when_they_change(
     assert second != first
     # Failed in the middle: what was there is there, and whole.
     with monkeypatch.context() as patch:
-        patch.setattr(Tokenizer, "save", broken)
+        patch.setattr(Tokenizer, "write", broken)
         with pytest.raises(OSError, match="no more"):
             prepare("--n-vocab=272")
     assert names(folder) == ["data"]
     assert prepare("--n-vocab=271") == second
     recipe = json.loads((place / "recipe.json").read_text())
     assert recipe["n_vocab"] == 271
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "must hold a JSON object"),
+        ("{", "cannot be read"),
+        pytest.param("[" * 100_000, "nested", id="deep"),
+    ],
+)
+def test_a_damaged_note_on_the_data_is_refused_by_name(
+    text_file: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    place = tmp_path / "run" / "data"
+    place.mkdir(parents=True)
+    (place / "recipe.json").write_text(text)
+    options = ["train", "run", *SMALL, "--data", str(text_file)]
+    with pytest.raises(ResumeError, match=rf"recipe\.json.*{message}"):
+        reading.prepare(parse(options), tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "recipe.json"])
+def test_a_damaged_tokenizer_of_the_data_is_refused_by_name(
+    text_file: Path, tmp_path: Path, name: str
+) -> None:
+    options = ["train", "run", *SMALL, "--data", str(text_file)]
+    reading.prepare(parse(options), tmp_path / "run", quiet=True)
+    path = tmp_path / "run" / "data" / name
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(ResumeError, match=rf"data/{name} has changed since"):
+        reading.prepare(parse(options), tmp_path / "run", quiet=True)
 
 
 def broken(*_: Any) -> None:

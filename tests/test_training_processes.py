@@ -110,6 +110,11 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def stages(folder: Path) -> list[Path]:
+    """What is being written to a run's folder, or was when it was killed."""
+    return list((folder / "checkpoints").glob(".step-*.saving"))
+
+
 CONTENT = [
     *("checkpoints", "config.json", "data", "loss.png", "merges.txt"),
     *("metrics.jsonl", "model.safetensors", "tokenizer_config.json"),
@@ -134,7 +139,6 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(
         resume = ["--resume"] if checkpoints(broken) else []
         begun = checkpoints(broken)[-1:]
         process = start("broken", *options, *resume)
-        stage = broken / ".writing" / "checkpoint"
         wait_for(
             lambda process=process, begun=begun: (
                 checkpoints(broken)[-1:] != begun or process.poll() is not None
@@ -145,8 +149,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(
                 time.sleep(rng.uniform(0, 0.03))
             else:
                 wait_for(
-                    lambda process=process, stage=stage: (
-                        stage.exists() or process.poll() is not None
+                    lambda process=process: (
+                        stages(broken) or process.poll() is not None
                     )
                 )
             process.kill()
@@ -154,7 +158,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(
             break
         assert process.wait() == -signal.SIGKILL, process.err
         kills += 1
-        in_writing += (broken / ".writing").exists()
+        in_writing += len(stages(broken)) > 0
     assert kills >= 5
     assert in_writing >= 2
     assert last_bytes(broken) == last_bytes(whole)
@@ -171,7 +175,7 @@ def test_killed_while_it_prepares_the_data_it_begins_anew(
     succeed(start("whole", *options))
     process = start("broken", *options)
     place = tmp_path / "broken" / "data"
-    half_made = tmp_path / "broken" / ".writing" / "data"
+    half_made = tmp_path / "broken" / ".data.saving"
     wait_for(lambda: half_made.exists() or process.poll() is not None)
     process.kill()
     process.wait()
@@ -196,7 +200,8 @@ def test_out_of_disk_loses_nothing(start: Start, tmp_path: Path) -> None:
     assert "File too large" in process.err
     assert len(process.err.splitlines()) == 1
     assert {p: p.read_bytes() for p in kept} == kept
-    assert ".writing" not in names(folder)
+    assert stages(folder) == []
+    assert ".running" not in names(folder)
     succeed(start("full", *options, "--resume"))
     assert last_bytes(folder) == last_bytes(tmp_path / "whole")
     assert record(folder) == record(tmp_path / "whole")
@@ -209,6 +214,58 @@ def test_no_room_for_the_data_leaves_none(
     assert process.wait() == 1
     assert "File too large" in process.err
     assert not (tmp_path / "full").exists() or names(tmp_path / "full") == []
+
+
+def test_a_second_run_keeps_out(start: Start, tmp_path: Path) -> None:
+    """Until the first is gone, in whatever way; and changes nothing."""
+    folder = tmp_path / "one"
+    first = start("one", "--n-steps=100000", "--save-every=5")
+    wait_for(lambda: checkpoints(folder) or first.poll() is not None)
+    second = start("one", "--n-steps=100000", "--save-every=5", "--resume")
+    assert second.wait() == 2
+    (message,) = second.err.splitlines()
+    assert message.startswith(f"gpt2: {folder} is in use: another run")
+    assert first.poll() is None
+    first.kill()
+    first.wait()
+    assert ".running" in names(folder)  # which holds nobody
+    third = start("one", "--n-steps=100000", "--save-every=5", "--resume")
+    begun = checkpoints(folder)[-1]
+    wait_for(
+        lambda: checkpoints(folder)[-1] > begun or third.poll() is not None
+    )
+    assert third.poll() is None, third.err
+
+
+def test_a_second_run_keeps_out_from_the_beginning(
+    start: Start, tmp_path: Path
+) -> None:
+    """While the first has not even prepared its data."""
+    folder = tmp_path / "one"
+    first = start("one", "--n-steps=2", "--save-every=1")
+    wait_for(lambda: (folder / ".running").exists())
+    os.kill(first.pid, signal.SIGSTOP)
+    try:
+        second = start("one", "--n-steps=2", "--tokenizer=own")
+        assert second.wait() == 2
+        assert "is in use" in second.err
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    succeed(first)
+
+
+def test_a_run_whose_folder_is_removed_ends(
+    start: Start, tmp_path: Path
+) -> None:
+    folder = tmp_path / "one"
+    process = start("one", "--n-steps=100000", "--save-every=5")
+    wait_for(lambda: checkpoints(folder) or process.poll() is not None)
+    folder.rename(tmp_path / "moved")
+    assert process.wait() == 1
+    *_, message = process.err.splitlines()
+    assert "Traceback" not in process.err
+    assert f"{folder} was removed or replaced" in message
+    assert not folder.exists()
 
 
 # Several.
@@ -360,6 +417,21 @@ def test_two_processes_do_not_wait_for_data_that_never_come(
     assert "No such file" in first.err
     assert second.wait() == 1
     assert "Traceback" not in second.err
+
+
+def test_two_processes_keep_out_two_others(
+    start: Start, tmp_path: Path
+) -> None:
+    options = ["--n-steps=100000", "--save-every=5"]
+    folder = tmp_path / "two"
+    both = start_two(start, "two", *options)
+    wait_for(lambda: checkpoints(folder) or both[0].poll() is not None)
+    first, second = start_two(start, "two", *options, "--resume")
+    assert first.wait() == 2
+    assert "is in use" in first.err
+    assert second.wait() == 1
+    assert "Traceback" not in second.err
+    assert [process.poll() for process in both] == [None, None]
 
 
 def workers_of(pid: int) -> dict[str, int]:

@@ -1207,6 +1207,14 @@ def whole(own_tokenizer: Tokenizer, tmp_path: Path) -> Path:
     return tmp_path / "whole"
 
 
+def put_model(folder: Path, config: GPT2Config) -> None:
+    """Put another model into a folder, beside its tokenizer."""
+    gpt2.save(folder / "other", GPT2(config))
+    for path in (folder / "other").iterdir():
+        path.replace(folder / path.name)
+    (folder / "other").rmdir()
+
+
 def test_loads_model_and_tokenizer(
     whole: Path, own_tokenizer: Tokenizer
 ) -> None:
@@ -1230,7 +1238,7 @@ def test_a_larger_tokenizer_is_refused(
     whole: Path, own_tokenizer: Tokenizer
 ) -> None:
     small = GPT2Config(n_vocab=269, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
-    gpt2.save(whole, GPT2(small))
+    put_model(whole, small)
     with pytest.raises(
         CheckpointError, match="has 270 entries, and the model only 269"
     ):
@@ -1242,7 +1250,7 @@ def test_a_larger_tokenizer_is_refused(
 def test_a_smaller_tokenizer_is_fine(whole: Path) -> None:
     """Some pad the vocabulary to a round number."""
     padded = GPT2Config(n_vocab=320, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
-    gpt2.save(whole, GPT2(padded))
+    put_model(whole, padded)
     model, tokenizer = gpt2.load(whole)
     assert (model.config.n_vocab, tokenizer.n_vocab) == (320, 270)
 
@@ -1268,7 +1276,7 @@ def test_a_damaged_tokenizer_is_not_replaced(
 ) -> None:
     monkeypatch.setattr(Tokenizer, "gpt2", lambda: own_tokenizer)
     config = GPT2Config(n_vocab=50257, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
-    gpt2.save(whole, GPT2(config))
+    put_model(whole, config)
     (whole / "merges.txt").unlink()
     with pytest.raises(TokenizerError, match=r"merges\.txt"):
         gpt2.load(whole)
@@ -1433,6 +1441,122 @@ def test_permissions_are_those_of_any_new_file(
         assert modes == {expected}
 
 
+def test_what_is_left_of_another_model_leaves(
+    folder: Path, model: GPT2, own_tokenizer: Tokenizer
+) -> None:
+    """But no file that no reader takes before the new ones."""
+    model = GPT2(replace(model.config, n_vocab=270))
+    index = {"weight_map": {"wte.weight": "model-00001-of-00002.safetensors"}}
+    stays = {
+        *("hparams.json", "model.ckpt.index", "encoder.json", "vocab.bpe"),
+        *(BIN, BIN_INDEX, "pytorch_model-00001-of-00002.bin"),
+        *("other-00001-of-00002.safetensors", "training_args.bin"),
+    }
+    leaves = {
+        *("tokenizer.json", "added_tokens.json", "special_tokens_map.json"),
+        *("tokenizer.model", "chat_template.jinja"),
+        *("model-00001-of-00002.safetensors", SAFETENSORS_INDEX),
+    }
+    for name in stays | leaves:
+        (folder / name).write_text("of another model")
+    (folder / SAFETENSORS_INDEX).write_text(json.dumps(index))
+    gpt2.save(folder, model, own_tokenizer)
+    assert set(contents_of(folder)) == stays | {
+        *("config.json", SAFETENSORS),
+        *("vocab.json", "merges.txt", "tokenizer_config.json"),
+    }
+    for name in stays:
+        assert (folder / name).read_text() == "of another model"
+    again, tokenizer = gpt2.load(folder)
+    assert torch.equal(again.wte.weight, model.wte.weight)
+    assert tokenizer.ranks == own_tokenizer.ranks
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    assert torch.equal(theirs.transformer.wte.weight, model.wte.weight)
+    text = "the cat sat on the mat"
+    ids = AutoTokenizer.from_pretrained(folder).encode(text)
+    assert ids == own_tokenizer.encode(text)
+
+
+def test_transformers_reads_the_tokenizer_that_was_saved_last(
+    tmp_path: Path, own_tokenizer: Tokenizer
+) -> None:
+    """Also over files that it has written itself."""
+    text = "the cat sat on the mat"
+    other = Tokenizer.train("a mat that a cat sat on, that a cat sat on", 270)
+    model = GPT2(GPT2Config(270, 8, 4, 2, 1))
+    for save in (
+        lambda: gpt2.save(tmp_path, model, own_tokenizer),
+        lambda: own_tokenizer.save(tmp_path),
+    ):
+        gpt2.save(tmp_path, model, other)
+        theirs = AutoTokenizer.from_pretrained(tmp_path)
+        theirs.add_special_tokens({"pad_token": "<pad>"})
+        theirs.save_pretrained(tmp_path)
+        assert (tmp_path / "tokenizer.json").exists()
+        save()
+        theirs = AutoTokenizer.from_pretrained(tmp_path)
+        assert theirs.encode(text) == own_tokenizer.encode(text)
+        assert len(theirs) == 270
+
+
+@pytest.mark.parametrize(
+    ("ids", "stays"),
+    [
+        ({"eos_token_id": 269, "bos_token_id": 269}, True),
+        ({"eos_token_id": [269, 3]}, True),
+        ({"temperature": 0.7}, True),
+        ({"eos_token_id": 50256}, False),
+        ({"eos_token_id": [3, 50256]}, False),
+        ({"bos_token_id": 0, "eos_token_id": 269}, False),
+        (["no object"], True),
+    ],
+)
+def test_settings_that_contradict_the_model_leave(
+    tmp_path: Path, own_tokenizer: Tokenizer, ids: Any, stays: bool
+) -> None:
+    path = tmp_path / "generation_config.json"
+    path.write_text(json.dumps(ids))
+    gpt2.save(tmp_path, GPT2(GPT2Config(270, 8, 4, 2, 1)), own_tokenizer)
+    assert path.exists() == stays
+
+
+@pytest.mark.parametrize(
+    "name", ["vocab.json", "tokenizer.json", "encoder.json"]
+)
+def test_another_models_tokenizer_is_not_taken_over(
+    folder: Path, model: GPT2, name: str
+) -> None:
+    (folder / name).write_text("{}")
+    before = contents_of(folder)
+    with pytest.raises(
+        ValueError, match=rf"has a tokenizer, {name}.*together with its"
+    ):
+        gpt2.save(folder, model)
+    assert contents_of(folder) == before
+
+
+def test_a_model_is_not_put_under_an_adapter(
+    folder: Path, model: GPT2
+) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    before = contents_of(folder)
+    with pytest.raises(ValueError, match=r"adapter_config\.json"):
+        gpt2.save(folder, model)
+    assert contents_of(folder) == before
+
+
+def test_a_folder_that_is_half_saved_is_refused_by_name(
+    whole: Path,
+) -> None:
+    (whole / ".half-saved").mkdir()
+    for load in (gpt2.load, gpt2.load_model, gpt2.look):
+        for source in (whole, whole / SAFETENSORS):
+            with pytest.raises(CheckpointError, match=rf"{whole} is half s"):
+                load(source)
+    with pytest.raises(TokenizerError, match=rf"{whole} is half saved"):
+        Tokenizer.load(whole)
+
+
 @pytest.fixture(params=["a folder that is there", "a new folder"])
 def target(
     request: pytest.FixtureRequest, folder: Path, tmp_path: Path
@@ -1460,8 +1584,8 @@ def test_a_failure_on_the_way_changes_nothing(
     where = {
         "the weights": ("safetensors.torch.save_file", fail),
         "the config": ("gpt2.weights.saving.json.dumps", fail),
-        "the tokenizer": ("gpt2.tokenizer.Tokenizer.save", fail),
-        "on the disk": ("gpt2.weights.saving.os.fsync", fail),
+        "the tokenizer": ("gpt2.tokenizer.Tokenizer.write", fail),
+        "on the disk": ("gpt2.files.writing.os.fsync", fail),
     }[step]
     monkeypatch.setattr(*where)
     config = GPT2Config(n_vocab=270, n_ctx=8, n_embd=4, n_head=2, n_layer=1)

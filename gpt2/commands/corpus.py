@@ -19,6 +19,9 @@ from zlib import crc32
 
 from gpt2 import stories
 from gpt2.bpe import END_OF_TEXT
+from gpt2.files.checksums import check_sums, write_sums
+from gpt2.files.reading import read_json_object
+from gpt2.files.writing import mend, replacing
 from gpt2.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ _HELD_OUT_STORIES = 5_000
 _TRAINING_SEED, _HELD_OUT_SEED = 1, 2
 _TOKENIZER_CHARACTERS = 10_000_000
 _BLOCK_CHARACTERS = 1 << 20
+
+# The files of tokens have checksums of their own.
+_SUMMED = ("vocab.json", "merges.txt", "tokenizer_config.json", "recipe.json")
 
 
 @dataclass(frozen=True)
@@ -48,22 +54,19 @@ def prepare(options: argparse.Namespace, folder: Path, quiet: bool) -> Data:
     that has changed.
 
     Raises:
-        ResumeError: They belong to a run that is to go on, and have changed.
+        ResumeError: They belong to a run that is to go on, and have changed;
+            or they are damaged.
         ValueError: There is a folder `data` that no run has made, or the texts
             changed while they were read.
     """
     from gpt2.data import read_tokens
-    from gpt2.training.checkpoint import (
-        ResumeError,
-        differences,
-        move,
-        workplace,
-    )
+    from gpt2.training.checkpoint import ResumeError, differences
 
     place = folder / "data"
     recipe = _recipe(options)
     note = place / "recipe.json"
-    made_from = json.loads(note.read_text()) if note.exists() else {}
+    mend(place)  # which a run may have left that was killed
+    made_from = read_json_object(note, ResumeError) if note.exists() else {}
     if made_from != recipe:
         if made_from and options.resume:
             raise ResumeError(
@@ -77,12 +80,13 @@ def prepare(options: argparse.Namespace, folder: Path, quiet: bool) -> Data:
                 f"{place} is there, and no run has made it; choose another "
                 f"folder to train in"
             )
-        with workplace(folder) as stage:
-            _make_data(options, stage / "data")
+        with replacing(place, leaves=lambda name: True) as stage:
+            _make_data(options, stage)
             if _recipe(options) != recipe:
                 raise ValueError("the data changed while they were read")
-            (stage / "data" / note.name).write_text(json.dumps(recipe))
-            move(stage / "data", place, stage)
+            (stage / note.name).write_text(json.dumps(recipe), "utf-8")
+            write_sums(stage, _SUMMED)
+    check_sums(place, _SUMMED, ResumeError)
     tokenizer = Tokenizer.load(place)
     tokens = read_tokens(place / "train.bin")
     if options.data is None:
@@ -122,7 +126,7 @@ def _make_data(options: argparse.Namespace, place: Path) -> None:
     tokenizer = _tokenizer(options)
     # Where every row begins with a story, so should a prompt.
     tokenizer.add_bos_token = not options.data
-    tokenizer.save(place)
+    tokenizer.write(place)
     held_out = (
         _ended(tokenizer, text)
         for text in _stories(_HELD_OUT_SEED, _HELD_OUT_STORIES)

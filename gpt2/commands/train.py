@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gpt2.model import GPT2
     from gpt2.tokenizer import Tokenizer
     from gpt2.training.checkpoint import Progress
+    from gpt2.training.hold import Hold
     from gpt2.training.loop import Report, Run
     from gpt2.training.metrics import Metrics
     from gpt2.training.settings import TrainingSettings
@@ -205,6 +207,7 @@ def share(text: str) -> float:
 def run(options: argparse.Namespace) -> None:
     """Prepare the data and the model, train, and show how it goes."""
     from gpt2.training.checkpoint import check_folder
+    from gpt2.training.hold import hold
     from gpt2.training.workers import Workers
 
     settings = read_settings(options)
@@ -219,7 +222,9 @@ def run(options: argparse.Namespace) -> None:
     workers = Workers.join(options.device, options.sharing)
     try:
         device(options)
-        _train(options, settings, workers)
+        folder = Path(options.output)
+        with hold(folder) if workers.is_first else nullcontext() as held:
+            _train(options, settings, workers, held)
     finally:
         workers.leave()
 
@@ -254,7 +259,10 @@ def read_settings(options: argparse.Namespace) -> TrainingSettings:
 
 
 def _train(
-    options: argparse.Namespace, settings: TrainingSettings, workers: Workers
+    options: argparse.Namespace,
+    settings: TrainingSettings,
+    workers: Workers,
+    held: Hold | None,
 ) -> None:
     import torch
 
@@ -285,6 +293,7 @@ def _train(
         workers=workers,
         snapshots=frozenset(options.snapshots),
         resume=options.resume,
+        held=held,
     )
     if not workers.is_first:
         for report in run.steps():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -38,7 +39,9 @@ def read_json(
     """
     try:
         with path.open("rb") as file:
-            data = file.read(most_bytes + 1)
+            # To read n bytes takes memory for n, however short the file is.
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, most_bytes) + 1)
     except OSError as problem:
         raise error(
             f"{path} cannot be read: {problem.strerror or problem}"
@@ -98,7 +101,8 @@ def field(
     Args:
         fields: The object.
         name: The field's.
-        kind: `int`, `str`, `dict`, ...; true and false are no `int`.
+        kind: `int`, `str`, `dict`, ...; true and false are no `int`, and a
+            whole number is a `float`, too.
         file: What to call the file in a message.
         error: What to raise.
     """
@@ -106,7 +110,8 @@ def field(
         raise error(f"{file} has no field {name!r}")
     value = fields[name]
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    if not isinstance(value, kinds) or (
+    accepted = (*kinds, int) if float in kinds else kinds
+    if not isinstance(value, accepted) or (
         isinstance(value, bool) and bool not in kinds
     ):
         wanted = " or ".join(_KINDS[kind] for kind in kinds)

@@ -1,9 +1,9 @@
 """All that a run needs to go on as if it had never been stopped.
 
 A checkpoint is a folder `step-00000100`: a model in Hugging Face's layout,
-which `gpt2.load` opens, and beside it `optimizer.safetensors` and
-`training.json`. It is written elsewhere and moved to its place when it is
-whole, so that a run may be killed at any moment.
+which `gpt2.load` opens, and beside it `optimizer.safetensors`, `training.json`
+and `SHA256SUMS`, by which damage is noticed. It is written elsewhere and moved
+to its place when it is whole, so that a run may be killed at any moment.
 
 There are no random states in it: the data and the dropout of a step follow
 from the seed and the number of the step (see `gpt2.training.loop`).
@@ -12,26 +12,33 @@ from the seed and the number of the step (see `gpt2.training.loop`).
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gpt2.files.checksums import check_sums, write_sums
+from gpt2.files.reading import field, read_json_object
+from gpt2.files.writing import replacing
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
 from gpt2.training.settings import TrainingSettings
-from gpt2.weights.saving import move_into, save
+from gpt2.weights.formats import open_weights
+from gpt2.weights.saving import write_model, write_tensors
 
 _KEPT = 2
 """How many checkpoints stay: the last one, and the one before it."""
+
+OPTIMIZER, FACTS = "optimizer.safetensors", "training.json"
+_FILES = (
+    *("model.safetensors", "config.json", OPTIMIZER, FACTS),
+    *("vocab.json", "merges.txt", "tokenizer_config.json"),
+)
 
 
 class ResumeError(ValueError):
@@ -94,43 +101,10 @@ def check_folder(folder: Path, resume: bool) -> None:
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say in which fields two descriptions differ; empty if in none."""
     return ", ".join(
-        f"{key} was {was.get(key)} and is {now.get(key)}"
+        f"{key:.80} was {was.get(key)!s:.80} and is {now.get(key)!s:.80}"
         for key in dict.fromkeys([*was, *now])
         if was.get(key) != now.get(key)
     )
-
-
-@contextmanager
-def workplace(folder: Path) -> Iterator[Path]:
-    """Give a folder for files that are not yet whole.
-
-    It lies in the run's, so that to move a file into place is to rename it,
-    and is emptied before and after: a run that was killed while writing leaves
-    no more behind than one that went on.
-
-    Raises:
-        OSError: What was to be written could not be.
-    """
-    place = folder / ".writing"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    try:
-        yield place
-    except SafetensorError as error:  # its way to say that the disk is full
-        raise OSError(f"{place}: {error}") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def write_best(folder: Path, model: GPT2, tokenizer: Tokenizer | None) -> None:
-    """Put a model into the run's folder, in the place of the one before.
-
-    Raises:
-        OSError: It cannot be written; the one before is still there.
-    """
-    with workplace(folder) as stage:
-        save(stage / "best", model, tokenizer)
-        move_into(stage / "best", folder)
 
 
 def write_snapshot(
@@ -142,17 +116,8 @@ def write_snapshot(
         OSError: It cannot be written.
     """
     place = folder / "snapshots" / f"step-{step:08d}"
-    with workplace(folder) as stage:
-        save(stage / "snapshot", model, tokenizer)
-        move(stage / "snapshot", place, stage)
-
-
-def move(new: Path, place: Path, stage: Path) -> None:
-    """Move a folder to its place; what an earlier run left there goes."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():
-        place.rename(stage / "old")
-    new.rename(place)
+    with replacing(place, leaves=lambda name: True) as stage:
+        write_model(stage, model, tokenizer)
 
 
 def write_checkpoint(
@@ -182,20 +147,16 @@ def write_checkpoint(
         OSError: It cannot be written; those that were there still are.
     """
     place = folder / "checkpoints" / f"step-{progress.step:08d}"
-    with workplace(folder) as stage:
-        new = stage / "checkpoint"
-        save(new, model, tokenizer)
-        save_file(optimizer, new / "optimizer.safetensors")
-        facts = {
-            "progress": asdict(progress),
-            "settings": asdict(settings),
-            "data": data,
-        }
-        (new / "training.json").write_text(json.dumps(facts, indent=2))
-        for name in ("optimizer.safetensors", "training.json"):
-            with (new / name).open("rb+") as file:
-                os.fsync(file.fileno())
-        move(new, place, stage)
+    facts = {
+        "progress": asdict(progress),
+        "settings": asdict(settings),
+        "data": data,
+    }
+    with replacing(place, leaves=lambda name: True) as stage:
+        write_model(stage, model, tokenizer)
+        write_tensors(stage / OPTIMIZER, optimizer)
+        (stage / FACTS).write_text(json.dumps(facts, indent=2), "utf-8")
+        write_sums(stage)
     for old in checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old)
     return place
@@ -205,31 +166,73 @@ def read_checkpoint(folder: Path) -> State:
     """Read a run's last checkpoint, without its model.
 
     Raises:
-        ResumeError: There is none, or it is damaged.
+        ResumeError: There is none, or it is damaged: a file does not have the
+            checksum that it was written with, or makes no sense.
     """
     check_folder(folder, resume=True)
     place = checkpoints(folder)[-1]
     try:
-        facts = json.loads((place / "training.json").read_text())
+        check_sums(place, _FILES, ValueError)
+        weights = open_weights(place / OPTIMIZER)
+        optimizer = {name: weights.read(name) for name in weights.infos}
+        facts = read_json_object(place / FACTS, ValueError)
+        step = int(place.name.removeprefix("step-"))
         return State(
             place,
-            Progress(**facts["progress"]),
-            facts["settings"],
-            facts["data"],
-            load_file(place / "optimizer.safetensors"),
+            _read_progress(facts, step, place / FACTS),
+            field(facts, "settings", dict, place / FACTS, ValueError),
+            field(facts, "data", int, place / FACTS, ValueError),
+            optimizer,
         )
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        SafetensorError,
-    ) as error:
-        raise unreadable(folder, place, error) from error
+    except ValueError as error:
+        raise unreadable(place, error) from error
 
 
-def unreadable(folder: Path, place: Path, error: Exception) -> ResumeError:
+def _read_progress(
+    facts: Mapping[str, Any], step: int, path: Path
+) -> Progress:
+    """Read where a run stood after a step.
+
+    Raises:
+        ValueError: A field is missing, of another kind, or out of range.
+    """
+    saved = field(facts, "progress", dict, path, ValueError)
+    kinds = {f.name: int for f in fields(Progress)} | {
+        "best_loss": (float, type(None))
+    }
+    progress = Progress(
+        **{
+            name: field(saved, name, kind, path, ValueError)
+            for name, kind in kinds.items()
+        }
+    )
+    most = {
+        "best_step": step,
+        "n_without_best": step,
+        "n_tokens": 2**63,
+    }
+    if progress.step != step:
+        raise ValueError(
+            f"{path}: field 'step' must be {step}, as its folder says, got "
+            f"{progress.step}"
+        )
+    for name, limit in most.items():
+        if not 0 <= (value := getattr(progress, name)) <= limit:
+            raise ValueError(
+                f"{path}: field {name!r} must be from 0 to {limit}, got "
+                f"{value}"
+            )
+    return progress
+
+
+def unreadable(place: Path, error: Exception) -> ResumeError:
     """Return the error that says so of a checkpoint, and what to do."""
-    *earlier, _ = checkpoints(folder)
-    way_out = f"; remove it to go on from {earlier[-1]}" if earlier else ""
+    earlier = checkpoints(place.parent.parent)
+    for other in reversed(earlier[: earlier.index(place)]):
+        with suppress(ValueError):
+            check_sums(other, _FILES, ValueError)
+            way_out = f"; remove it to go on from {other}"
+            break
+    else:
+        way_out = ", and there is no earlier one to go on from"
     return ResumeError(f"{place} cannot be read: {error}{way_out}")

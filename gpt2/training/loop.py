@@ -24,6 +24,7 @@ from gpt2.data import Tokens, draw_batch, first_documents
 from gpt2.model import GPT2, next_token_loss
 from gpt2.tokenizer import Tokenizer
 from gpt2.training.checkpoint import (
+    OPTIMIZER,
     Progress,
     ResumeError,
     State,
@@ -32,14 +33,15 @@ from gpt2.training.checkpoint import (
     differences,
     read_checkpoint,
     unreadable,
-    write_best,
     write_checkpoint,
     write_snapshot,
 )
 from gpt2.training.cross_entropy import cross_entropy
 from gpt2.training.diagnosis import where_not_finite
+from gpt2.training.hold import Hold, hold
 from gpt2.training.memory import freed_memory_kept
 from gpt2.training.optimizer import (
+    check_state,
     make_optimizers,
     read_state,
     set_learning_rate,
@@ -49,6 +51,7 @@ from gpt2.training.settings import TrainingSettings
 from gpt2.training.workers import Workers
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.loading import load_model
+from gpt2.weights.saving import check_target, save
 
 
 class TrainingError(RuntimeError):
@@ -102,6 +105,7 @@ class Run:
         workers: Workers | None = None,
         snapshots: frozenset[int] = frozenset(),
         resume: bool = False,
+        held: Hold | None = None,
     ) -> None:
         """Prepare a run, or pick one up where it stopped.
 
@@ -116,10 +120,13 @@ class Run:
             snapshots: Steps after which a copy of the model is kept, in
                 `snapshots/`; 0 is before the first.
             resume: Go on from the last checkpoint in the folder.
+            held: The hold on the folder, if the caller has it; by default,
+                `steps` takes it, and gives it back at its end.
 
         Raises:
             ValueError: The corpus is too short or has ids that the model
-                lacks, or the settings do not go together.
+                lacks, the settings do not go together, or the model cannot be
+                saved into the folder.
             ResumeError: There is no checkpoint, it belongs to another run, or
                 there is one and `resume` is false.
         """
@@ -128,9 +135,11 @@ class Run:
         self.tokenizer = tokenizer
         self.workers = workers or Workers()
         self.snapshots = snapshots
+        self.held = held
         self.progress = Progress()
         self.context = settings.context or model.config.n_ctx
         check_folder(self.folder, resume)
+        check_target(self.folder, tokenizer)
         self._check(model)
         self.measured = self._rows_to_measure()
         state = read_checkpoint(self.folder) if resume else None
@@ -145,7 +154,9 @@ class Run:
         self.shared = self.workers.share(model)
         self.optimizers = make_optimizers(model, settings)
         if state is not None:
-            self._take_up_optimizers(state)
+            write_state(
+                self.model, self.optimizers, state.optimizer, self.workers
+            )
         self.called: Any = (  # as the steps call it
             torch.compile(self.shared) if settings.compile else self.shared
         )
@@ -207,20 +218,21 @@ class Run:
         try:
             saved = load_model(state.folder)
         except CheckpointError as error:
-            raise unreadable(self.folder, state.folder, error) from error
+            raise unreadable(state.folder, error) from error
         if changed := differences(asdict(saved.config), asdict(model.config)):
             raise ResumeError(f"{state.folder} holds another model: {changed}")
+        try:
+            check_state(
+                model,
+                make_optimizers(model, self.settings),
+                state.optimizer,
+                state.progress.step,
+            )
+        except ValueError as error:
+            problem = ValueError(f"{state.folder / OPTIMIZER}: {error}")
+            raise unreadable(state.folder, problem) from error
         model.load_state_dict(saved.state_dict())  # copies
         self.progress = state.progress
-
-    def _take_up_optimizers(self, state: State) -> None:
-        """Give the optimizers what a checkpoint says of them."""
-        try:
-            write_state(
-                self.model, self.optimizers, state.optimizer, self.workers
-            )
-        except (KeyError, RuntimeError) as error:
-            raise unreadable(self.folder, state.folder, error) from error
 
     def steps(self) -> Iterator[Report]:
         """Train, and report after every step.
@@ -231,10 +243,26 @@ class Run:
         Raises:
             TrainingError: The loss is no longer a number, or another process
                 was lost; the message says where, and what is saved.
-            OSError: A file cannot be written; what was there still is.
+            ResumeError: Another run is at work in the folder.
+            OSError: A file cannot be written; what was there still is. Or the
+                folder was removed.
         """
-        with freed_memory_kept(self.workers.device):
+        with self._alone(), freed_memory_kept(self.workers.device):
             yield from self._steps()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other runs out of the folder, if the caller does not."""
+        if self.held is not None or not self.workers.is_first:
+            yield
+            return
+        try:
+            with hold(self.folder) as self.held:
+                if self.progress.step == 0:  # nobody has been faster?
+                    check_folder(self.folder, resume=False)
+                yield
+        finally:
+            self.held = None
 
     def _steps(self) -> Iterator[Report]:
         progress, settings = self.progress, self.settings
@@ -360,14 +388,19 @@ class Run:
         """Measure the held-out loss, and keep the model if it is the best."""
         progress = self.progress
         loss = self._held_out_loss()
+        if loss is not None and not math.isfinite(loss):
+            raise TrainingError(
+                f"step {progress.step}: the held-out loss is {loss}; "
+                f"{self._saved()}"
+            )
         best = progress.best_loss
         if loss is None or best is None or loss < best:
             progress.best_loss = loss
             progress.best_step = progress.step
             progress.n_without_best = 0
             model = self.whole_model()
-            if self.workers.is_first:
-                write_best(self.folder, model, self.tokenizer)
+            if self._writes():
+                save(self.folder, model, self.tokenizer)
         else:
             progress.n_without_best += 1
         return replace(report, held_out_loss=loss)
@@ -404,7 +437,7 @@ class Run:
         model = self.whole_model()
         state = read_state(self.model, self.optimizers)
         optimizer = self.workers.whole(state)
-        if self.workers.is_first:
+        if self._writes():
             write_checkpoint(
                 self.folder,
                 model,
@@ -421,8 +454,14 @@ class Run:
         step = self.progress.step
         if step in self.snapshots:
             model = self.whole_model()
-            if self.workers.is_first:
+            if self._writes():
                 write_snapshot(self.folder, model, self.tokenizer, step)
+
+    def _writes(self) -> bool:
+        """Tell whether this process writes, into a folder that is there."""
+        if self.held is not None:
+            self.held.check()
+        return self.workers.is_first
 
     def _saved(self) -> str:
         """Say which checkpoint there is."""

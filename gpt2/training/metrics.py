@@ -7,10 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gpt2.files.reading import field, parse_json
+from gpt2.files.writing import replacing, write_file
+from gpt2.training.checkpoint import ResumeError
 from gpt2.training.loop import Report
 
 RECORD = "metrics.jsonl"
 PICTURE = "loss.png"
+
+_MOST_BYTES = 1_000_000
+"""Of a line; one of a step has 200."""
 
 
 class Metrics:
@@ -24,6 +30,9 @@ class Metrics:
             facts: For the first line: what there is to know of the run.
             step: How many steps the run has taken. Lines of later ones, which
                 a run that was killed may have left, are dropped.
+
+        Raises:
+            ResumeError: The record to go on with is damaged.
         """
         path = folder / RECORD
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,10 +40,8 @@ class Metrics:
         if step and path.exists():
             steps = read(folder)[1:]
             lines += [line for line in steps if line["step"] <= step]
-        stage = path.with_name(f".{RECORD}")
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        stage.write_text(text, encoding="utf-8")
-        stage.replace(path)
+        write_file(path, text.encode())
         self.file = path.open("a", encoding="utf-8")
 
     def add(self, report: Report) -> None:
@@ -54,14 +61,49 @@ def read(folder: Path) -> list[dict[str, Any]]:
     """Read a run's record: first its facts, then its steps.
 
     A last line that was not written whole is left out.
+
+    Raises:
+        ResumeError: The record is missing or damaged.
     """
-    lines = []
-    for text in (folder / RECORD).read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
+    path = folder / RECORD
+    lines: list[dict[str, Any]] = []
+    try:
+        with path.open("rb") as file:
+            while (text := file.readline(_MOST_BYTES + 1)).endswith(b"\n"):
+                name = f"{path}, line {len(lines) + 1}"
+                lines.append(_checked(text, name, is_first=not lines))
+    except OSError as error:
+        raise ResumeError(f"{path} cannot be read: {error}") from error
+    if len(text) > _MOST_BYTES:
+        raise ResumeError(
+            f"{path}, line {len(lines) + 1} has more than {_MOST_BYTES:,} "
+            f"bytes"
+        )
+    if not lines:
+        raise ResumeError(f"{path} has no line with the facts of a run")
     return lines
+
+
+def _checked(text: bytes, name: str, is_first: bool) -> dict[str, Any]:
+    """Parse a line, and see that its fields are of their kinds.
+
+    Args:
+        text: The line.
+        name: What to call it in a message.
+        is_first: Whether it has facts, or else a step.
+    """
+    line = parse_json(text, name, ResumeError)
+    if not isinstance(line, dict):
+        raise ResumeError(f"{name} must hold a JSON object")
+    kinds: dict[str, Any] = {"title": str, "entropy": (float, type(None))}
+    if not is_first:
+        for needed in ("step", "n_tokens"):
+            field(line, needed, int, name, ResumeError)
+        field(line, "loss", float, name, ResumeError)
+        kinds = {"held_out_loss": float}
+    for known in kinds.keys() & line.keys():
+        field(line, known, kinds[known], name, ResumeError)
+    return line
 
 
 def draw(folder: Path) -> Path:
@@ -100,8 +142,6 @@ def draw(folder: Path) -> Path:
         title=facts.get("title", "Loss"),
     )
     axes.legend()
-    path = folder / PICTURE
-    stage = path.with_name(f".{PICTURE}")
-    figure.savefig(stage, format="png")
-    stage.replace(path)
-    return path
+    with replacing(folder, PICTURE) as stage:
+        figure.savefig(stage / PICTURE, format="png")
+    return folder / PICTURE

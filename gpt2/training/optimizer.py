@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from gpt2.training.settings import TrainingSettings
 from gpt2.training.workers import Workers
+
+_ADAM = ("exp_avg", "exp_avg_sq", "step")
 
 
 def make_optimizers(
@@ -78,6 +81,58 @@ def read_state(
     }
 
 
+def check_state(
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    state: Mapping[str, Tensor],
+    step: int,
+) -> None:
+    """Check that `write_state` can give a state to the optimizers.
+
+    Their kernels believe the shapes, and would write beyond a smaller tensor.
+
+    Args:
+        model: Whole.
+        optimizers: Its.
+        state: What is to be written.
+        step: The number of steps after which it was read.
+
+    Raises:
+        ValueError: A tensor is missing or unknown, has another shape or dtype
+            than its parameter, or holds what no step leaves there.
+    """
+    expected = {
+        f"{name}/{what}": parameter
+        for name, parameter, what in _names(model, optimizers)
+    }
+    for name in sorted(expected.keys() ^ state.keys()):
+        found = "missing" if name in expected else "unknown"
+        raise ValueError(f"tensor {name!r:.100} is {found}")
+    for name, parameter in expected.items():
+        tensor, is_count = state[name], name.endswith("/step")
+        shape = torch.Size() if is_count else parameter.shape
+        dtype = torch.float32 if is_count else parameter.dtype
+        if (tensor.shape, tensor.dtype) != (shape, dtype):
+            raise ValueError(
+                f"tensor {name!r} must be {dtype} of shape "
+                f"{list(shape)}, got {tensor.dtype} of {list(tensor.shape)}"
+            )
+        least, most = (float(value) for value in tensor.aminmax())
+        if not (math.isfinite(least) and math.isfinite(most)):
+            raise ValueError(
+                f"tensor {name!r} holds numbers that are not finite"
+            )
+        if name.endswith("/exp_avg_sq") and least < 0:
+            raise ValueError(
+                f"tensor {name!r} is a mean of squares, and holds {least}"
+            )
+        if is_count and least != step:
+            raise ValueError(
+                f"tensor {name!r} must be {step}, the number "
+                f"of steps, got {least}"
+            )
+
+
 def write_state(
     model: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
@@ -86,22 +141,33 @@ def write_state(
 ) -> None:
     """Give the optimizers the numbers that `read_state` returned.
 
-    Raises:
-        KeyError: Some are missing.
+    They have to be such that `check_state` passes them.
     """
+    owners = {
+        parameter: optimizer.state[parameter]
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, parameter, what in _names(model, optimizers):
+        value = state[f"{name}/{what}"]
+        # The fused kernel wants even its counter where the parameter is.
+        owners[parameter][what] = (
+            value.to(parameter.device, copy=True)
+            if what == "step"
+            else workers.part_of(value, parameter)
+        )
+
+
+def _names(
+    model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> Iterator[tuple[str, Tensor, str]]:
+    """Give what the optimizers keep: whose it is, and what it is called."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     for optimizer in optimizers:
         muon = isinstance(optimizer, torch.optim.Muon)
-        means = ("momentum_buffer",) if muon else ("exp_avg", "exp_avg_sq")
+        kept = ("momentum_buffer",) if muon else _ADAM
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                name = names[parameter]
-                own = optimizer.state[parameter]
-                for what in means:
-                    part = workers.part_of(state[f"{name}/{what}"], parameter)
-                    own[what] = part
-                if not muon:
-                    # The fused kernel wants even its counter where the
-                    # parameter is.
-                    count = state[f"{name}/step"]
-                    own["step"] = count.to(parameter.device, copy=True)
+                for what in kept:
+                    yield names[parameter], parameter, what

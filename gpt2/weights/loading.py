@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2.config import GPT2Config
+from gpt2.files.writing import check_whole
 from gpt2.tokenizer import Tokenizer
 from gpt2.weights import hub
 from gpt2.weights.errors import CheckpointError
@@ -120,6 +121,7 @@ def _on_disk(source: str | Path) -> Place | None:
     if path.is_dir():
         return _in_folder(path)
     if path.is_file():
+        check_whole(path.parent, CheckpointError)
         return Place(path.parent, path)
     if (index := path.with_name(path.name + ".index")).is_file():
         return Place(path.parent, index)  # TensorFlow's own way to name it
@@ -146,6 +148,7 @@ def hub_pin(source: str | Path) -> hub.Pin | None:
 
 
 def _in_folder(folder: Path, preset: str | None = None) -> Place:
+    check_whole(folder, CheckpointError)
     weights = find_weights(folder)
     if weights is None:
         raise CheckpointError(

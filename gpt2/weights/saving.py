@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from gpt2.files.reading import read_json_object
+from gpt2.files.writing import replacing
 from gpt2.model import GPT2
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer import OTHER_TOKENIZER_FILES, Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def save(
@@ -17,24 +22,67 @@ def save(
 ) -> None:
     """Write `config.json`, `model.safetensors` and the tokenizer's files.
 
-    `transformers` opens the folder, and through it every converter. All files
-    are first written beside their place. A folder that is not there appears
-    whole; in one that is, they then take the places of the old ones, one after
-    the other and the weights last. If writing fails, nothing has changed.
+    `transformers` opens the folder, and through it every converter. Until all
+    files are written, the folder has the old ones; then it has the new ones,
+    in one step where the system can do that. (Where it cannot, and the writer
+    is killed between two files, loading the folder is refused.)
 
     Args:
-        folder: Made if it is not there. Other files in it are left alone.
+        folder: Made if it is not there. What is left of another model in it,
+            such as a `tokenizer.json` or an index of several files, leaves it;
+            all other files are left alone, OpenAI's own among them.
         model: Saved in the dtype it has.
-        tokenizer: Saved along with it, if given.
+        tokenizer: Saved along with it. It may be left out where the folder
+            has none.
 
     Raises:
-        ValueError: The tokenizer has ids that the model lacks.
-        OSError: The files cannot be written.
+        ValueError: The tokenizer has ids that the model lacks; or none is
+            given, and the folder has one, which may be another model's.
+        OSError: The files cannot be written, and nothing has changed.
+    """
+    folder = Path(folder)
+    config = _config(model, tokenizer)
+
+    def leaves(name: str) -> bool:
+        return _is_stale(folder / name, config) or (
+            tokenizer is not None and name in OTHER_TOKENIZER_FILES
+        )
+
+    first = ["config.json", "model.safetensors"]
+    with replacing(folder, leaves=leaves, first=first) as stage:
+        check_target(folder, tokenizer)
+        write_model(stage, model, tokenizer)
+
+
+def write_model(
+    folder: Path, model: GPT2, tokenizer: Tokenizer | None
+) -> None:
+    """Write the files of `save`, one by one, into a folder of its own."""
+    config = json.dumps(_config(model, tokenizer), indent=2) + "\n"
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    write_tensors(folder / "model.safetensors", model.state_dict())
+    if tokenizer is not None:
+        tokenizer.write(folder)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file of safetensors.
+
+    Raises:
+        OSError: It cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder = Path(folder)
+    plain = {name: t.detach().contiguous() for name, t in tensors.items()}
+    try:
+        save_file(plain, path, {"format": "pt"})
+    except SafetensorError as error:  # its way to say that the disk is full
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def _config(model: GPT2, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """Return the fields of `config.json`."""
     fields = model.config.to_dict()
     if tokenizer is not None:
         if tokenizer.n_vocab > model.config.n_vocab:
@@ -45,41 +93,57 @@ def save(
         ends = tokenizer.end_of_text
         fields |= {"bos_token_id": ends, "eos_token_id": ends}
     fields["dtype"] = str(model.wte.weight.dtype).removeprefix("torch.")
-    # On the same disk, or a rename would be a copy. A folder may be a disk of
-    # its own, so where there is one, within it.
-    place = folder if folder.exists() else folder.parent
-    place.mkdir(parents=True, exist_ok=True)
-    stage = place / f".gpt2-{secrets.token_hex(4)}"
-    stage.mkdir()
-    try:
-        tensors = {
-            name: tensor.detach().contiguous()
-            for name, tensor in model.state_dict().items()
-        }
-        save_file(tensors, stage / "model.safetensors", {"format": "pt"})
-        (stage / "config.json").write_text(
-            json.dumps(fields, indent=2) + "\n", encoding="utf-8"
+    return fields
+
+
+def check_target(folder: Path, tokenizer: Tokenizer | None) -> None:
+    """Refuse a folder in which readers would not find the new model alone.
+
+    Args:
+        folder: Where to save to; it may not be there.
+        tokenizer: What is to be saved along with the model.
+
+    Raises:
+        ValueError: It has a tokenizer, and none is to be saved; or an adapter.
+    """
+    found = Tokenizer.find(folder)
+    if tokenizer is None and found is not None:
+        raise ValueError(
+            f"{folder} has a tokenizer, {found[0].name}, which would be taken "
+            f"for this model's; save the model together with its tokenizer, "
+            f"or elsewhere"
         )
-        # safetensors lets nobody but the owner read; the umask knows better.
-        shutil.copymode(stage / "config.json", stage / "model.safetensors")
-        if tokenizer is not None:
-            tokenizer.save(stage)
-        move_into(stage, folder)
-    except SafetensorError as error:  # its way to say that the disk is full
-        raise OSError(f"{folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    if (adapter := folder / "adapter_config.json").exists():
+        raise ValueError(
+            f"{adapter} belongs to an adapter, which transformers would put "
+            f"onto this model; save the model elsewhere"
+        )
 
 
-def move_into(stage: Path, folder: Path) -> None:
-    """Rename the stage to `folder`, or its files into one that exists."""
-    for path in stage.iterdir():
-        with path.open("rb+") as file:  # the data before the name
-            os.fsync(file.fileno())
-    if not folder.exists():
-        stage.rename(folder)
-        return
-    # The weights last: a folder is a model when it has those.
-    files = stage.iterdir()
-    for path in sorted(files, key=lambda path: path.suffix == ".safetensors"):
-        path.replace(folder / path.name)
+_SHARDS = re.compile(
+    r"model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json"
+)
+
+
+def _is_stale(path: Path, config: Mapping[str, Any]) -> bool:
+    """Tell whether a file is a part of the model that was there before.
+
+    Args:
+        path: The file.
+        config: The fields of the new `config.json`.
+    """
+    if path.name != "generation_config.json":
+        return _SHARDS.fullmatch(path.name) is not None
+    # transformers believes its token ids rather than those of the config.
+    try:
+        old = read_json_object(path, ValueError)
+    except ValueError:
+        return False  # nor can anybody else read it
+    for name in ("bos_token_id", "eos_token_id"):
+        ids = old.get(name)
+        ids = ids if isinstance(ids, list) else [ids]
+        if any(isinstance(i, int) and i >= config["vocab_size"] for i in ids):
+            return True
+        if name in config and ids != [None] and config[name] not in ids:
+            return True
+    return False

@@ -40,7 +40,7 @@ MUTATIONS = [
         "t, room, D, (uint32_t *)desk.row",
     ),
     in_c(
-        "all layers share one memory",
+        "all packed layers share one memory",
         "memory.keys += memory.alone * n_sequences",
         "memory.keys += 0 * n_sequences",
     ),

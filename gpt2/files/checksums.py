@@ -1,0 +1,86 @@
+"""Checksums of the files in a folder, such as `sha256sum` writes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+SUMS = "SHA256SUMS"
+"""The file that has them; `sha256sum -c SHA256SUMS` checks the others."""
+
+_MOST_BYTES = 100_000
+_LINE = re.compile(r"([0-9a-f]{64})  ([^/\\\0]+)")
+
+
+def write_sums(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Write the SHA-256 of files in a folder into one more.
+
+    Args:
+        folder: The folder.
+        names: Which files; all by default.
+    """
+    if names is None:
+        names = [path.name for path in folder.iterdir()]
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in sorted(names)]
+    (folder / SUMS).write_text("".join(lines), "utf-8", newline="\n")
+
+
+def check_sums(
+    folder: Path, known: Collection[str], error: type[ValueError]
+) -> None:
+    """Check the files in a folder against their checksums.
+
+    Args:
+        folder: The folder.
+        known: Names of files that must not lie there without a checksum.
+        error: What to raise.
+
+    Raises:
+        ValueError: `error`: a file is damaged or missing, or the file with
+            the checksums is.
+    """
+    sums = _read_sums(folder / SUMS, error)
+    for name, expected in sums.items():
+        path = folder / name
+        if not path.is_file():
+            raise error(f"{path} is missing, which {SUMS} beside it names")
+        try:
+            found = _sha256(path)
+        except OSError as problem:
+            raise error(f"{path} cannot be read: {problem}") from problem
+        if found != expected:
+            raise error(
+                f"{path} has changed since it was written, or {SUMS} beside "
+                f"it has: its SHA-256 is {found}, and should be {expected}"
+            )
+    for name in known:
+        if name not in sums and (folder / name).exists():
+            raise error(f"{folder / SUMS} has no line for {name}")
+
+
+def _read_sums(path: Path, error: type[ValueError]) -> dict[str, str]:
+    """Read which file should have which checksum."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1).decode("utf-8")
+    except (OSError, ValueError) as problem:
+        raise error(f"{path} cannot be read: {problem}") from problem
+    if len(text) > _MOST_BYTES:
+        raise error(f"{path} has more than {_MOST_BYTES:,} bytes")
+    sums: dict[str, str] = {}
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        match = _LINE.fullmatch(line)
+        if match is None or match[2] in sums:
+            raise error(
+                f"{path}, line {number}: expected the SHA-256 of a file and "
+                f"its name, got {line!r:.90}"
+            )
+        sums[match[2]] = match[1]
+    return sums
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,67 @@
+"""One run at a time in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt2.files.lock import InUseError, locked
+from gpt2.files.writing import mend
+from gpt2.training.checkpoint import ResumeError
+
+_LOCK = ".running"
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A run's hold on its folder."""
+
+    folder: Path
+    inode: tuple[int, int]
+    """Of the file that is locked in it."""
+
+    def check(self) -> None:
+        """See that the folder is still there; to be called before writing.
+
+        Raises:
+            OSError: It was removed or moved.
+        """
+        try:
+            inode = _inode(self.folder / _LOCK)
+        except OSError:
+            inode = None
+        if inode != self.inode:
+            raise OSError(
+                f"{self.folder} was removed or replaced while a run was "
+                f"training in it; the run ends, and writes nothing more"
+            )
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[Hold]:
+    """Keep other runs out of a folder, and mend what a killed one has left.
+
+    Raises:
+        ResumeError: Another run, which is alive, is in it.
+        OSError: The folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / _LOCK))
+        except InUseError:
+            raise ResumeError(
+                f"{folder} is in use: another run is training in it; wait for "
+                f"it, stop it, or choose another folder"
+            ) from None
+        (folder / _LOCK).touch()  # where a file system has no locks
+        for place in (folder, folder / "checkpoints", folder / "snapshots"):
+            mend(place)
+        yield Hold(folder, _inode(folder / _LOCK))
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
