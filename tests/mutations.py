@@ -717,6 +717,7 @@ OPTIONS = [
     "--disable-plugin-autoload",
     *("-p", "no:unraisableexception"),
     *("-p", "no:cacheprovider"),
+    *("-p", "no:faulthandler"),  # a crash is an outcome like another
 ]
 
 Run = tuple[Mutation | None, str]
