@@ -58,6 +58,27 @@ def causal_mask(
     return everything.tril(diagonal=n_keys - n_queries)
 
 
+def with_causal_mask(
+    mask: Tensor | None, query: Tensor, key: Tensor
+) -> Tensor | None:
+    """Merge a mask with the causal one.
+
+    Args:
+        mask: Boolean, broadcasts to (..., T, S); None allows everything.
+        query: (..., T, D), at the last of the positions.
+        key: (..., S, D).
+
+    Returns:
+        Boolean, broadcasts to (..., T, S). None where everything is allowed:
+        a single query, which is the last position, has no later key.
+    """
+    n_queries, n_keys = query.size(-2), key.size(-2)
+    if n_queries == 1:
+        return mask
+    causal = causal_mask(n_queries, n_keys, query.device)  # (T, S)
+    return causal if mask is None else mask & causal
+
+
 def padding_mask(attention_mask: Tensor, n_queries: int) -> Tensor:
     """Return the mask that is causal and hides padding.
 
@@ -223,37 +244,34 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, config: GPT2Config, fused: bool = True) -> None:
         """Build the maps of one layer's attention."""
         super().__init__()
-        self.n_embd, self.n_head = config.n_embd, config.n_head
-        self.fused = fused
-        self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
-        self.c_proj = Linear(
-            config.n_embd, config.n_embd, std=config.residual_std
-        )
+        width = config.n_embd
+        self.n_embd, self.n_head, self.fused = width, config.n_head, fused
+        self.c_attn = Linear(width, 3 * width)
+        self.c_proj = Linear(width, width, std=config.residual_std)
         self.attn_dropout = nn.Dropout(config.attn_dropout)
         self.resid_dropout = nn.Dropout(config.resid_dropout)
 
     def forward(
         self,
         query: Tensor,
-        key: Tensor,
-        value: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
         mask: Tensor | None = None,
         *,
-        causal: bool = False,
+        causal: bool = True,
         cache: LayerCache | None = None,
     ) -> Tensor:
         """Attend.
 
-        Self-attention is the case where query, key and value are the same
-        tensor.
-
         Args:
             query: (B, T, C), what asks.
-            key: (B, S, C), what is asked.
-            value: (B, S, C), what is gathered.
+            key: (B, S, C), what is asked. None: the query itself, which is
+                self-attention.
+            value: (B, S, C), what is gathered. None: the key.
             mask: Boolean, broadcasts to (B, H, T, S); true where the query may
                 look at the key. None allows everything.
-            causal: Also forbid the keys that come after the query.
+            causal: Whether the keys that come after the query are forbidden,
+                whatever the mask says.
             cache: This layer's memory; the new keys and values go behind those
                 it holds.
 
@@ -263,47 +281,55 @@ class MultiHeadAttention(nn.Module):
         Raises:
             ValueError: The shapes do not go together.
         """
-        q, k, v = self.project(
-            query, key, value
-        )  # (B, H, T, D), (B, H, S, D), (B, H, S, D)
+        q, k, v = self.project(query, key, value)
         if cache is not None:
             k, v = cache.append(k, v)
-        if self.fused:
-            mixed = self.attend_fused(q, k, v, mask, causal)
-        else:
-            mixed = self.attend(q, k, v, mask, causal)  # (B, H, T, D)
+        attend = self.attend_fused if self.fused else self.attend
+        mixed = attend(q, k, v, mask, causal)  # (B, H, T, D)
         merged = mixed.transpose(1, 2).flatten(2)  # (B, T, C)
         return self.resid_dropout(self.c_proj(merged))
 
     def project(
-        self, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Map the inputs to queries, keys and values, split into heads."""
-        fits = (
-            query.dim() == key.dim() == 3
-            and query.size(0) == key.size(0)
-            and query.size(2) == key.size(2) == self.n_embd
-        )
-        if not fits or key.shape != value.shape:
-            raise ValueError(
-                f"attention takes a query (B, T, {self.n_embd}), and a key "
-                f"and a value of one shape (B, S, {self.n_embd}); got "
-                f"{tuple(query.shape)}, {tuple(key.shape)} and "
-                f"{tuple(value.shape)}"
-            )
-        if (
-            query is key is value
-        ):  # one product with the whole matrix instead of three
-            q, k, v = self.c_attn(query).split(self.n_embd, dim=-1)
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Map to queries, keys and values, and split them into heads.
+
+        Args:
+            query: As in `forward`, like the others.
+
+        Returns:
+            (B, H, T, D), and twice (B, H, S, D).
+        """
+        inputs = [
+            query if x is None else x
+            for x in (query, key, value if key is None else value)
+        ]
+        self.check_shapes(*inputs)
+        if key is None:  # one product with the whole matrix, not three
+            parts = self.c_attn(query).split(self.n_embd, dim=-1)
         else:
             weights = self.c_attn.weight.split(self.n_embd, dim=1)
             biases = self.c_attn.bias.split(self.n_embd)
-            inputs = (query, key, value)
-            q, k, v = (
-                x @ w + b
-                for x, w, b in zip(inputs, weights, biases, strict=True)
+            maps = zip(inputs, weights, biases, strict=True)
+            parts = [x @ weight + bias for x, weight, bias in maps]
+        return [self.split_heads(part) for part in parts]
+
+    def check_shapes(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Refuse inputs of different batch sizes or widths."""
+        if (
+            not query.dim() == key.dim() == 3
+            or query.shape[::2] != key.shape[::2]
+            or query.size(2) != self.n_embd
+            or key.shape != value.shape
+        ):
+            shapes = [tuple(x.shape) for x in (query, key, value)]
+            raise ValueError(
+                f"attention takes a query (B, T, {self.n_embd}), and a key and "
+                f"a value of one shape (B, S, {self.n_embd}); got {shapes}"
             )
-        return self.split_heads(q), self.split_heads(k), self.split_heads(v)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Cut each vector into H pieces: (B, T, C) to (B, H, T, D)."""
@@ -319,14 +345,9 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """Mix the values by their weights, spelled out: (B, H, T, D)."""
         if causal:
-            causes = causal_mask(
-                query.size(2), key.size(2), query.device
-            )  # (T, S)
-            mask = causes if mask is None else mask & causes
-        weights = self.attn_dropout(
-            attention_weights(query, key, mask)
-        )  # (B, H, T, S)
-        return weights @ value
+            mask = with_causal_mask(mask, query, key)
+        weights = attention_weights(query, key, mask)  # (B, H, T, S)
+        return self.attn_dropout(weights) @ value
 
     def attend_fused(
         self,
@@ -337,19 +358,12 @@ class MultiHeadAttention(nn.Module):
         causal: bool,
     ) -> Tensor:
         """Do the same in one kernel, which never stores the (T, S) weights."""
-        n_queries, n_keys = query.size(2), key.size(2)
+        attend = F.scaled_dot_product_attention
+        p = self.attn_dropout.p if self.training else 0.0
         # PyTorch's `is_causal` lines up the first query with the first key.
-        # That is our mask only where there are as many queries as keys; a
-        # single query, the last, may see every key.
-        whole = causal and mask is None and n_queries == n_keys
-        if causal and not whole and n_queries > 1:
-            causes = causal_mask(n_queries, n_keys, query.device)
-            mask = causes if mask is None else mask & causes
-        return F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            dropout_p=self.attn_dropout.p if self.training else 0.0,
-            is_causal=whole,
-        )
+        # That is our mask where there are as many queries as keys.
+        if causal and mask is None and query.size(2) == key.size(2):
+            return attend(query, key, value, dropout_p=p, is_causal=True)
+        if causal:
+            mask = with_causal_mask(mask, query, key)
+        return attend(query, key, value, mask, p)

@@ -37,12 +37,9 @@ class GPT2Layer(nn.Module):
 
         Args:
             x: (B, T, C), the residual stream.
-            mask: Boolean, broadcasts to (B, H, T, S), as `padding_mask` makes
-                it; None stands for the causal mask.
+            mask: Boolean, broadcasts to (B, H, T, S), such as `padding_mask`
+                makes it. None: no token is hidden but those that come later.
             cache: This layer's memory of earlier positions.
         """
-        normed = self.ln_1(x)
-        x = x + self.attn(
-            normed, normed, normed, mask, causal=mask is None, cache=cache
-        )
+        x = x + self.attn(self.ln_1(x), mask=mask, cache=cache)
         return x + self.mlp(self.ln_2(x))
