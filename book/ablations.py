@@ -33,7 +33,7 @@ from gpt2 import (
     Tokenizer,
     stories,
 )
-from gpt2.attention import LayerCache
+from gpt2.cache import LayerCache
 from gpt2.linear import normal_parameter
 from gpt2.training.optimizer import make_optimizers, set_learning_rate
 from gpt2.training.settings import TrainingSettings
@@ -66,29 +66,25 @@ SETTINGS = TrainingSettings(
 class Unscaled(MultiHeadAttention):
     """Attention whose scores are plain dot products."""
 
-    def project(
-        self, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, *inputs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Make the queries longer by what the scores are divided by."""
-        q, k, v = super().project(query, key, value)
+        q, k, v = super().project(*inputs)
         return q * math.sqrt(q.size(-1)), k, v
 
 
 class Unmasked(MultiHeadAttention):
     """Attention that looks into the future."""
 
-    def forward(
+    def attend(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        mask: Tensor | None = None,
-        *,
-        causal: bool = False,
-        cache: LayerCache | None = None,
+        mask: Tensor | None,
+        causal: bool,
     ) -> Tensor:
         """Attend, and take no notice of `causal`."""
-        return super().forward(query, key, value, mask, cache=cache)
+        return super().attend(query, key, value, mask, False)
 
 
 class Replacing(GPT2Layer):
@@ -101,8 +97,7 @@ class Replacing(GPT2Layer):
         cache: LayerCache | None = None,
     ) -> Tensor:
         """Do what a layer does, without the two additions."""
-        n = self.ln_1(x)
-        x = self.attn(n, n, n, mask, causal=mask is None, cache=cache)
+        x = self.attn(self.ln_1(x), mask=mask, cache=cache)
         return self.mlp(self.ln_2(x))
 
 

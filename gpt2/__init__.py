@@ -15,8 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpt2.attention import KeyValueCache as KeyValueCache
     from gpt2.attention import MultiHeadAttention as MultiHeadAttention
+    from gpt2.cache import KeyValueCache as KeyValueCache
     from gpt2.completion import complete as complete
     from gpt2.completion import predict as predict
     from gpt2.config import GPT2Config as GPT2Config
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 # Where each public name lives. It is imported when it is first asked for, so
 # that what needs no model does not wait for torch.
 _HOMES = {
-    "KeyValueCache": "attention",
     "MultiHeadAttention": "attention",
+    "KeyValueCache": "cache",
     "complete": "completion",
     "predict": "completion",
     "GPT2Config": "config",

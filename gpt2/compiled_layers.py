@@ -14,7 +14,7 @@ from typing import NoReturn, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from gpt2.attention import KeyValueCache
+from gpt2.cache import KeyValueCache
 from gpt2.compiled import (
     KINDS,
     PER_WORD,

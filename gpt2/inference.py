@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt2 import compiled
-from gpt2.attention import KeyValueCache, LayerCache, causal_mask
+from gpt2.attention import fused_attention
+from gpt2.cache import KeyValueCache, LayerCache
 from gpt2.compiled_layers import CompiledLayers
 from gpt2.embeddings import Embedding, check_ids
 from gpt2.kernels import (
@@ -167,8 +167,6 @@ class PackedGPT2(GPT2):
         if self.compiled is not None:
             return self.ln_f(self.compiled(x, attention_mask, cache))
         n_new = tokens.size(1)
-        if mask is None and past and n_new > 1:
-            mask = causal_mask(n_new, past + n_new, tokens.device)
         rows = x.flatten(0, 1)  # (B * T, C), and so through all layers
         memory = None if cache is None else cache.of_layers(len(self.h))
         for i, layer in enumerate(self.h):
@@ -253,8 +251,8 @@ class PackedLayer(nn.Module):
         Args:
             x: (B * T, C), the stream, one row for each token.
             n_new: T.
-            mask: Broadcasts to (B, H, T, S). None: no padding, and either all
-                positions are new or only one is.
+            mask: Broadcasts to (B, H, T, S), as `padding_mask` makes it; None
+                hides nothing.
             cache: This layer's memory.
         """
         qkv = self.c_attn(self.ln_1(x)).float()  # (B * T, 3C)
@@ -264,9 +262,7 @@ class PackedLayer(nn.Module):
             k, v = cache.append(k, v)  # (B, H, S, D)
         # In float32: in bfloat16 it takes several times as long where the
         # processor has no instructions for it.
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, mask, is_causal=mask is None and n_new > 1
-        )  # (B, H, T, D)
+        mixed = fused_attention(q, k, v, mask)  # (B, H, T, D)
         x = x + self.c_proj(mixed.transpose(1, 2).reshape_as(x))
         return x + self.c_mlp(self.activation(self.c_fc(self.ln_2(x))))
 

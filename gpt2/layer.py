@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from gpt2.attention import LayerCache, MultiHeadAttention
+from gpt2.attention import MultiHeadAttention
+from gpt2.cache import LayerCache
 from gpt2.config import GPT2Config
 from gpt2.feed_forward import FeedForward
 from gpt2.layer_norm import LayerNorm
@@ -37,8 +38,8 @@ class GPT2Layer(nn.Module):
 
         Args:
             x: (B, T, C), the residual stream.
-            mask: Boolean, broadcasts to (B, H, T, S), such as `padding_mask`
-                makes it. None: no token is hidden but those that come later.
+            mask: Boolean, broadcasts to (B, H, T, S), as `padding_mask` makes
+                it. None hides nothing; later positions are hidden in any case.
             cache: This layer's memory of earlier positions.
         """
         x = x + self.attn(self.ln_1(x), mask=mask, cache=cache)

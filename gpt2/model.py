@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt2.attention import KeyValueCache, padding_mask
+from gpt2.attention import padding_mask
+from gpt2.cache import KeyValueCache
 from gpt2.config import GPT2Config
 from gpt2.embeddings import Embedding, positions_of
 from gpt2.layer import GPT2Layer
@@ -101,7 +102,7 @@ class GPT2(nn.Module):
     def positions_and_mask(
         self, tokens: Tensor, attention_mask: Tensor | None, past: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Return where each token stands and whom it may look at.
+        """Return where each token stands, and the mask that hides padding.
 
         Args:
             tokens: (B, T).
@@ -110,42 +111,25 @@ class GPT2(nn.Module):
 
         Returns:
             Positions, (T,) or (B, T), and a mask (B, 1, T, past + T), or None
-            for the causal one.
+            where there is no padding.
         """
-        if (
-            tokens.dim() != 2
-            or tokens.size(1) == 0
-            or tokens.dtype not in (torch.int64, torch.int32)
-        ):
+        check_tokens(tokens, attention_mask, past)
+        n_new, n_ctx = tokens.size(1), self.config.n_ctx
+        n_tokens, mask = past + n_new, None
+        positions = torch.arange(past, n_tokens, device=tokens.device)
+        if attention_mask is not None:
+            positions = positions_of(attention_mask)[:, past:]  # (B, T)
+            mask = padding_mask(attention_mask, n_new)
+            # Only where it could be too long: `max` makes the CPU wait for a
+            # GPU.
+            if n_tokens > n_ctx:
+                n_tokens = int(positions.max()) + 1
+        if n_tokens > n_ctx:
             raise ValueError(
-                "tokens must be int64 or int32 of shape (B, T) with T at "
-                "least 1; "
-                f"got {tokens.dtype} of shape {tuple(tokens.shape)}"
+                f"the model has {n_ctx} positions (n_ctx), and {n_tokens} "
+                "tokens do not fit"
             )
-        batch_size, n_new = tokens.shape
-        if attention_mask is None:
-            self.check_length(past + n_new)
-            return torch.arange(past, past + n_new, device=tokens.device), None
-        if attention_mask.shape != (batch_size, past + n_new):
-            raise ValueError(
-                "attention_mask must have shape "
-                f"{(batch_size, past + n_new)}, one entry for each "
-                f"token{' including those in the cache' if past else ''}; "
-                f"got {tuple(attention_mask.shape)}"
-            )
-        positions = positions_of(attention_mask)[:, past:]  # (B, T)
-        # Only then can it be too long: else a GPU need not be waited for.
-        if past + n_new > self.config.n_ctx:
-            self.check_length(int(positions.max()) + 1)
-        return positions, padding_mask(attention_mask, n_new)
-
-    def check_length(self, n_tokens: int) -> None:
-        """Refuse more tokens than there are positions."""
-        if n_tokens > self.config.n_ctx:
-            raise ValueError(
-                f"the model has {self.config.n_ctx} positions (n_ctx), and "
-                f"{n_tokens} tokens do not fit"
-            )
+        return positions, mask
 
     def new_cache(
         self, batch_size: int, n_positions: int | None = None
@@ -161,6 +145,30 @@ class GPT2(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
+def check_tokens(
+    tokens: Tensor, attention_mask: Tensor | None, past: int
+) -> None:
+    """Refuse what is not a batch of tokens, or a mask that does not fit it.
+
+    Raises:
+        ValueError: The tokens are not whole numbers (B, T), or the mask is not
+            (B, past + T).
+    """
+    whole = tokens.dtype in (torch.int64, torch.int32)
+    if not whole or tokens.dim() != 2 or tokens.size(1) == 0:
+        raise ValueError(
+            "tokens must be int64 or int32 of shape (B, T) with T at least 1; "
+            f"got {tokens.dtype} of shape {tuple(tokens.shape)}"
+        )
+    shape = (tokens.size(0), past + tokens.size(1))
+    if attention_mask is not None and attention_mask.shape != shape:
+        raise ValueError(
+            f"attention_mask must have shape {shape}, one entry for each "
+            f"token{' including those in the cache' if past else ''}; got "
+            f"{tuple(attention_mask.shape)}"
+        )
+
+
 def last_tokens(
     tokens: Tensor, attention_mask: Tensor | None = None
 ) -> Tensor:
@@ -169,13 +177,11 @@ def last_tokens(
     A sequence that has nothing but padding among these columns gets the last
     column. Returns (B,).
     """
-    batch_size, n_new = tokens.shape
-    last = torch.full((batch_size,), n_new - 1, device=tokens.device)
-    if attention_mask is None:
-        return last
-    real = attention_mask[:, -n_new:].long()  # (B, T)
+    n_new, real = tokens.size(1), torch.ones_like(tokens)  # (B, T)
+    if attention_mask is not None:
+        real = attention_mask[:, -n_new:].long()
     # Of several maxima, argmax finds the first: how much padding is behind.
-    return last - real.flip(-1).argmax(dim=-1)
+    return n_new - 1 - real.flip(-1).argmax(dim=-1)
 
 
 def next_token_loss(
@@ -207,22 +213,21 @@ def next_token_loss(
     Raises:
         ValueError: There is nothing to predict.
     """
-    inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    if attention_mask is None:
-        logits = model(inputs)  # (B, T, V)
-    else:
+    inputs, targets = [tokens[:, :-1]], tokens[:, 1:].long()
+    if attention_mask is not None:
         counts = attention_mask[:, :-1].bool() & attention_mask[:, 1:].bool()
         if not counts.any():
             raise ValueError(
-                "no token has a real one before it, so there is nothing to "
-                "predict"
+                "nothing to predict: no token has a real one before it"
             )
         targets = targets.masked_fill(~counts, IGNORED)
-        logits = model(inputs, attention_mask[:, :-1])
-    logits, targets = logits.flatten(0, 1), targets.flatten().long()
+        inputs.append(attention_mask[:, :-1])
+    logits = model(*inputs).flatten(0, 1)  # (B * T, V)
     if cross_entropy is not None:
-        return cross_entropy(logits, targets)
-    return F.cross_entropy(logits.float(), targets, ignore_index=IGNORED)
+        return cross_entropy(logits, targets.flatten())
+    return F.cross_entropy(
+        logits.float(), targets.flatten(), ignore_index=IGNORED
+    )
 
 
 IGNORED = -100

@@ -61,8 +61,8 @@ MUTATIONS = [
     Mutation(
         "the fused kernel lines up the first query with the first cached key",
         "attention.py",
-        "whole = causal and mask is None and n_queries == n_keys",
-        "whole = causal and mask is None",
+        "mask is None and query.size(-2) == key.size(-2)",
+        "mask is None",
         (ATTENTION, MODEL),
     ),
     Mutation(
@@ -75,22 +75,22 @@ MUTATIONS = [
     Mutation(
         "the layer is not causal",
         "layer.py",
-        "causal=mask is None",
-        "causal=False",
+        "mask=mask,",
+        "mask=mask, causal=False,",
         (LAYER, MODEL, PARITY),
     ),
     Mutation(
         "padding is looked at",
         "attention.py",
-        "return causal & real | itself",
-        "return causal | itself & real",
+        "return real | itself",
+        "return real | True",
         (ATTENTION, MODEL, PARITY),
     ),
     Mutation(
         "padding may look at nothing, not even itself",
         "attention.py",
-        "return causal & real | itself",
-        "return causal & real",
+        "return real | itself",
+        "return real & (itself | True)",
         (ATTENTION, MODEL),
     ),
     # How much each key counts.
@@ -111,8 +111,8 @@ MUTATIONS = [
     Mutation(
         "the fused scores are not scaled",
         "attention.py",
-        "is_causal=whole,",
-        "is_causal=whole, scale=1.0,",
+        "is_causal=True",
+        "is_causal=True, scale=1.0",
         (ATTENTION, LAYER, PARITY),
     ),
     Mutation(
@@ -126,22 +126,22 @@ MUTATIONS = [
     Mutation(
         "queries and keys are swapped",
         "attention.py",
-        "q, k, v = self.c_attn(query)",
-        "k, q, v = self.c_attn(query)",
+        "q, k, v = (self.split_heads(part) for part in parts)",
+        "k, q, v = (self.split_heads(part) for part in parts)",
         (ATTENTION, LAYER, PARITY),
     ),
     Mutation(
         "keys and values are swapped",
         "attention.py",
-        "q, k, v = self.c_attn(query)",
-        "q, v, k = self.c_attn(query)",
+        "q, k, v = (self.split_heads(part) for part in parts)",
+        "q, v, k = (self.split_heads(part) for part in parts)",
         (ATTENTION, LAYER, PARITY),
     ),
     Mutation(
         "keys and values are swapped in cross-attention",
         "attention.py",
-        "inputs = (query, key, value)",
-        "inputs = (query, value, key)",
+        "zip((query, key, value), ",
+        "zip((query, value, key), ",
         (ATTENTION,),
     ),
     Mutation(
@@ -175,28 +175,28 @@ MUTATIONS = [
     # The cache.
     Mutation(
         "new keys are written over the first",
-        "attention.py",
+        "cache.py",
         "self.keys[:, :, self.length : end] = key",
         "self.keys[:, :, : key.size(2)] = key",
         (ATTENTION, MODEL),
     ),
     Mutation(
         "new values are written over the first",
-        "attention.py",
+        "cache.py",
         "self.values[:, :, self.length : end] = value",
         "self.values[:, :, : value.size(2)] = value",
         (ATTENTION, MODEL),
     ),
     Mutation(
         "an overfull cache goes unnoticed",
-        "attention.py",
-        "if end > self.keys.size(2):",
-        "if end > 2 * self.keys.size(2):",
+        "cache.py",
+        "end > room",
+        "end > 2 * room",
         (ATTENTION, MODEL),
     ),
     Mutation(
         "selecting sequences forgets their order",
-        "attention.py",
+        "cache.py",
         "def select(self, rows: Tensor) -> None:",
         "def select(self, rows: Tensor) -> None:\n"
         "        rows = rows.sort().values\n",
@@ -212,7 +212,7 @@ MUTATIONS = [
     Mutation(
         "cached positions are not counted",
         "model.py",
-        "torch.arange(past, past + n_new,",
+        "torch.arange(past, n_tokens,",
         "torch.arange(0, n_new,",
         (MODEL,),
     ),
@@ -277,8 +277,10 @@ MUTATIONS = [
     Mutation(
         "the feed-forward network does not see what attention found",
         "layer.py",
-        "self.mlp(self.ln_2(x))",
-        "self.mlp(self.ln_2(normed))",
+        "x = x + self.attn(self.ln_1(x), mask=mask, cache=cache)\n"
+        "        return x + ",
+        "found = self.attn(self.ln_1(x), mask=mask, cache=cache)\n"
+        "        return x + found + ",
         (LAYER, PARITY),
     ),
     Mutation(
@@ -328,22 +330,22 @@ MUTATIONS = [
     Mutation(
         "the last column in the place of the last token",
         "model.py",
-        "return last - real.flip(-1).argmax(dim=-1)",
-        "return last",
+        "n_new - 1 - real.flip(-1).argmax(dim=-1)",
+        "n_new - 1 - 0 * real.flip(-1).argmax(dim=-1)",
         (MODEL,),
     ),
     Mutation(
         "the targets are not shifted",
         "model.py",
-        "inputs, targets = tokens[:, :-1], tokens[:, 1:]",
-        "inputs, targets = tokens[:, :-1], tokens[:, :-1]",
+        "inputs, targets = [tokens[:, :-1]], tokens[:, 1:]",
+        "inputs, targets = [tokens[:, :-1]], tokens[:, :-1]",
         (MODEL, PARITY),
     ),
     Mutation(
         "the targets are shifted twice",
         "model.py",
-        "inputs, targets = tokens[:, :-1], tokens[:, 1:]",
-        "inputs, targets = tokens[:, :-1], tokens[:, 1:].roll(-1, -1)",
+        "inputs, targets = [tokens[:, :-1]], tokens[:, 1:]",
+        "inputs, targets = [tokens[:, :-1]], tokens[:, 1:].roll(-1, -1)",
         (MODEL, PARITY),
     ),
     Mutation(
@@ -378,8 +380,8 @@ MUTATIONS = [
     Mutation(
         "the weights spelled out have no dropout",
         "attention.py",
-        "weights = self.attn_dropout(",
-        "weights = nn.Identity()(",
+        "self.attn_dropout(weights)",
+        "weights",
         (ATTENTION, PARITY),
     ),
     Mutation(
@@ -414,8 +416,8 @@ MUTATIONS = [
     Mutation(
         "attention's way back into the stream begins too large",
         "attention.py",
-        "config.n_embd, config.n_embd, std=config.residual_std",
-        "config.n_embd, config.n_embd",
+        "width, width, std=config.residual_std",
+        "width, width",
         (ATTENTION, MODEL),
     ),
     Mutation(

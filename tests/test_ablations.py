@@ -77,8 +77,7 @@ def by_hand(model: GPT2, part: str) -> Tensor:
         ln_1, ln_2 = layer.ln_1, layer.ln_2
         if part == "all norms":
             ln_1 = ln_2 = same
-        n = ln_1(x)
-        found = layer.attn(n, n, n, causal=part != "the mask")
+        found = layer.attn(ln_1(x), causal=part != "the mask")
         x = found if part == "the residual paths" else x + found
         inner = layer.mlp.c_fc(ln_2(x))
         if part == "the GELU, for ReLU":

@@ -19,7 +19,7 @@ PACKAGE = Path(gpt2.__file__).parent
 # module: the modules of this package that it may import. Imports go one way.
 # `weights` and `training` know the tokenizer as something to save along.
 PARTS = {"config", "linear"}
-MODEL = {"config", "model", "attention", "embeddings"}
+MODEL = {"config", "model", "attention", "cache", "embeddings"}
 MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "files": set(),
@@ -31,10 +31,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "linear": set(),
     "embeddings": PARTS,
     "layer_norm": PARTS,
-    "attention": PARTS,
+    "cache": {"config"},
+    "attention": PARTS | {"cache"},
     "feed_forward": PARTS,
-    "layer": PARTS | {"attention", "feed_forward", "layer_norm"},
-    "model": PARTS | {"attention", "embeddings", "layer", "layer_norm"},
+    "layer": PARTS | {"attention", "cache", "feed_forward", "layer_norm"},
+    "model": PARTS
+    | {"attention", "cache", "embeddings", "layer", "layer_norm"},
     "weights": MODEL | {"files", "tokenizer"},
     "sampling": MODEL,
     "evaluation": MODEL | {"data", "sampling", "tokenizer"},
@@ -44,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compiling": {"files"},
     "compiled": {"compiling"},
     "kernels": {"compiled"},
-    "compiled_layers": {"attention", "compiled", "config"},
+    "compiled_layers": {"cache", "compiled", "config"},
     "inference": MODEL
     | {"compiled", "compiled_layers", "kernels", "layer", "layer_norm"},
     "drawing": set(),
@@ -148,6 +150,7 @@ def test_the_model_is_read() -> None:
     tree = ast.parse((PACKAGE / "layer.py").read_text("utf-8"))
     assert own_imports(tree) == {
         "attention",
+        "cache",
         "config",
         "feed_forward",
         "layer_norm",

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from gpt2.attention import (
-    KeyValueCache,
-    LayerCache,
     MultiHeadAttention,
     attention_weights,
     causal_mask,
     padding_mask,
+    with_causal_mask,
 )
+from gpt2.cache import KeyValueCache, LayerCache
 from gpt2.config import GPT2Config
 
 both_ways = pytest.mark.parametrize("fused", [True, False])
@@ -103,10 +103,10 @@ def test_causal_mask_of_the_last_queries() -> None:
 @pytest.mark.parametrize(
     "attention_mask, expected",
     [
-        ([1, 1, 1, 1], ["x...", "xx..", "xxx.", "xxxx"]),
-        ([0, 0, 1, 1], ["x...", ".x..", "..x.", "..xx"]),  # left
-        ([1, 1, 0, 0], ["x...", "xx..", "xxx.", "xx.x"]),  # right
-        ([1, 0, 1, 1], ["x...", "xx..", "x.x.", "x.xx"]),  # in the middle
+        ([1, 1, 1, 1], ["xxxx", "xxxx", "xxxx", "xxxx"]),
+        ([0, 0, 1, 1], ["x.xx", ".xxx", "..xx", "..xx"]),  # left
+        ([1, 1, 0, 0], ["xx..", "xx..", "xxx.", "xx.x"]),  # right
+        ([1, 0, 1, 1], ["x.xx", "xxxx", "x.xx", "x.xx"]),  # in the middle
         ([0, 0, 0, 0], ["x...", ".x..", "..x.", "...x"]),
     ],
 )
@@ -129,6 +129,21 @@ def test_padding_mask_keeps_the_sequences_apart() -> None:
     assert mask.shape == (2, 1, 3, 3)
     assert torch.equal(mask[:1], padding_mask(real[:1], 3))
     assert torch.equal(mask[1:], padding_mask(real[1:], 3))
+
+
+def test_a_mask_and_the_causal_one_together() -> None:
+    query, key = torch.randn(2, 3, 2, 4), torch.randn(2, 3, 4, 4)
+    assert torch.equal(
+        with_causal_mask(None, query, key), allowed("xxx.", "xxxx")
+    )
+    mask = allowed("x.xx", ".xxx")
+    assert torch.equal(
+        with_causal_mask(mask, query, key), allowed("x.x.", ".xxx")
+    )
+    # A single query, the last, has no later key.
+    last = query[..., -1:, :]
+    assert with_causal_mask(None, last, key) is None
+    assert with_causal_mask(mask[:1], last, key).equal(mask[:1])
 
 
 # --- the heads, against torch.nn.MultiheadAttention --------------------------
@@ -175,9 +190,9 @@ def test_self_attention_equals_pytorchs(
         lambda module, inputs, output: seen.append(output)
     )
     if masked == "causal":
-        ours = attention(x, x, x, causal=True)
+        ours = attention(x)
     else:
-        ours = attention(x, x, x, mask)
+        ours = attention(x, mask=mask, causal=False)
     torch.testing.assert_close(ours, theirs)
     if fused:
         assert not seen  # the fused kernel never has them
@@ -199,7 +214,7 @@ def test_cross_attention_equals_pytorchs(
     theirs, _ = torch_attention(attention)(
         query, key, value, attn_mask=None if mask is None else ~mask
     )
-    ours = attention(query, key, value, mask)
+    ours = attention(query, key, value, mask, causal=False)
     assert ours.shape == (2, 5, 12)
     torch.testing.assert_close(ours, theirs)
 
@@ -214,7 +229,7 @@ def test_padded_keys_equal_pytorchs(
     theirs, _ = torch_attention(attention)(
         query, key, key, key_padding_mask=~real
     )
-    ours = attention(query, key, key, real[:, None, None, :])
+    ours = attention(query, key, mask=real[:, None, None], causal=False)
     torch.testing.assert_close(ours, theirs)
 
 
@@ -226,7 +241,7 @@ def test_gradients_equal_pytorchs(
     theirs = torch_attention(attention)
     inputs = [torch.randn(2, n, 12, requires_grad=True) for n in (5, 7, 7)]
     mask = some_mask(5, 7)
-    attention(*inputs, mask).sin().sum().backward()
+    attention(*inputs, mask, causal=False).sin().sum().backward()
     ours_in = [x.grad for x in inputs]
     for x in inputs:
         x.grad = None
@@ -240,9 +255,29 @@ def test_gradients_equal_pytorchs(
         torch.testing.assert_close(ours.bias.grad, bias.grad)
 
 
+@both_ways
+def test_what_is_left_out_is_the_query_or_the_key(
+    attention: MultiHeadAttention, fused: bool
+) -> None:
+    attention.fused = fused
+    x, longer = torch.randn(2, 5, 12), torch.randn(2, 7, 12)
+    torch.testing.assert_close(attention(x), attention(x, x, x))
+    assert torch.equal(attention(x, longer), attention(x, longer, longer))
+    other = torch.randn(2, 5, 12)
+    assert torch.equal(attention(x, value=other), attention(x, x, other))
+
+
 # --- fused and spelled out ---------------------------------------------------
 
-CASES = ["plain", "causal", "masked", "masked and causal", "per head", "cross"]
+CASES = [
+    "plain",
+    "causal",
+    "padded",
+    "masked",
+    "masked and causal",
+    "per head",
+    "cross",
+]
 
 
 def case(name: str) -> tuple[list[Tensor], dict[str, object]]:
@@ -250,22 +285,23 @@ def case(name: str) -> tuple[list[Tensor], dict[str, object]]:
     longer = torch.randn(2, 7, 12)
     padded = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 1]])
     return {
-        "plain": ([x, x, x], {}),
-        "causal": ([x, x, x], {"causal": True}),
-        "masked": ([x, x, x], {"mask": padding_mask(padded, 5)}),
+        "plain": ([x], {"causal": False}),
+        "causal": ([x], {}),
+        "padded": ([x], {"mask": padding_mask(padded, 5)}),
+        "masked": (
+            [x],
+            {"mask": some_mask(5, 5), "causal": False},
+        ),
         "masked and causal": (
-            [x, x, x],
-            {
-                "mask": allowed("xxxxx", "xx.x.", "x.xxx", "xxxxx", "x.x.x"),
-                "causal": True,
-            },
+            [x],
+            {"mask": allowed("xxxxx", "xx.x.", "x.xxx", "xxxxx", "x.x.x")},
         ),
         "per head": (
-            [x, x, x],
+            [x],
             {"mask": torch.rand(2, 3, 5, 5).lt(0.5) | torch.eye(5).bool()},
         ),
         # The queries are the last of the keys.
-        "cross": ([x, longer, longer.sin()], {"causal": True}),
+        "cross": ([x, longer, longer.sin()], {}),
     }[name]
 
 
@@ -292,13 +328,13 @@ def test_causal_is_a_mask_like_any_other(
     attention.fused = fused
     x, longer = torch.randn(2, 5, 12), torch.randn(2, 7, 12)
     mask = some_mask(5, 7) | torch.eye(5, 7).bool()
-    for options, whole_mask in [
-        ({"causal": True}, causal_mask(5, 7)),
-        ({"causal": True, "mask": mask}, causal_mask(5, 7) & mask),
+    for given, whole in [
+        (None, causal_mask(5, 7)),
+        (mask, causal_mask(5, 7) & mask),
     ]:
         torch.testing.assert_close(
-            attention(x, longer, longer, **options),
-            attention(x, longer, longer, whole_mask),
+            attention(x, longer, mask=given),
+            attention(x, longer, mask=whole, causal=False),
         )
 
 
@@ -308,11 +344,11 @@ def test_no_query_sees_a_later_token(
 ) -> None:
     attention.fused = fused
     x = torch.randn(2, 5, 12)
-    before = attention(x, x, x, causal=True)
+    before = attention(x)
     for t in range(5):
         changed = x.clone()
         changed[:, t] += 1
-        after = attention(changed, changed, changed, causal=True)
+        after = attention(changed)
         assert torch.equal(after[:, :t], before[:, :t])
         assert (after[:, t:] != before[:, t:]).any(-1).all()
 
@@ -326,7 +362,7 @@ def test_the_heads_do_not_mix_before_the_last_map(
     attention.c_proj.register_forward_hook(
         lambda module, inputs, output: found.append(inputs[0])
     )
-    attention(x, x, x)
+    attention(x, causal=False)
     for head in range(3):
         columns = range(4 * head, 4 * head + 4)
         q, k, v = (
@@ -360,10 +396,9 @@ def test_piece_by_piece_equals_all_at_once(
     cache = new_layer_cache(tiny)
     with torch.no_grad():
         pieces = [
-            attention(piece, piece, piece, causal=True, cache=cache)
-            for piece in x.split(chunks, dim=1)
+            attention(piece, cache=cache) for piece in x.split(chunks, dim=1)
         ]
-        expected = attention(x, x, x, causal=True)
+        expected = attention(x)
     torch.testing.assert_close(torch.cat(pieces, dim=1), expected)
     assert cache.length == 11
 
@@ -377,12 +412,10 @@ def test_a_cached_mask_speaks_of_all_keys(
     mask = padding_mask(torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1] * 7]), 7)
     cache = new_layer_cache(tiny)
     with torch.no_grad():
-        expected = attention(x, x, x, mask)
+        expected = attention(x, mask=mask)
         for start, end in [(0, 4), (4, 6), (6, 7)]:
-            piece = x[:, start:end]
-            found = attention(
-                piece, piece, piece, mask[..., start:end, :end], cache=cache
-            )
+            seen = mask[..., start:end, :end]
+            found = attention(x[:, start:end], mask=seen, cache=cache)
             torch.testing.assert_close(found, expected[:, start:end])
 
 
@@ -404,7 +437,7 @@ def test_a_full_cache_says_how_full_and_stays_as_it_was() -> None:
     cache = LayerCache(*torch.zeros(2, 2, 3, 7, 4), length=5)
     key, value = torch.ones(2, 2, 3, 3, 4)
     with pytest.raises(
-        ValueError, match="room for 7 positions and holds 5; 3 more"
+        ValueError, match="room for 7 positions and holds 5; got 3 more"
     ):
         cache.append(key, value)
     assert cache.length == 5
@@ -461,9 +494,9 @@ def test_dropout_on_the_weights_keeps_the_mean(
     x = torch.randn(1, 5, 12)
     many = x.expand(4000, -1, -1)
     with torch.no_grad():
-        plain = attention.eval()(x, x, x, causal=True)[0]
-        alone = attention(many, many, many, causal=True)[7]
-        draws = attention.train()(many, many, many, causal=True)
+        plain = attention.eval()(x)[0]
+        alone = attention(many)[7]
+        draws = attention.train()(many)
     torch.testing.assert_close(alone, plain)
     assert (draws.std(dim=0) > 0.01).all()
     standard_error = draws.std(dim=0) / math.sqrt(len(draws))
@@ -478,7 +511,7 @@ def test_dropout_zeroes_weights_and_scales_the_rest(tiny: GPT2Config) -> None:
         lambda module, inputs, output: seen.append((inputs[0], output))
     )
     x = torch.randn(200, 5, 12)
-    attention(x, x, x)
+    attention(x, causal=False)
     before, after = seen[0]
     assert before.shape == (200, 3, 5, 5)
     kept = after > 0
@@ -489,7 +522,7 @@ def test_dropout_zeroes_weights_and_scales_the_rest(tiny: GPT2Config) -> None:
 def test_dropout_on_the_output(tiny: GPT2Config) -> None:
     config = dataclasses.replace(tiny, attn_dropout=0.0, resid_dropout=0.25)
     attention, x = MultiHeadAttention(config), torch.randn(50, 40, 12)
-    plain, dropped = attention.eval()(x, x, x), attention.train()(x, x, x)
+    plain, dropped = attention.eval()(x), attention.train()(x)
     kept = dropped != 0
     assert kept.double().mean().item() == pytest.approx(0.75, abs=0.01)
     torch.testing.assert_close(

@@ -21,7 +21,7 @@ def test_recorded_attention_is_what_the_model_used(model, tokens):
     assert not weights.triu(1).any()
     # The first layer's, by hand.
     x = model.h[0].ln_1(model.wte(tokens) + model.wpe(torch.arange(length)))
-    q, k, _ = model.h[0].attn.project(x, x, x)
+    q, k, _ = model.h[0].attn.project(x)
     scores = q @ k.transpose(-1, -2) / q.size(-1) ** 0.5
     closed = torch.ones(length, length).triu(1).bool()
     expected = scores.masked_fill(closed, -torch.inf).softmax(-1)

@@ -248,7 +248,7 @@ def check_a_head(model: GPT2) -> None:
     _, ids, _ = EXACT_GELU[0]
     stream = model.wte(torch.tensor(ids)) + model.wpe(torch.arange(len(ids)))
     normed = model.h[0].ln_1(stream)[None]
-    query, key, _ = model.h[0].attn.project(normed, normed, normed)
+    query, key, _ = model.h[0].attn.project(normed)
     scores = key[0, 0] @ query[0, 0, -1]
     close(scores, HEAD_SCORES, atol=5e-3)
     close((scores / 64**0.5).softmax(dim=-1), HEAD_WEIGHTS, atol=1e-4)

@@ -162,7 +162,7 @@ class _Norm(layer_norm.LayerNorm):
 
 
 class _Near(attention.MultiHeadAttention):
-    def attend_fused(
+    def attend(
         self,
         query: Tensor,
         key: Tensor,
@@ -170,15 +170,15 @@ class _Near(attention.MultiHeadAttention):
         mask: Tensor | None,
         causal: bool,
     ) -> Tensor:
-        if causal and query.size(2) > 1:
-            n, m = query.size(2), key.size(2)
-            near = torch.ones(n, m, dtype=torch.bool).tril(m - n + 1)
-            mask, causal = near if mask is None else mask & near, False
-        return super().attend_fused(query, key, value, mask, causal)
+        n, m = query.size(2), key.size(2)
+        if mask is None and n > 1:
+            mask = torch.ones(n, m, dtype=torch.bool).tril(m - n + 1)
+            causal = False
+        return super().attend(query, key, value, mask, causal)
 
 
 class _Square(attention.MultiHeadAttention):
-    def attend_fused(
+    def attend(
         self,
         query: Tensor,
         key: Tensor,
@@ -186,9 +186,10 @@ class _Square(attention.MultiHeadAttention):
         mask: Tensor | None,
         causal: bool,
     ) -> Tensor:
-        first = causal and mask is None and query.size(2) > 1
+        if mask is not None:
+            return super().attend(query, key, value, mask, causal)
         return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=first
+            query, key, value, is_causal=query.size(2) > 1
         )
 
 

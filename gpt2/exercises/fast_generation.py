@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt2.attention import KeyValueCache
+from gpt2.cache import KeyValueCache
 from gpt2.config import GPT2Config
 from gpt2.exercises.checking import NotYet, act, call, describe, exercise, same
 from gpt2.model import GPT2

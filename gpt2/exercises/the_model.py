@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gpt2.attention import LayerCache
+from gpt2.cache import LayerCache
 from gpt2.config import GPT2Config
 from gpt2.exercises.checking import NotYet, call, describe, exercise, same
 
@@ -118,7 +118,7 @@ def n_parameters(layer: Any) -> int:
 def result(layer: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Compute what the layer should return."""
     n = layer.ln_1(x)
-    found = layer.attn(n, n, n, mask, causal=mask is None)
+    found = layer.attn(n, mask=mask)
     return x + found + layer.mlp(n)
 
 
@@ -126,9 +126,9 @@ def mistakes(layer: Any, x: Tensor) -> dict[str, Tensor]:
     """What known mistakes would give."""
     second: Callable[[Tensor], Tensor] = getattr(layer, "ln_2", layer.ln_1)
     n = layer.ln_1(x)
-    found = layer.attn(n, n, n, causal=True)
-    seeing = layer.attn(n, n, n)
-    raw = layer.attn(x, x, x, causal=True)
+    found = layer.attn(n)
+    seeing = layer.attn(n, causal=False)
+    raw = layer.attn(x)
     after = x + found
     return {
         "that is the old layer: the feed-forward reads what attention has "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpt2.attention import KeyValueCache
+from gpt2.cache import KeyValueCache
 
 Answers = tuple[object, dict[str, object]]
 

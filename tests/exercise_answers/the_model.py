@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gpt2.attention import LayerCache
+from gpt2.cache import LayerCache
 from gpt2.config import GPT2Config
 from gpt2.layer import GPT2Layer
 
@@ -33,8 +33,7 @@ class ParallelLayer(GPT2Layer):
         cache: LayerCache | None = None,
     ) -> Tensor:
         n = self.ln_1(x)
-        causal = mask is None
-        found = self.attn(n, n, n, mask, causal=causal, cache=cache)
+        found = self.attn(n, mask=mask, cache=cache)
         return x + found + self.mlp(n)
 
 
@@ -43,7 +42,7 @@ class TwoNorms(GPT2Layer):
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         n = self.ln_1(x)
-        return x + self.attn(n, n, n, causal=True) + self.mlp(self.ln_2(x))
+        return x + self.attn(n) + self.mlp(self.ln_2(x))
 
 
 class Leftover(GPT2Layer):
@@ -51,7 +50,7 @@ class Leftover(GPT2Layer):
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         n = self.ln_1(x)
-        return x + self.attn(n, n, n, causal=True) + self.mlp(n)
+        return x + self.attn(n) + self.mlp(n)
 
 
 class OneAfterTheOther(ParallelLayer):
@@ -59,7 +58,7 @@ class OneAfterTheOther(ParallelLayer):
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         n = self.ln_1(x)
-        x = x + self.attn(n, n, n, causal=True)
+        x = x + self.attn(n)
         return x + self.mlp(self.ln_1(x))
 
 
@@ -68,7 +67,7 @@ class NoStream(ParallelLayer):
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         n = self.ln_1(x)
-        return self.attn(n, n, n, causal=True) + self.mlp(n)
+        return self.attn(n) + self.mlp(n)
 
 
 class Twice(ParallelLayer):
@@ -76,7 +75,7 @@ class Twice(ParallelLayer):
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         n = self.ln_1(x)
-        return (x + self.attn(n, n, n, causal=True)) + (x + self.mlp(n))
+        return (x + self.attn(n)) + (x + self.mlp(n))
 
 
 class Chained(ParallelLayer):
@@ -84,17 +83,17 @@ class Chained(ParallelLayer):
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         n = self.ln_1(x)
-        found = self.attn(n, n, n, causal=True)
+        found = self.attn(n)
         return x + found + self.mlp(found)
 
 
 class Future(ParallelLayer):
-    """No mask stands for no mask."""
+    """Nothing hides what comes later."""
 
     # The mistake is that an argument of the layer's is missing.
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
         n = self.ln_1(x)
-        return x + self.attn(n, n, n, mask) + self.mlp(n)
+        return x + self.attn(n, mask=mask, causal=False) + self.mlp(n)
 
 
 class OnTheStream(ParallelLayer):
@@ -102,7 +101,7 @@ class OnTheStream(ParallelLayer):
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         x = self.ln_1(x)
-        return x + self.attn(x, x, x, causal=True) + self.mlp(x)
+        return x + self.attn(x) + self.mlp(x)
 
 
 class AlwaysCausal(ParallelLayer):
