@@ -207,11 +207,11 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B, H, T, D), (B, H, S, D) and (B, H, S, D).
         """
-        itself = key is None and value is None
+        self_attention = key is None and value is None
         key = query if key is None else key
         value = key if value is None else value
         check_shapes(query, key, value, self.n_embd)
-        if itself:  # one product with the whole matrix, not three
+        if self_attention:  # one product with the whole matrix, not three
             parts = self.c_attn(query).split(self.n_embd, dim=-1)
         else:
             weights = self.c_attn.weight.split(self.n_embd, dim=1)

@@ -40,18 +40,14 @@ class LayerCache:
             ValueError: There is no room for them, or they are of another
                 dtype, number of sequences or shape of heads.
         """
-        n_sequences, n_heads, room, size = self.keys.shape
-        end = self.length + key.size(2)
-        if (
-            end > room
-            or key.dtype != self.keys.dtype
-            or key.shape != (n_sequences, n_heads, key.size(2), size)
-        ):
+        end, room = self.length + key.size(2), self.keys.size(2)
+        fitting = (*self.keys.shape[:2], key.size(2), self.keys.size(3))
+        if end > room or key.dtype != self.keys.dtype or key.shape != fitting:
             raise ValueError(
-                f"the cache is for {n_sequences} sequences, keeps "
-                f"{self.keys.dtype} for {n_heads} heads of width {size}, has "
-                f"room for {room} positions and holds {self.length}; got "
-                f"{key.size(2)} more, {key.dtype} of shape {tuple(key.shape)}"
+                f"the cache (B, H, positions, D) is {self.keys.dtype} "
+                f"{tuple(self.keys.shape)} with {self.length} positions "
+                f"filled; {key.dtype} {tuple(key.shape)} does not fit. The "
+                "model's `new_cache` makes one that fits"
             )
         self.keys[:, :, self.length : end] = key
         self.values[:, :, self.length : end] = value
