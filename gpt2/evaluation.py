@@ -92,7 +92,10 @@ class TextLoss:
 
         It can be compared only between models with the same tokenizer.
         """
-        return math.exp(self.nats_per_token)
+        try:
+            return math.exp(self.nats_per_token)
+        except OverflowError:  # more than 709 nats
+            return math.inf
 
     @property
     def bits_per_byte(self) -> float:

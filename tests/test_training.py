@@ -21,8 +21,9 @@ from torch.profiler import ProfilerActivity, profile
 
 import gpt2
 from gpt2 import stories
-from gpt2.__main__ import main, parse
+from gpt2.__main__ import main
 from gpt2.commands import corpus as reading
+from gpt2.commands.parsing import parse
 from gpt2.commands.train import read_settings
 from gpt2.config import GPT2Config
 from gpt2.data import (
@@ -205,6 +206,20 @@ def test_there_may_be_no_warm_up_and_a_single_step() -> None:
         ("evaluate_rows", 0),
         ("patience", 0),
         ("save_every", 0),
+        ("seed", 2**32),
+        ("seed", 1.5),
+        ("seed", True),
+        ("n_steps", 1.5),
+        ("batch_size", None),
+        ("learning_rate", float("inf")),
+        ("final_learning_rate", float("nan")),
+        ("weight_decay", float("nan")),
+        ("weight_decay", float("inf")),
+        ("clip", float("inf")),
+        ("clip", float("nan")),
+        ("beta_1", 1.0),
+        ("beta_2", -0.1),
+        ("optimizer", "sgd"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(field: str, value: Any) -> None:
