@@ -74,7 +74,6 @@ class TrainingSettings:
                 )
         rate, rows = self.learning_rate, self.batch_size
         for name, fine, allowed in (
-            ("seed", self.seed < 2**32, "below 2**32"),
             (
                 "n_accumulate",
                 rows % self.n_accumulate == 0,
