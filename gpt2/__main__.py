@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody may be reading
+            print(file=sys.stderr)  # what follows begins on its own line
         return INTERRUPTED
     except BrokenPipeError:  # whoever was reading has seen enough
         for stream in (sys.stdout, sys.stderr):
@@ -88,7 +89,7 @@ class CtrlC:
         """Be called for the signal, by Python."""
         if self.at_once or is_importing(frame):
             with contextlib.suppress(OSError):
-                os.write(2, b"\n")  # what follows begins on a line of its own
+                os.write(2, b"\n")
             os._exit(INTERRUPTED)
         self.at_once = True
         raise KeyboardInterrupt

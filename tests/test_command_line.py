@@ -1133,8 +1133,13 @@ def test_nobody_reads_the_error(
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
+    def interrupt(options: Any) -> None:
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(sys, "stderr", Closed())
     assert run("inspect", "nothing/here.bin").code == 1
+    monkeypatch.setattr(COMMANDS["inspect"], "run", interrupt)
+    assert run("inspect", "x").code == 130
 
 
 def test_training_that_nobody_follows_says_that_it_stopped(
