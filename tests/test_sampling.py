@@ -842,7 +842,7 @@ def test_ids_that_are_not_in_the_vocabulary(
     message = rf"between 0 and 16, .* 17 rows; got {strange}$"
     with pytest.raises(ValueError, match=f"tokens must lie {message}"):
         run(model, tokens)
-    with pytest.raises(ValueError, match=f"stop_tokens must be .* {message}"):
+    with pytest.raises(ValueError, match=f"stop_tokens must lie {message}"):
         run(model, tokens[:1], stop_tokens=[0, strange])
     assert log.events == []
 
