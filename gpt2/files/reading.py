@@ -81,7 +81,9 @@ def read_bytes(path: Path, error: type[ValueError], most_bytes: int) -> bytes:
     """
     try:
         with open_file(path, error) as file:
-            data = file.read(most_bytes + 1)
+            # To read n bytes takes memory for n, however short the file is.
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, most_bytes) + 1)
     except OSError as problem:
         raise error(_unreadable(path, problem)) from problem
     if len(data) > most_bytes:
