@@ -20,8 +20,7 @@ from gpt2.exercises.checking import CHECKERS
 from gpt2.training.checkpoint import check_folder
 from gpt2.weights.hub import _explained, _verify
 from gpt2.weights.loading import _STORY_FOLDER
-from gpt2.weights.pins import HUB_PRESETS
-from gpt2.weights.pins import check as check_pins
+from gpt2.weights.pins import HUB_PRESETS, check_pinned
 
 TROUBLES = (BOOK / "troubleshooting.md").read_text(encoding="utf-8")
 TEACHING = (BOOK / "teaching.md").read_text(encoding="utf-8")
@@ -113,7 +112,7 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
         changed(f, "config.json", '"vocab_size": 1440', '"vocab_size": 9')
     ),
     "it was damaged or replaced. Delete ..., and it will be fetched again": (
-        lambda f: check_pins(HUB_PRESETS["gpt2"], [with_config(f)])
+        lambda f: check_pinned(HUB_PRESETS["gpt2"], [with_config(f)])
     ),
     "is damaged: its record ... has CRC-32 ..., and ... was expected": (
         lambda f: gpt2.load(flipped(f))

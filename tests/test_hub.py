@@ -31,7 +31,7 @@ from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
 from gpt2.weights import digests
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.pins import HUB_PRESETS, Pin, check
+from gpt2.weights.pins import HUB_PRESETS, Pin, check_pinned
 
 PROJECT = Path(gpt2.__file__).parent.parent
 COMMIT = "c0ffee" + 34 * "0"
@@ -654,17 +654,17 @@ def test_each_pinned_file_is_compared(tmp_path: Path, memory: Path) -> None:
     paths = [tmp_path / name for name in names]
     for path in paths:
         path.write_bytes(b"1")
-    check(pin, paths)
+    check_pinned(pin, paths)
     for path in paths:
         path.write_bytes(b"2")
         with pytest.raises(CheckpointError, match="it was damaged or repl"):
-            check(pin, paths)
+            check_pinned(pin, paths)
         path.write_bytes(b"1")
     (tmp_path / "d").write_bytes(b"1")
     message = f"{tmp_path / 'd'} is not one of the files .* \\(a, b, c\\)"
     with pytest.raises(CheckpointError, match=message):
-        check(pin, [*paths, tmp_path / "d"])
-    check(Pin("someone/whole"), [tmp_path / "d", tmp_path / "missing"])
+        check_pinned(pin, [*paths, tmp_path / "d"])
+    check_pinned(Pin("someone/whole"), [tmp_path / "d", tmp_path / "missing"])
 
 
 # --- what is remembered of a file ---

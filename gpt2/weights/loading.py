@@ -20,7 +20,7 @@ from gpt2.weights.layout import (
     guess_config,
     match_names,
 )
-from gpt2.weights.pins import HUB_PRESETS, Pin, check
+from gpt2.weights.pins import HUB_PRESETS, Pin, check_pinned
 
 if TYPE_CHECKING:  # looking into a file should not wait for torch
     import torch
@@ -104,7 +104,7 @@ def locate(source: str | Path) -> Place:
     place = _find(source)
     if place.preset is not None:
         files = [*vocabulary_files(place.folder), place.weights]
-        check(HUB_PRESETS[place.preset], [_config_file(place), *files])
+        check_pinned(HUB_PRESETS[place.preset], [_config_file(place), *files])
     return place
 
 
@@ -333,7 +333,7 @@ def look(source: str | Path) -> Look:
     if pin is None or hub.cached(pin) is not None:
         place = _find(source)
         if place.preset is not None:
-            check(HUB_PRESETS[place.preset], [_config_file(place)])
+            check_pinned(HUB_PRESETS[place.preset], [_config_file(place)])
         weights = open_weights(place.weights)
         file, kind, infos = str(place.weights), weights.format, weights.infos
         config = read_config(place, infos)

@@ -48,7 +48,7 @@ HUB_PRESETS = {
 }
 
 
-def check(pin: Pin, paths: Iterable[Path]) -> None:
+def check_pinned(pin: Pin, paths: Iterable[Path]) -> None:
     """Compare files of a repository with their published SHA-256.
 
     Args:
