@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "feed_forward": PARTS,
     "layer": PARTS | {"attention", "feed_forward", "layer_norm"},
     "model": PARTS | {"attention", "embeddings", "layer", "layer_norm"},
-    "weights": MODEL | {"files", "tokenizer"},
+    "weights": MODEL | {"files", "tokenizer", "vocabulary"},
     "sampling": MODEL,
     "evaluation": MODEL | {"data", "sampling", "tokenizer"},
     "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},
