@@ -184,7 +184,7 @@ def test_ids_that_the_model_does_not_have(
 ) -> None:
     """The tokenizer is another model's: nothing has begun then."""
     for text in ("z", ""):
-        with pytest.raises(ValueError, match="17 entries; got"):
+        with pytest.raises(ValueError, match="17 rows; got"):
             complete(model, tokenizer, text)
     with pytest.raises(ValueError, match="between 0 and 16"):
         predict(model, tokenizer, "z")

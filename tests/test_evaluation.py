@@ -91,7 +91,7 @@ def test_score_refuses_ids(writer: GPT2, place: int, strange: int) -> None:
     """At once, and the last one too, which is only asked for."""
     ids = [1, 2, 3]
     ids[place] = strange
-    with pytest.raises(ValueError, match=f"257 entries; got {strange}$"):
+    with pytest.raises(ValueError, match=f"257 rows; got {strange}$"):
         score(writer, [[1, 2], ids])
 
 
