@@ -1,38 +1,47 @@
-"""The command line: `python -m gpt2`, or `gpt2` once installed."""
+"""The command line: `python -m gpt2`, or `gpt2` once installed.
+
+Nothing is imported here that takes time: from the first moment on, Ctrl-C is
+to end the program and not to print where it was.
+"""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
-from gpt2.bpe import TokenizerError
-from gpt2.commands import convert, evaluate, generate, inspect, predict, train
-from gpt2.weights.errors import CheckpointError
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
 
-COMMANDS = {
-    "generate": generate,
-    "predict": predict,
-    "inspect": inspect,
-    "convert": convert,
-    "train": train,
-    "eval": evaluate,
-}
+INTERRUPTED = 130  # as a shell reports a program that Ctrl-C has ended
+PIPE_CLOSED = 141  # and one that wrote to a pipe without a reader
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: What follows the program's name; those it was started with
-            by default.
+        arguments: What follows the program's name. None: those that this
+            process was started with, which is then all that it is for: it
+            answers Ctrl-C in its own way until it ends.
 
     Returns:
-        The exit code: 0, or 1 for a failure, 2 for bad use, 130 for Ctrl-C.
+        The exit code: 0, or 1 for a failure, 2 for bad use, 130 for Ctrl-C,
+        141 for training that nobody follows any more.
     """
+    ctrl_c = CtrlC()
+    if arguments is None:
+        open_closed_streams()
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, ctrl_c)
+    from gpt2.bpe import TokenizerError
+    from gpt2.commands.parsing import COMMANDS, parse
+    from gpt2.weights.errors import CheckpointError
+
     options = parse(arguments)
     # A terminal without UTF-8 gets a "?". What a notebook prints to is no
     # terminal and takes any text.
@@ -40,52 +49,79 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
+        ctrl_c.at_once = False
         COMMANDS[options.command].run(options)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
+        with contextlib.suppress(OSError):  # nobody may be reading
+            print(file=sys.stderr)  # what follows begins on its own line
+        return INTERRUPTED
     except BrokenPipeError:  # whoever was reading has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # not every stream has a number
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return PIPE_CLOSED if options.command == "train" else 0
     except (CheckpointError, TokenizerError, OSError, RuntimeError) as error:
+        return fail(error, 1)
+    except MemoryError as error:
         return fail(error, 1)
     except ValueError as error:
         return fail(error, 2)
+    finally:
+        ctrl_c.at_once = True
 
 
-class Parser(argparse.ArgumentParser):
-    """Report bad use in one line, as every other error."""
+class CtrlC:
+    """What Ctrl-C does: the command ends in order, if it has begun.
 
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where to read more, and exit with 2."""
-        self.exit(2, f"gpt2: {message} (see {self.prog} --help)\n")
+    Before it has begun there is nothing to put in order, and likewise while
+    something is imported: there Python's KeyboardInterrupt is lost, or comes
+    out as another error, where C code is at work. Whoever presses it a second
+    time does not want to wait.
+    """
 
+    def __init__(self) -> None:
+        """Begin with what is right before the command."""
+        self.at_once = True
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; on bad use, say so and exit with 2."""
-    parser = Parser(
-        prog="gpt2",
-        description="Run a GPT-2: continue a text, explain a prediction, look "
-        "into a checkpoint or convert it, train a model and measure it.",
-    )
-    commands = parser.add_subparsers(
-        required=True, dest="command", metavar="COMMAND"
-    )
-    for name, command in COMMANDS.items():
-        command.add_options(
-            commands.add_parser(
-                name, help=command.HELP, description=command.DESCRIPTION
-            )
-        )
-    return parser.parse_args(arguments)
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Be called for the signal, by Python."""
+        if self.at_once or is_importing(frame):
+            with contextlib.suppress(OSError):
+                os.write(2, b"\n")
+            os._exit(INTERRUPTED)
+        self.at_once = True
+        raise KeyboardInterrupt
 
 
-def fail(error: Exception, code: int) -> int:
+def is_importing(frame: FrameType | None) -> bool:
+    """Tell whether an import is going on in this frame or one below it."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def open_closed_streams() -> None:
+    """Give standard streams that are closed a place to go to.
+
+    A file that is opened later would otherwise get the number of a closed one,
+    and what is meant for a terminal could be written into it.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            if name != "stdin":  # that stays None: nothing can be read
+                setattr(sys, name, os.fdopen(number, "w"))
+
+
+def fail(error: BaseException, code: int) -> int:
     """Report an error in one line, and return the exit code."""
     message = " ".join(str(error).split()) or type(error).__name__
-    print(f"gpt2: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody may be reading
+        print(f"gpt2: {message}", file=sys.stderr)
     return code
 
 

@@ -25,6 +25,10 @@ SPLIT_PATTERN = (
     r"|\s+(?!\S)|\s+"
 )
 
+LONGEST_TOKEN = 1_024
+"""Bytes in a token, at most: GPT-2's longest has 128, and the time to find the
+two halves of one grows with the square of its length."""
+
 Pair = tuple[bytes, bytes]
 
 
@@ -97,6 +101,62 @@ def merge_piece(piece: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
 
 
+def is_forestalled(
+    first: bytes,
+    second: bytes,
+    ranks: Mapping[bytes, int],
+    halves: Mapping[bytes, Pair],
+) -> bool:
+    """Tell whether earlier merges keep two tokens from being neighbours.
+
+    They do if they join anything across the border before both tokens are
+    made. So the merges at the border are undone, the latest first, and each
+    time the two that touch there must not merge before the one undone. That
+    takes as many steps as there are merges, where `merge_piece` takes the
+    square.
+
+    Args:
+        first: The token before the border.
+        second: The token behind it.
+        ranks: The rank of every token that there is so far.
+        halves: The two tokens of which each of them was made, but for bytes.
+    """
+    limit = math.inf
+    while ranks.get(first + second, math.inf) >= limit:
+        last_of_first = ranks[first] if first in halves else -1
+        last_of_second = ranks[second] if second in halves else -1
+        if last_of_first > last_of_second:
+            limit, first = last_of_first, halves[first][1]
+        elif last_of_second >= 0:
+            # Of equal pairs the leftmost goes first: the one at the border.
+            limit, second = last_of_second + 1, halves[second][0]
+        else:
+            return False
+    return True
+
+
+def find_halves(
+    token: bytes, ranks: Mapping[bytes, int], halves: Mapping[bytes, Pair]
+) -> Pair:
+    """Find the two tokens that merge into a token.
+
+    Args:
+        token: Two bytes or more.
+        ranks: The rank of every earlier token.
+        halves: As for `is_forestalled`.
+
+    Raises:
+        TokenizerError: There are none.
+    """
+    for at in range(1, len(token)):
+        first, second = token[:at], token[at:]
+        if first not in ranks or second not in ranks:
+            continue
+        if not is_forestalled(first, second, ranks, halves):
+            return first, second
+    raise TokenizerError(f"no merge makes the token {token!r:.80}")
+
+
 def count_pieces(texts: Iterable[str]) -> Counter[bytes]:
     """Count the pieces of texts, without the `<|endoftext|>` in them."""
     pieces: Counter[str] = Counter()
@@ -144,6 +204,8 @@ def learn_merges(pieces: Mapping[bytes, int], n_merges: int) -> list[Pair]:
         negative_count, best = heapq.heappop(queue)
         if counts[best] != -negative_count:
             continue  # outdated: the pair was queued again at its new count
+        if len(best[0] + best[1]) > LONGEST_TOKEN:
+            continue
         merges.append(best)
         changes: Counter[Pair] = Counter()
         for home in homes.pop(best):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2
-from gpt2.sampling import evaluating
+from gpt2.sampling import seeded, without_dropout
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def record_attention(model: GPT2, tokens: Tensor) -> Tensor:
     """Run a model and return the attention weights of all its heads.
 
     Args:
-        model: Left as it was found.
+        model: Left as it is; other threads may use it meanwhile.
         tokens: (B, T).
 
     Returns:
@@ -34,22 +34,12 @@ def record_attention(model: GPT2, tokens: Tensor) -> Tensor:
     def record(module: nn.Module, inputs: object, output: Tensor) -> None:
         recorded.append(output)
 
-    attentions = [cast(GPT2Layer, layer).attn for layer in model.h]
-    before = [attention.fused for attention in attentions]
-    hooks = [
+    model = without_dropout(model)
+    for layer in model.h:
+        attention = cast(GPT2Layer, layer).attn
+        attention.fused = False  # only then are there weights to be seen
         attention.attn_dropout.register_forward_hook(record)
-        for attention in attentions
-    ]
-    try:
-        for attention in attentions:
-            attention.fused = False  # only then are there weights to be seen
-        with evaluating(model):
-            model(tokens)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for attention, fused in zip(attentions, before, strict=True):
-            attention.fused = fused
+    model(tokens)
     return torch.stack(recorded)
 
 
@@ -75,7 +65,7 @@ def repeated_tokens(
             f"length must be at most the number of choices, {len(choices)}; "
             f"got {length}"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed, torch.device("cpu"))
     rows = torch.stack(
         [
             choices[torch.randperm(len(choices), generator=generator)[:length]]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gpt2.model import GPT2
-from gpt2.sampling import Sampling, evaluating, seeded, stream
+from gpt2.sampling import Sampling, seeded, stream, without_dropout
 from gpt2.tokenizer import Tokenizer
 
 
@@ -165,8 +165,8 @@ def predict(
     ids = encode_prompt(tokenizer, prompt)
     tokens = torch.tensor([ids], device=model.wte.weight.device)
     settings = Sampling(**sampling)
-    with evaluating(model):
-        logits = model(tokens, last_only=True).float()  # (1, V)
+    model = without_dropout(model)
+    logits = model(tokens, last_only=True).float()  # (1, V)
     chances = settings.filter(logits, tokens).softmax(dim=-1)[0]  # (V,)
     generator = seeded(seed, tokens.device)
     token = settings.choose(logits, tokens, generator=generator)

@@ -70,10 +70,11 @@ class GPT2Config:
             if (
                 isinstance(value, bool)
                 or not isinstance(value, int)
-                or value < 1
+                or not 1 <= value < 2**63  # PyTorch counts in 64 bits
             ):
                 raise ValueError(
-                    f"{name} must be a positive whole number, got {value!r}"
+                    f"{name} must be a positive whole number, got "
+                    f"{_shown(value)}"
                 )
         if self.n_embd % self.n_head:
             raise ValueError(
@@ -84,24 +85,20 @@ class GPT2Config:
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation must be one of {', '.join(ACTIVATIONS)}; got "
-                f"{self.activation!r}"
+                f"{_shown(self.activation)}"
             )
         for name in ("embd_dropout", "attn_dropout", "resid_dropout"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < 1:
+            if not _is_finite(value) or not 0 <= value < 1:
                 raise ValueError(
                     f"{name} must be a probability from 0 up to but not 1, "
-                    f"got {value!r}"
+                    f"got {_shown(value)}"
                 )
         epsilon = self.layer_norm_epsilon
-        if (
-            isinstance(epsilon, bool)
-            or not isinstance(epsilon, int | float)
-            or not 0 < epsilon < math.inf
-        ):
+        if not _is_finite(epsilon) or epsilon <= 0:
             raise ValueError(
                 "layer_norm_epsilon must be a positive, finite number, got "
-                f"{epsilon!r}"
+                f"{_shown(epsilon)}"
             )
 
     @property
@@ -158,18 +155,18 @@ class GPT2Config:
         if not isinstance(fields, Mapping):
             raise ValueError(
                 "a config must be an object with named fields, got "
-                f"{fields!r:.80}"
+                f"{_shown(fields)}"
             )
         model_type = fields.get("model_type", "gpt2")
         if model_type != "gpt2":
             raise ValueError(
-                f"the config describes a {model_type!r} model, and this is "
-                "only GPT-2"
+                f"the config describes a {_shown(model_type)} model, and this "
+                "is only GPT-2"
             )
         for option, expected in _GPT2_ONLY.items():
             if fields.get(option, expected) != expected:
                 raise ValueError(
-                    f"the config sets {option}={fields[option]!r}; the "
+                    f"the config sets {option}={_shown(fields[option])}; the "
                     f"original GPT-2 has {expected}"
                 )
         # Hugging Face's name first: where a file has both, its own code reads
@@ -237,3 +234,21 @@ PRESETS = {
     "gpt2-large": (1280, 20, 36),  # 774,030,080
     "gpt2-xl": (1600, 25, 48),  # 1,557,611,200
 }
+
+
+def _is_finite(value: Any) -> bool:
+    """Tell whether something is a number, and neither truth nor infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floating-point ones
+        return False
+
+
+def _shown(value: Any) -> str:
+    """Show the beginning of a value in a message."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # Python does not write out so many digits
+        return "a number of thousands of digits"

@@ -40,17 +40,22 @@ class Embedding(nn.Module):
             raise
 
 
-def check_ids(ids: Tensor, n_rows: int) -> None:
+def check_ids(ids: Tensor, n_rows: int, name: str = "ids") -> None:
     """Refuse ids that are not rows of a table.
 
+    Args:
+        ids: Whole numbers, any shape.
+        n_rows: How many rows there are.
+        name: What to call the ids in the message.
+
     Raises:
-        ValueError: One is below 0, or `n_rows` or more.
+        ValueError: One is below 0, or `n_rows` or more: the first such.
     """
-    low, high = ids.aminmax()
-    if low < 0 or high >= n_rows:
+    strange = ids[(ids < 0) | (ids >= n_rows)]
+    if len(strange):
         raise ValueError(
-            f"ids must lie between 0 and {n_rows - 1}, the rows of this "
-            f"table; got {low} to {high}"
+            f"{name} must lie between 0 and {n_rows - 1}, as the table has "
+            f"{n_rows} rows; got {int(strange[0])}"
         )
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from gpt2.data import pad
+from gpt2.embeddings import check_ids
 from gpt2.model import GPT2
-from gpt2.sampling import evaluating
+from gpt2.sampling import without_dropout
 from gpt2.tokenizer import Tokenizer
 
 
@@ -37,7 +38,8 @@ def score(
             which changes nothing but the speed.
 
     Raises:
-        ValueError: A sequence is too short or too long; raised at once.
+        ValueError: A sequence is too short or too long, or an id is not in
+            the vocabulary; raised at once.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more; got {batch_size}")
@@ -48,6 +50,7 @@ def score(
                 f"a sequence to score must have 2 to {longest} tokens; got "
                 f"{len(sequence)}"
             )
+        check_ids(torch.tensor(sequence), model.config.n_vocab, "tokens")
     return _scores(model, sequences, batch_size)
 
 
@@ -55,12 +58,12 @@ def score(
 def _scores(
     model: GPT2, sequences: Sequence[Sequence[int]], batch_size: int
 ) -> Iterator[Score]:
+    model = without_dropout(model)
     device = model.wte.weight.device
     for first in range(0, len(sequences), batch_size):
         some = sequences[first : first + batch_size]
         tokens, mask = (part.to(device) for part in pad(some))
-        with evaluating(model):
-            logits = model(tokens[:, :-1], mask[:, :-1]).float()  # (B, T, V)
+        logits = model(tokens[:, :-1], mask[:, :-1]).float()  # (B, T, V)
         targets = tokens[:, 1:, None]  # (B, T, 1)
         found = logits.log_softmax(dim=-1).gather(-1, targets).squeeze(-1)
         best = logits.argmax(dim=-1) == targets.squeeze(-1)  # (B, T)
@@ -90,7 +93,10 @@ class TextLoss:
 
         It can be compared only between models with the same tokenizer.
         """
-        return math.exp(self.nats_per_token)
+        try:
+            return math.exp(self.nats_per_token)
+        except OverflowError:  # more than 709 nats
+            return math.inf
 
     @property
     def bits_per_byte(self) -> float:

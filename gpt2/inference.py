@@ -162,7 +162,7 @@ class PackedGPT2(GPT2):
         positions, mask = self.positions_and_mask(tokens, attention_mask, past)
         if len(tokens) == 0:
             return torch.empty(*tokens.shape, self.config.n_embd)
-        check_ids(tokens, self.config.n_vocab)
+        check_ids(tokens, self.config.n_vocab, "tokens")
         x = self.wte(tokens) + self.wpe(positions)  # (B, T, C)
         if self.compiled is not None:
             return self.ln_f(self.compiled(x, attention_mask, cache))

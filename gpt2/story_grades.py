@@ -17,7 +17,7 @@ import torch
 from gpt2 import stories
 from gpt2.evaluation import continues_greedily, score
 from gpt2.model import GPT2
-from gpt2.sampling import generate
+from gpt2.sampling import generate, seeded
 from gpt2.tokenizer import Tokenizer
 
 
@@ -116,7 +116,7 @@ def grade_samples(
     """
     end = tokenizer.end_of_text
     device = model.wte.weight.device
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = seeded(seed, device)
     samples: list[Sample] = []
     while len(samples) < n_samples:
         written = generate(
@@ -166,6 +166,8 @@ def grade_probes(
         kinds: Some of `gpt2.stories.KINDS`; None for all.
     """
     wanted = list(stories.KINDS if kinds is None else kinds)
+    if n_per_kind < 1:
+        raise ValueError(f"n_per_kind must be 1 or more; got {n_per_kind}")
     asked = stories.probes(n_per_kind * len(wanted), seed, split, wanted)
     right = continues_greedily(
         model, tokenizer, [(probe.prompt, probe.answer) for probe in asked]

@@ -22,6 +22,7 @@ from gpt2.bpe import (
     Pair,
     TokenizerError,
     count_pieces,
+    find_halves,
     learn_merges,
     merge_piece,
     single_bytes,
@@ -32,11 +33,16 @@ from gpt2.bpe import (
 from gpt2.files.writing import replacing
 from gpt2.vocabulary import find_vocabulary, read_vocabulary
 
-# tiktoken crashes where `\s+(?!\S)` steps back from about a million spaces.
-# So white space at the end has its own branch, which never steps back, and
-# `encode` cuts a very long run where its piece ends. No piece changes.
+# Where `\s+(?!\S)` steps back from about a million spaces, tiktoken 0.14 gives
+# up with "Max stack size exceeded for backtracking". So white space at the end
+# has its own branch, which never steps back, and `encode` cuts a long run that
+# a word follows where its piece ends. No piece changes.
 _TIKTOKEN_PATTERN = r"\s+$|" + SPLIT_PATTERN
-_LONG_RUN_END = regex.compile(r"(?=\s\S)(?<=\s{100000})")
+_LONGEST_RUN = 100_000
+
+# tiktoken makes one regular expression of all special tokens; one of 20 MB
+# takes half a minute.
+_MOST_SPECIAL_BYTES = 1_000_000
 
 OTHER_TOKENIZER_FILES = frozenset(
     {
@@ -82,12 +88,24 @@ class Tokenizer:
                     f"got {token_id} in place of {expected}"
                 )
         self._tokens = [token for _, token in by_id]
-        self._encoding = tiktoken.Encoding(
-            "gpt2-like",
-            pat_str=_TIKTOKEN_PATTERN,
-            mergeable_ranks=self.ranks,
-            special_tokens=self.special_tokens,
-        )
+        size = sum(map(len, tokens[len(ranks) :]))
+        if size > _MOST_SPECIAL_BYTES:
+            raise TokenizerError(
+                f"the {len(special_tokens):,} special tokens have {size:,} "
+                f"bytes, more than {_MOST_SPECIAL_BYTES:,}"
+            )
+        try:
+            self._encoding = tiktoken.Encoding(
+                "gpt2-like",
+                pat_str=_TIKTOKEN_PATTERN,
+                mergeable_ranks=self.ranks,
+                special_tokens=self.special_tokens,
+            )
+        except ValueError as error:
+            raise TokenizerError(
+                f"tiktoken cannot take the {len(special_tokens):,} special "
+                f"tokens, of {size:,} bytes: {error}"
+            ) from error
 
     @classmethod
     def gpt2(cls) -> Self:
@@ -202,14 +220,13 @@ class Tokenizer:
     @cached_property
     def merges(self) -> list[Pair]:
         """The pairs in merge order: each token as earlier merges leave it."""
-        earlier: dict[bytes, int] = {}
-        pairs: list[Pair] = []
+        earlier = {t: i for t, i in self.ranks.items() if len(t) == 1}
+        halves: dict[bytes, Pair] = {}
         for token, rank in sorted(self.ranks.items(), key=itemgetter(1)):
             if len(token) > 1:
-                first, second = merge_piece(token, earlier)
-                pairs.append((first, second))
-            earlier[token] = rank
-        return pairs
+                halves[token] = find_halves(token, earlier, halves)
+                earlier[token] = rank
+        return list(halves.values())
 
     @property
     def n_vocab(self) -> int:
@@ -232,7 +249,9 @@ class Tokenizer:
         to_utf8(text)  # tiktoken would replace a lone surrogate in silence
         allowed = set(self.special_tokens) if allow_special else set()
         ids: list[int] = []
-        for part in _LONG_RUN_END.split(text):
+        # Zero-width: before the last white space of a run, if a word follows.
+        end_of_run = rf"(?=\s\S)(?<=\s{{{_LONGEST_RUN}}})"
+        for part in regex.split(end_of_run, text):
             ids += self._encoding.encode(
                 part, allowed_special=allowed, disallowed_special=()
             )

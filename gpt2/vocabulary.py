@@ -6,7 +6,6 @@ were learned. `vocab.json` and `merges.txt` hold one each; OpenAI called them
 `encoder.json` and `vocab.bpe`; `tokenizer.json` holds both.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,20 @@ from typing import Any
 from gpt2.bpe import (
     BYTE_TO_CHARACTER,
     CHARACTER_TO_BYTE,
+    LONGEST_TOKEN,
+    Pair,
     TokenizerError,
-    merge_piece,
+    is_forestalled,
     split_text,
     unspell,
+)
+from gpt2.files.reading import (
+    MOST_BYTES,
+    SETTINGS_BYTES,
+    field,
+    is_there,
+    read_bytes,
+    read_json_object,
 )
 from gpt2.files.writing import check_whole
 
@@ -27,6 +36,7 @@ FILE_NAMES = (
     ("encoder.json", "vocab.bpe"),
     ("tokenizer.json", "tokenizer.json"),
 )
+_ADDED, _SETTINGS = "added_tokens.json", "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,21 @@ def find_vocabulary(folder: Path) -> tuple[Path, Path] | None:
         Both paths, of which only the first is sure to exist, or None.
     """
     for ids, merges in FILE_NAMES:
-        if (folder / ids).exists():
+        if is_there(folder / ids):
             return folder / ids, folder / merges
     return None
+
+
+def vocabulary_files(folder: Path) -> list[Path]:
+    """List the files in a folder that `read_vocabulary` reads."""
+    found = find_vocabulary(folder)
+    if found is None:
+        return []
+    files = dict.fromkeys(found)  # once where they are one
+    if len(files) > 1:
+        files |= {folder / _ADDED: None}
+    files |= {folder / _SETTINGS: None}
+    return [path for path in files if is_there(path)]
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
@@ -72,100 +94,133 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         raise TokenizerError(f"{folder}: expected one of {names}")
     ids_path, merges_path = found
     if ids_path == merges_path:
-        ids, added, lines = _read_both(ids_path)
+        added_path = ids_path
+        ids, added, merges = _read_both(ids_path)
     else:
-        ids, added = _read_json(ids_path), _read_added(folder)
-        lines = _read_lines(merges_path)
+        added_path = folder / _ADDED
+        ids, merges = _read_ids(ids_path), _read_merges(merges_path)
+        added = _read_ids(added_path) if is_there(added_path) else {}
     for name in added:
         ids.pop(name, None)
-    _check_ids(ids | added, ids_path)
-    ranks = _take_ranks(ids, lines, merges_path)
-    settings = folder / "tokenizer_config.json"
-    asked = _read_json(settings) if settings.exists() else {}
-    add_bos_token = asked.get("add_bos_token") is True
-    return Vocabulary(ranks, ids | added, add_bos_token)
+    for byte, character in BYTE_TO_CHARACTER.items():
+        if character not in ids:
+            raise TokenizerError(f"{ids_path}: no token for byte {byte:#04x}")
+    files = dict.fromkeys(ids, ids_path) | dict.fromkeys(added, added_path)
+    _check_order(ids | added, files)
+    ranks = _take_ranks(ids, merges, merges_path)
+    return Vocabulary(ranks, ids | added, _asks_for_bos(folder / _SETTINGS))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object."""
+def _read_ids(path: Path) -> dict[str, int]:
+    """Read a map from tokens to ids."""
+    ids = read_json_object(path, TokenizerError)
+    _check_entries(ids, path)
+    return ids
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    """Read merges, one in each line; the first may state a version.
+
+    Returns:
+        Where each of them stands, and the merge.
+    """
+    data = read_bytes(path, TokenizerError, MOST_BYTES)
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise TokenizerError(f"{path}: expected an object of tokens and ids")
-    return value
-
-
-def _read_lines(path: Path) -> list[str]:
-    """Read merges, one in each line; the first may state a version."""
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise TokenizerError(f"{path}: cannot be read: {error}") from error
+        lines = data.decode("utf-8").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path} cannot be read: {error}") from error
     if lines[0].startswith("#version"):
         lines[0] = ""  # lines keep their numbers
-    return lines
+    return [(f"line {i}", line) for i, line in enumerate(lines, 1) if line]
 
 
-def _read_added(folder: Path) -> dict[str, int]:
-    """Read the special tokens that were added to a published vocabulary."""
-    path = folder / "added_tokens.json"
-    return _read_json(path) if path.exists() else {}
-
-
-def _read_both(path: Path) -> tuple[dict[str, Any], dict[str, int], list[str]]:
+def _read_both(
+    path: Path,
+) -> tuple[dict[str, int], dict[str, int], list[tuple[str, str]]]:
     """Read a `tokenizer.json`: ids, added special tokens, and merges.
 
     A merge is written as "a b" or, since 2024, as ["a", "b"].
     """
-    try:
-        whole = _read_json(path)
-        model = whole["model"]
-        kind = model.get("type", "BPE")
-        ids = dict(model["vocab"])
-        merges = [
-            merge if isinstance(merge, str) else " ".join(merge)
-            for merge in model["merges"]
-        ]
-        added = {
-            token["content"]: token["id"]
-            for token in whole.get("added_tokens") or ()
-        }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, TokenizerError):
-            raise
-        raise TokenizerError(
-            f"{path}: expected a model with vocab and merges, and a list of "
-            f"added_tokens; {type(error).__name__}: {error}"
-        ) from error
-    if kind != "BPE":
-        raise TokenizerError(f"{path}: expected a BPE model, got {kind!r}")
+    whole = read_json_object(path, TokenizerError)
+    model = field(whole, "model", dict, path, TokenizerError)
+    if (kind := model.get("type", "BPE")) != "BPE":
+        raise TokenizerError(f"{path}: expected a BPE model, got {kind!r:.80}")
+    ids = field(model, "vocab", dict, path, TokenizerError)
+    _check_entries(ids, path)
+    merges = []
+    listed = field(model, "merges", list, path, TokenizerError)
+    for number, merge in enumerate(listed, 1):
+        parts = [merge] if isinstance(merge, str) else merge
+        if not isinstance(parts, list) or not all(
+            isinstance(part, str) for part in parts
+        ):
+            raise TokenizerError(
+                f"{path}, merge {number}: {merge!r:.80} is not two tokens"
+            )
+        merges.append((f"merge {number}", " ".join(parts)))
+    added: dict[str, int] = {}
+    if whole.get("added_tokens") is not None:
+        listed = field(whole, "added_tokens", list, path, TokenizerError)
+        for number, token in enumerate(listed, 1):
+            place = f"{path}, added token {number}"
+            if not isinstance(token, dict):
+                raise TokenizerError(
+                    f"{place} must be an object, got {token!r:.80}"
+                )
+            name = field(token, "content", str, place, TokenizerError)
+            if name in added:
+                raise TokenizerError(f"{place}: {name!r:.80} comes twice")
+            added[name] = field(token, "id", int, place, TokenizerError)
+    _check_entries(added, path)
     return ids, added, merges
 
 
-def _check_ids(ids: Mapping[str, Any], path: Path) -> None:
-    """Refuse what is not a map from spelled tokens, all bytes among them."""
+def _asks_for_bos(path: Path) -> bool:
+    """Read whether a prompt should begin with an end of text."""
+    if not is_there(path):
+        return False
+    settings = read_json_object(path, TokenizerError, SETTINGS_BYTES)
+    kinds = (bool, type(None))
+    asked = {"add_bos_token": None} | settings
+    return bool(field(asked, "add_bos_token", kinds, path, TokenizerError))
+
+
+def _check_entries(ids: Mapping[str, Any], path: Path) -> None:
+    """Refuse what is not a map from tokens of a sane length to ids."""
     for token, token_id in ids.items():
         if not token or type(token_id) is not int:
-            raise TokenizerError(f"{path}: {token!r} has id {token_id!r}")
-    for byte, character in BYTE_TO_CHARACTER.items():
-        if character not in ids:
-            raise TokenizerError(f"{path}: no token for byte {byte:#04x}")
+            raise TokenizerError(
+                f"{path}: {token!r:.80} has id {token_id!r:.80}"
+            )
+        if len(token) > LONGEST_TOKEN:
+            raise TokenizerError(
+                f"{path}: the token {token!r:.30} has {len(token):,} "
+                f"characters, more than {LONGEST_TOKEN:,}"
+            )
+
+
+def _check_order(ids: Mapping[str, int], files: Mapping[str, Path]) -> None:
+    """Refuse ids that are not each number from 0 on, once."""
+    by_id = sorted(ids.items(), key=lambda entry: entry[1])
+    for expected, (token, token_id) in enumerate(by_id):
+        if token_id != expected:
+            raise TokenizerError(
+                f"{files[token]}: {token!r:.80} has id {token_id}; expected "
+                f"each id from 0 to {len(ids) - 1} once, and {expected} next"
+            )
 
 
 def _take_ranks(
-    ids: dict[str, int], lines: Iterable[str], path: Path
+    ids: dict[str, int], merges: Iterable[tuple[str, str]], path: Path
 ) -> dict[bytes, int]:
     """Move the bytes, and what the merges make, out of the ids."""
     alphabet = BYTE_TO_CHARACTER.items()
     ranks = {bytes([byte]): ids.pop(char) for byte, char in alphabet}
+    halves: dict[bytes, Pair] = {}
     highest = -1
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        where = f"{path}, line {number}: {line!r}"
-        parts = line.split(" ")
+    for place, merge in merges:
+        where = f"{path}, {place}: {merge!r:.80}"
+        parts = merge.split(" ")
         try:
             first, second = (unspell(part) for part in parts)
         except (KeyError, ValueError):
@@ -179,12 +234,15 @@ def _take_ranks(
         # ids must be that of the lines, and no other pair may give this token.
         if rank < highest:
             raise TokenizerError(f"{where} has id {rank}, after {highest}")
-        if merge_piece(first + second, ranks) != [first, second]:
+        if is_forestalled(first, second, ranks, halves):
             raise TokenizerError(f"{where} is forestalled by earlier lines")
         ranks[first + second] = highest = rank
+        halves[first + second] = first, second
     for token in ids:
         if _is_one_piece(token):
-            raise TokenizerError(f"{path}: no line makes the token {token!r}")
+            raise TokenizerError(
+                f"{path}: no line makes the token {token!r:.80}"
+            )
     return ranks
 
 

@@ -6,7 +6,9 @@ V=17), so that code which swaps two axes cannot pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,6 +66,28 @@ def model(tiny: GPT2Config) -> GPT2:
 def tokens(tiny: GPT2Config) -> Tensor:
     """Random token ids, (B, T) = (2, 5)."""
     return torch.randint(tiny.n_vocab, (2, 5))
+
+
+@pytest.fixture
+def make_pipe() -> Iterator[Callable[[Path], None]]:
+    """`make_pipe(path)` makes a named pipe that nobody waits at for ever.
+
+    Whoever opens it all the same finds it empty, and the test fails.
+    """
+    made: list[tuple[Path, threading.Thread]] = []
+
+    def make(path: Path) -> None:
+        os.mkfifo(path)
+        writer = threading.Thread(target=lambda: path.open("wb").close())
+        writer.daemon = True
+        writer.start()
+        made.append((path, writer))
+
+    yield make
+    for path, writer in made:
+        while writer.is_alive():  # it waits for a reader
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+            writer.join(0.01)
 
 
 @pytest.fixture(scope="session")

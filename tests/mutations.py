@@ -34,6 +34,7 @@ ATTENTION, FEED_FORWARD = "test_attention.py", "test_feed_forward.py"
 LAYER, MODEL, PARITY = "test_layer.py", "test_model.py", "test_parity.py"
 DATA, TRAINING = "test_data.py", "test_training.py"
 SAMPLING, COMPLETION = "test_sampling.py", "test_completion.py"
+EVALUATION, CIRCUITS = "test_evaluation.py", "test_circuits.py"
 
 MUTATIONS = [
     # Who looks at whom.
@@ -466,8 +467,8 @@ MUTATIONS = [
     Mutation(
         "the temperature is multiplied by",
         "sampling.py",
-        "return logits / temperature",
-        "return logits * temperature",
+        "return (logits - highest) / temperature",
+        "return (logits - highest) * temperature",
         (SAMPLING,),
     ),
     Mutation(
@@ -510,16 +511,51 @@ MUTATIONS = [
     Mutation(
         "generation keeps its dropout",
         "sampling.py",
-        "    model.eval()\n",
+        "        training=False,\n",
         "",
         (SAMPLING, COMPLETION),
     ),
     Mutation(
-        "the model stays in eval mode",
+        "generation leaves the model in eval mode",
         "sampling.py",
-        "module.training = was_training",
+        "return cast(GPT2, _twin(model, uncompiled=training))",
+        "return model.eval()",
+        (SAMPLING, COMPLETION, EVALUATION),
+    ),
+    Mutation(
+        "what is compiled runs with dropout",
+        "sampling.py",
+        "_twin(model, uncompiled=training)",
+        "_twin(model, uncompiled=False)",
+        (SAMPLING,),
+    ),
+    Mutation(
+        "a hook on the copy is everybody's",
+        "sampling.py",
+        "        _forward_hooks=module._forward_hooks.copy(),\n",
+        "",
+        (SAMPLING, CIRCUITS),
+    ),
+    Mutation(
+        "a penalty makes infinite numbers",
+        "sampling.py",
+        "lowered = lowered.clamp(numbers.min, numbers.max)",
         "pass",
-        (SAMPLING, COMPLETION),
+        (SAMPLING,),
+    ),
+    Mutation(
+        "a tiny temperature makes infinite numbers",
+        "sampling.py",
+        "return (logits - highest) / temperature",
+        "return logits / temperature",
+        (SAMPLING,),
+    ),
+    Mutation(
+        "negative ids are let through",
+        "sampling.py",
+        "ids[(ids < 0) | (ids >= n_vocab)]",
+        "ids[ids >= n_vocab]",
+        (SAMPLING, EVALUATION),
     ),
     Mutation(
         "samples are given to the wrong prompts",
@@ -531,8 +567,8 @@ MUTATIONS = [
     Mutation(
         "a stop token stops nothing",
         "sampling.py",
-        "isin(drawn, stops)\n                if bool",
-        "isin(drawn, stops[:0])\n                if bool",
+        "isin(drawn, stops)\n            if bool",
+        "isin(drawn, stops[:0])\n            if bool",
         (SAMPLING, COMPLETION),
     ),
     Mutation(
@@ -552,8 +588,8 @@ MUTATIONS = [
     Mutation(
         "the prompt is read again for every token",
         "sampling.py",
-        "            yield drawn\n",
-        "            yield drawn\n            model(tokens, real)\n",
+        "        yield drawn\n",
+        "        yield drawn\n        model(tokens, real)\n",
         (SAMPLING,),
     ),
     Mutation(
@@ -597,6 +633,77 @@ MUTATIONS = [
         "held[: min(found, default=len(held))]",
         "held[: next(found, len(held))]",
         (COMPLETION,),
+    ),
+    # Measuring, and looking inside.
+    Mutation(
+        "a token is scored where it stands",
+        "evaluation.py",
+        "targets = tokens[:, 1:, None]",
+        "targets = tokens[:, :-1, None]",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "overlapping windows count twice",
+        "evaluation.py",
+        "one.log_probabilities[-n_new:]",
+        "one.log_probabilities[:]",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "a window has one token too few",
+        "evaluation.py",
+        "min(begin + n_ctx + 1, len(ids))",
+        "min(begin + n_ctx, len(ids))",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "a character is taken for a byte",
+        "evaluation.py",
+        "len(text.encode())",
+        "len(text)",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "an ending is compared together with its context",
+        "evaluation.py",
+        "one.log_probabilities[-n:].double()",
+        "one.log_probabilities.double()",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "an answer need only end right",
+        "evaluation.py",
+        "one.likeliest[-n:].all()",
+        "one.likeliest[-1:].all()",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "a long prompt keeps its beginning",
+        "evaluation.py",
+        "*tokenizer.encode(prompt)][-room:]",
+        "*tokenizer.encode(prompt)][:room]",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "a head that looks at itself is a previous-token head",
+        "circuits.py",
+        "weights.diagonal(offset=-1,",
+        "weights.diagonal(offset=0,",
+        (CIRCUITS,),
+    ),
+    Mutation(
+        "an induction head looks at the same token",
+        "circuits.py",
+        "diagonal(offset=1 - length,",
+        "diagonal(offset=-length,",
+        (CIRCUITS,),
+    ),
+    Mutation(
+        "a token may be drawn twice",
+        "circuits.py",
+        "torch.randperm(len(choices), generator=generator)[:length]",
+        "torch.randint(len(choices), (length,), generator=generator)",
+        (CIRCUITS,),
     ),
     # Files.
     Mutation(

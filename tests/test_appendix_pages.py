@@ -18,8 +18,9 @@ from gpt2.__main__ import main
 from gpt2.exercises import check
 from gpt2.exercises.checking import CHECKERS
 from gpt2.training.checkpoint import check_folder
-from gpt2.weights.hub import HUB_PRESETS, _explained, _verify
+from gpt2.weights.hub import _explained, _verify
 from gpt2.weights.loading import _STORY_FOLDER
+from gpt2.weights.pins import HUB_PRESETS, check_pinned
 
 TROUBLES = (BOOK / "troubleshooting.md").read_text(encoding="utf-8")
 TEACHING = (BOOK / "teaching.md").read_text(encoding="utf-8")
@@ -48,6 +49,25 @@ def pickled(folder: Path) -> Path:
     path = folder / "model.pt"
     torch.save({"model": print}, path)
     return path
+
+
+def with_config(folder: Path) -> Path:
+    path = folder / "config.json"
+    path.write_text("{}")
+    return path
+
+
+def flipped(folder: Path) -> Path:
+    copy = folder / "copy"
+    shutil.copytree(_STORY_FOLDER, copy)
+    state = gpt2.load_model(copy).state_dict()
+    (copy / "model.safetensors").unlink()
+    path = copy / "pytorch_model.bin"
+    torch.save({name: tensor.clone() for name, tensor in state.items()}, path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    return copy
 
 
 def short_merges(folder: Path) -> Path:
@@ -91,8 +111,14 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
     "has shape ..., and the model needs ...": lambda f: gpt2.load(
         changed(f, "config.json", '"vocab_size": 1440', '"vocab_size": 9')
     ),
-    "is not a plain dictionary of tensors: it is damaged, or to unpickle it "
-    "would run code from it": lambda f: gpt2.load(pickled(f)),
+    "it was damaged or replaced. Delete ..., and it will be fetched again": (
+        lambda f: check_pinned(HUB_PRESETS["gpt2"], [with_config(f)])
+    ),
+    "is damaged: its record ... has CRC-32 ..., and ... was expected": (
+        lambda f: gpt2.load(flipped(f))
+    ),
+    "is not a plain dictionary of tensors: it asks for ..., and to unpickle "
+    "anything but tensors could run code": lambda f: gpt2.load(pickled(f)),
     "the prompt has ... tokens, and the model reads at most ... (n_ctx); "
     "shorten it": lambda f: list(
         gpt2.complete(*gpt2.load("story"), "Ella lost her kite. " * 99, 5)
@@ -100,7 +126,12 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
     "the model has ... positions (n_ctx), and ... tokens do not fit": (
         lambda f: gpt2.load_model("story")(torch.zeros(1, 257).long())
     ),
-    "ids must lie between 0 and ..., the rows of this table": (
+    "tokens must lie between 0 and ..., as the table has ... rows": (
+        lambda f: gpt2.generate(
+            gpt2.load_model("story"), torch.tensor([[50256]])
+        )
+    ),
+    "ids must lie between 0 and ..., as the table has ... rows": (
         lambda f: gpt2.load_model("story")(torch.tensor([[50256]]))
     ),
     "expected an id from 0 to ...": (

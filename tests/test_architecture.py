@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layer": PARTS | {"attention", "cache", "feed_forward", "layer_norm"},
     "model": PARTS
     | {"attention", "cache", "embeddings", "layer", "layer_norm"},
-    "weights": MODEL | {"files", "tokenizer"},
+    "weights": MODEL | {"files", "tokenizer", "vocabulary"},
     "sampling": MODEL,
     "evaluation": MODEL | {"data", "sampling", "tokenizer"},
     "story_grades": MODEL | {"evaluation", "sampling", "stories", "tokenizer"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from gpt2 import circuits
@@ -42,6 +43,24 @@ def test_the_model_is_left_as_it_was_where_it_fails():
     assert not any(layer.attn.attn_dropout._forward_hooks for layer in model.h)
 
 
+def test_others_may_use_the_model_meanwhile(model, tokens):
+    """Their attention is not recorded, and fused and dropout are theirs."""
+    expected = circuits.record_attention(model, tokens)
+    model.train()
+    seen = []
+
+    def use(module, inputs):
+        seen.append((model.training, model.h[0].attn.fused))
+        handle.remove()
+        model(tokens[:1])
+
+    handle = model.h[1].register_forward_pre_hook(use)
+    found = circuits.record_attention(model, tokens)
+    assert seen == [(True, True)]
+    assert torch.equal(found, expected)
+    assert not any(layer.attn.attn_dropout._forward_hooks for layer in model.h)
+
+
 def test_tokens_are_told_twice():
     choices = torch.arange(100, 130)
     rows = circuits.repeated_tokens(choices, 4, 7, seed=1)
@@ -51,6 +70,8 @@ def test_tokens_are_told_twice():
     assert set(rows.flatten().tolist()) <= set(choices.tolist())
     assert torch.equal(rows, circuits.repeated_tokens(choices, 4, 7, seed=1))
     assert not torch.equal(rows, circuits.repeated_tokens(choices, 4, 7))
+    with pytest.raises(ValueError, match="seed must be from 0"):
+        circuits.repeated_tokens(choices, 4, 7, seed=2**32 + 1)
 
 
 def test_made_up_heads_are_recognised():

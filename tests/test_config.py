@@ -83,7 +83,10 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
         ("n_head", "3"),
         ("n_layer", True),
         ("n_layer", None),
+        ("n_layer", [2]),
+        ("n_vocab", 2**63),
         ("n_inner", 0),
+        ("activation", ["relu"]),
         ("activation", "swish"),
         ("activation", None),
         ("layer_norm_epsilon", 0.0),
@@ -96,6 +99,8 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
         ("attn_dropout", -0.1),
         ("resid_dropout", None),
         ("resid_dropout", math.nan),
+        ("resid_dropout", False),
+        ("resid_dropout", "0.1"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(
@@ -104,6 +109,29 @@ def test_a_wrong_value_is_refused_by_name(
     with pytest.raises(ValueError, match=field) as error:
         dataclasses.replace(tiny, **{field: value})
     assert repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize("n_digits", [401, 5000])
+@pytest.mark.parametrize(
+    "field", ["layer_norm_epsilon", "embd_dropout", "n_vocab", "activation"]
+)
+def test_a_number_beyond_all_others_is_refused_by_name(
+    tiny: GPT2Config, field: str, n_digits: int
+) -> None:
+    """It has no infinity; and Python does not write out 5000 digits."""
+    with pytest.raises(ValueError, match=field) as error:
+        dataclasses.replace(tiny, **{field: 10 ** (n_digits - 1)})
+    assert len(str(error.value)) < 200
+    shown = "1000" if n_digits < 4000 else "a number of thousands of digits"
+    assert shown in str(error.value)
+
+
+def test_a_long_value_is_not_shown_whole(tiny: GPT2Config) -> None:
+    fields = tiny.to_dict()
+    for name in ("model_type", "tie_word_embeddings", "n_embd"):
+        with pytest.raises(ValueError, match="xxx") as error:
+            GPT2Config.from_dict({**fields, name: "x" * 10_000})
+        assert len(str(error.value)) < 300
 
 
 def test_heads_must_be_equally_wide(tiny: GPT2Config) -> None:

@@ -31,9 +31,9 @@ def test_begins_normal() -> None:
     assert table.weight.std().item() == pytest.approx(0.01, rel=0.02)
 
 
-@pytest.mark.parametrize("wrong, came", [(17, "0 to 17"), (-1, "-1 to 0")])
-def test_an_id_outside_the_table_is_refused(wrong: int, came: str) -> None:
-    with pytest.raises(ValueError, match=f"between 0 and 16.*got {came}"):
+@pytest.mark.parametrize("wrong", [17, -1])
+def test_an_id_outside_the_table_is_refused(wrong: int) -> None:
+    with pytest.raises(ValueError, match=f"between 0 and 16.*got {wrong}$"):
         Embedding(17, 12)(torch.tensor([[0, wrong]]))
 
 

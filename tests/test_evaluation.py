@@ -36,8 +36,9 @@ def by_hand(model: GPT2, ids: list[int]) -> list[float]:
     for n in range(1, len(ids)):
         with torch.no_grad():
             logits = model(torch.tensor([ids[:n]]))[0, -1].double()
-        shifted = [math.exp(x - max(logits)) for x in logits.tolist()]
-        own = math.exp(logits[ids[n]] - max(logits))
+        highest = float(logits.max())
+        shifted = [math.exp(x - highest) for x in logits.tolist()]
+        own = math.exp(logits[ids[n]] - highest)
         found.append(math.log(own / sum(shifted)))
     return found
 
@@ -82,6 +83,23 @@ def test_score_is_without_dropout_and_leaves_the_mode(writer: GPT2) -> None:
 def test_score_refuses_lengths(writer: GPT2, ids: list[int]) -> None:
     with pytest.raises(ValueError, match=f"2 to 17 tokens; got {len(ids)}"):
         list(score(writer, [ids]))
+
+
+@pytest.mark.parametrize("strange", [257, -1, -100])
+@pytest.mark.parametrize("place", [0, 2])
+def test_score_refuses_ids(writer: GPT2, place: int, strange: int) -> None:
+    """At once, and the last one too, which is only asked for."""
+    ids = [1, 2, 3]
+    ids[place] = strange
+    with pytest.raises(ValueError, match=f"257 rows; got {strange}$"):
+        score(writer, [[1, 2], ids])
+
+
+def test_a_half_read_score_leaves_the_mode(writer: GPT2) -> None:
+    writer.train()
+    scores = score(writer, [[1, 2, 3], [4, 5, 6]], batch_size=1)
+    next(scores)
+    assert all(module.training for module in writer.modules())
 
 
 # --- text ---
@@ -168,17 +186,25 @@ def test_normalised_by_length() -> None:
 
 def test_endings_are_scored_after_their_context(writer: GPT2) -> None:
     """Whichever ending is called right, the same one is chosen."""
-    context, endings = "Moo", (" ab", " c", " def")
-    sums = []
+    context, endings = "Moo", (" a", " the dog", " no.")
+    sums, means = [], []
     for ending in endings:
         ids = BYTES.encode(context + ending)
-        sums.append(sum(by_hand(writer, ids)[2:]))
-    best = sums.index(max(sums))
+        costs = by_hand(writer, ids)[2:]
+        sums.append(sum(costs))
+        means.append(sum(costs) / len(ending))
+    best, best_mean = sums.index(max(sums)), means.index(max(means))
+    whole = [
+        sum(by_hand(writer, BYTES.encode(context + ending))) / len(ending)
+        for ending in endings
+    ]
+    assert best_mean != whole.index(max(whole)), "the context must matter"
     for label in range(3):
         result = choose_endings(
             writer, BYTES, [Choice(context, endings, label)]
         )
         assert result.n_right == (label == best)
+        assert result.n_right_normalized == (label == best_mean)
 
 
 def test_no_questions_are_refused(writer: GPT2) -> None:
@@ -191,25 +217,32 @@ def test_no_questions_are_refused(writer: GPT2) -> None:
 
 def test_continues_greedily() -> None:
     model = Biased(CONFIG)
-    prompts = [("x", "a"), ("x", "aaa"), ("x", "ab"), ("x", "b"), ("", "a")]
-    assert continues_greedily(model, BYTES, prompts, 2) == [
-        True,
-        True,
-        False,
-        False,
-        True,
-    ]
+    answers = {
+        ("x", "a"): True,
+        ("x", "aaa"): True,
+        ("x", "ab"): False,
+        ("x", "ba"): False,
+        ("x", "b"): False,
+        ("", "a"): True,
+    }
+    found = continues_greedily(model, BYTES, list(answers), 2)
+    assert found == list(answers.values())
 
 
-def test_a_long_prompt_keeps_its_end(writer: GPT2) -> None:
+class FirstWins(GPT2):
+    """Says the first token that it has read, again and again."""
+
+    def forward(self, tokens, attention_mask=None, **_):
+        first = torch.nn.functional.one_hot(tokens[:, :1], 257)
+        return first.expand(-1, tokens.size(1), -1).float()
+
+
+def test_a_long_prompt_keeps_its_end() -> None:
     prompt = "nothing of this is read, but the end"
-    ids = BYTES.encode(prompt[-15:])
-    with torch.no_grad():
-        for _ in range(2):
-            ids.append(int(writer(torch.tensor([ids]))[0, -1].argmax()))
-    answer = BYTES.decode(ids[-2:])
-    assert BYTES.encode(answer) == ids[-2:], "no text: take another seed"
-    assert continues_greedily(writer, BYTES, [(prompt, answer)]) == [True]
+    asked = [(prompt, prompt[-16]), (prompt, prompt[0]), ("ab", "a")]
+    assert prompt[-16] != prompt[0]
+    found = continues_greedily(FirstWins(CONFIG), BYTES, asked)
+    assert found == [True, False, False]  # the last began with an end of text
 
 
 def test_last_word() -> None:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,13 @@ import torch
 from safetensors.torch import save as serialize
 
 import gpt2
+from gpt2.bpe import END_OF_TEXT, TokenizerError, spell
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
-from gpt2.weights.hub import HUB_PRESETS
+from gpt2.weights import digests
+from gpt2.weights.errors import CheckpointError
+from gpt2.weights.pins import HUB_PRESETS, Pin, check_pinned
 
 PROJECT = Path(gpt2.__file__).parent.parent
 COMMIT = "c0ffee" + 34 * "0"
@@ -232,10 +235,14 @@ def hub(
 # --- the client ---
 
 CLIENT = """
-import json, sys
+import hashlib, json, sys
 from pathlib import Path
 from gpt2.weights import hub, loading
 from gpt2.weights.errors import CheckpointError
+from gpt2.weights.pins import HUB_PRESETS, Pin
+
+def unread(file, name):
+    raise AssertionError("a file was read again")
 
 for argument in sys.argv[2:]:
     action, *rest = argument.split()
@@ -243,8 +250,14 @@ for argument in sys.argv[2:]:
         if action == "locate":
             found = str(loading.locate(rest[0]).weights)
         elif action == "fetch":
-            pin = hub.Pin(rest[0], rest[1], json.loads(rest[2]))
+            pin = Pin(rest[0], rest[1], json.loads(rest[2]))
             found = str(hub.fetch(pin))
+        elif action == "pin":  # so that gpt2 stands for a small model
+            HUB_PRESETS["gpt2"] = Pin(rest[0], rest[1], json.loads(rest[2]))
+            found = None
+        elif action == "unread":  # from now on
+            hashlib.file_digest = unread
+            found = None
         elif action == "look":
             look = loading.look(rest[0])
             sizes = [info.n_bytes for info in look.infos.values()]
@@ -274,6 +287,7 @@ def environment(url: str, home: Path, **settings: str) -> dict[str, str]:
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "XDG_CACHE_HOME": str(home.parent / "own"),
         **settings,
     }
 
@@ -332,7 +346,10 @@ def test_fetches_once(hub: Hub, client: Client) -> None:
     [found] = client.run("locate someone/whole")
     assert Path(found).name == MODEL
     folder = Path(found).parent
-    assert hub.fetched() == ["vocab.json", "merges.txt", MODEL, "config.json"]
+    assert hub.fetched() == [
+        *("vocab.json", "merges.txt", "tokenizer_config.json"),
+        *(MODEL, "config.json"),
+    ]
     files = hub.repos["someone/whole"]
     assert files_of(folder) == {name: files[name] for name in hub.fetched()}
     # From now on nobody is asked, be there a network or not.
@@ -415,8 +432,7 @@ def test_pinned_content(hub: Hub, client: Client) -> None:
     sha256 = hashlib.sha256(good).hexdigest()
     bad = good[:-1] + bytes([good[-1] ^ 1])
     hub.repos["someone/whole"][MODEL] = bad
-    pin = f"fetch someone/whole {COMMIT} " + json.dumps({MODEL: sha256})
-    pin = pin.replace(": ", ":")  # so that it is one word
+    pin = f"fetch someone/whole {COMMIT} {one_word({MODEL: sha256})}"
     # The second time, it is not taken for a copy.
     for result in client.run(pin, pin):
         text = message(result)
@@ -437,18 +453,357 @@ def test_preset_is_one_revision_of_known_content(
     pin = HUB_PRESETS["gpt2"]
     repo = hub.repos[pin.repo] = dict(hub.repos["someone/whole"])
     assert "vocab.json has SHA-256" in message(*client.run("locate gpt2"))
-    for name in ("vocab.json", "merges.txt"):
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         del repo[name]
     results = client.run("locate gpt2", "look gpt2")
-    assert f"{MODEL} has SHA-256" in message(results[0])
-    assert pin.sha256[MODEL] in message(results[0])
-    assert repo[MODEL] not in client.blobs
-    assert "n_vocab=257, and gpt2 was published with 50257" in (
-        message(results[1])
-    )
+    for name, result in zip((MODEL, "config.json"), results, strict=True):
+        assert f"{name} has SHA-256" in message(result)
+        assert pin.sha256[name] in message(result)
+        assert repo[name] not in client.blobs
     asked = [path for _, path in hub.requests if pin.repo in path]
     assert asked
     assert all(f"/{pin.revision}" in path for path in asked)
+
+
+@pytest.fixture
+def pinned(hub: Hub, client: Client) -> tuple[str, Path]:
+    """A small model for which `gpt2` stands byte by byte, and its copy."""
+    files = hub.repos["someone/whole"]
+    names = set(files) - {BIN, "tf_model.h5", "README.md"}
+    known = {n: hashlib.sha256(files[n]).hexdigest() for n in names}
+    pin = f"pin someone/whole {COMMIT} {one_word(known)}"
+    _, found = client.run(pin, "locate gpt2")
+    assert set(files_of(Path(found).parent)) == names
+    return pin, Path(found).parent
+
+
+def one_word(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("name", [MODEL, "vocab.json"])
+def test_a_changed_copy_is_noticed(
+    hub: Hub, client: Client, pinned: tuple[str, Path], name: str
+) -> None:
+    """It is refused and left where it is, with advice that is right."""
+    pin, folder = pinned
+    path = folder / name
+    blob = path.resolve()
+    good = path.read_bytes()
+    changed = good[:-1] + bytes([good[-1] ^ 1])
+    blob.write_bytes(changed)
+    hub.forget()
+    text = message(client.run(pin, "locate gpt2")[1])
+    assert text.startswith(f"{path} has SHA-256 {sha256_of(changed)}, and the")
+    assert sha256_of(good) in text
+    assert f"Delete {blob}, and it will be fetched again" in text
+    assert blob.read_bytes() == changed
+    assert hub.requests == []
+    blob.unlink()
+    [_, found] = client.run(pin, "locate gpt2")
+    assert Path(found).parent == folder
+    assert path.read_bytes() == good
+
+
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_copy_is_read_once_as_it_stands(
+    client: Client, pinned: tuple[str, Path]
+) -> None:
+    pin, folder = pinned
+    assert client.run(pin, "unread", "locate gpt2", "look gpt2")[2]
+    time.sleep(0.02)
+    os.utime((folder / MODEL).resolve())
+    with pytest.raises(AssertionError, match="a file was read again"):
+        client.run(pin, "unread", "locate gpt2")
+    client.run(pin, "locate gpt2")
+    assert client.run(pin, "unread", "locate gpt2")[2]
+
+
+def test_what_is_not_pinned_is_not_read(
+    hub: Hub, client: Client, pinned: tuple[str, Path]
+) -> None:
+    """A preset of known content takes nothing else from its folder."""
+    pin, folder = pinned
+    stray = folder / "added_tokens.json"
+    stray.write_text('{"<pad>": 257}')
+    text = message(client.run(pin, "locate gpt2")[1])
+    assert text.startswith(f"{stray} is not one of the files that someone/w")
+    stray.unlink()
+    # Other weights of the same model are no copy of the published ones.
+    (folder / MODEL).rename(folder / BIN)
+    hub.forget()
+    assert client.run(pin, "locate gpt2")[1] == str(folder / MODEL)
+    assert hub.fetched() == []  # it lies there under its SHA-256
+    # Nor is what else the repository has.
+    hub.repos["someone/whole"]["added_tokens.json"] = b"{}"
+    (folder / "config.json").unlink()
+    client.run(pin, "locate gpt2")
+    assert not stray.exists()
+
+
+# --- the pins themselves, from what is known otherwise ---
+
+# Names of the files' contents in the repository's git: SHA-1 with a header.
+GIT_BLOBS = {
+    "config.json": "10c66461e4c109db5a2196bff4bb59be30396ed8",
+    "vocab.json": "1f1d9aaca301414e7f6c9396df506798ff4eb9a6",
+    "merges.txt": "226b0752cac7789c48f0cb3ec53eda48b7be36cc",
+    "tokenizer.json": "4b988bccc9dc5adacd403c00b4704976196548f8",
+    "tokenizer_config.json": "be4d21d94f3b4687e5a54d84bf6ab46ed0f8defd",
+}
+PUBLISHED_CONFIG = {
+    "activation_function": "gelu_new",
+    "architectures": ["GPT2LMHeadModel"],
+    "attn_pdrop": 0.1,
+    "bos_token_id": 50256,
+    "embd_pdrop": 0.1,
+    "eos_token_id": 50256,
+    "initializer_range": 0.02,
+    "layer_norm_epsilon": 1e-05,
+    "model_type": "gpt2",
+    "n_ctx": 1024,
+    "n_embd": 768,
+    "n_head": 12,
+    "n_layer": 12,
+    "n_positions": 1024,
+    "resid_pdrop": 0.1,
+    "summary_activation": None,
+    "summary_first_dropout": 0.1,
+    "summary_proj_to_labels": True,
+    "summary_type": "cls_index",
+    "summary_use_proj": True,
+    "task_specific_params": {
+        "text-generation": {"do_sample": True, "max_length": 50}
+    },
+    "vocab_size": 50257,
+}
+
+
+def check_pin(name: str, content: bytes) -> None:
+    header = f"blob {len(content)}\0".encode()
+    assert hashlib.sha1(header + content).hexdigest() == GIT_BLOBS[name]
+    assert sha256_of(content) == HUB_PRESETS["gpt2"].sha256[name]
+
+
+def test_the_pinned_settings() -> None:
+    """Written once more, byte for byte."""
+    check_pin("config.json", json.dumps(PUBLISHED_CONFIG, indent=2).encode())
+    assert GPT2Config.from_dict(PUBLISHED_CONFIG) == GPT2Config()
+    check_pin("tokenizer_config.json", b'{"model_max_length": 1024}')
+
+
+def test_the_pinned_vocabulary(tmp_path: Path) -> None:
+    """The same, where tiktoken's cache has GPT-2's vocabulary."""
+    try:
+        tokenizer = Tokenizer.gpt2()
+    except TokenizerError as error:
+        pytest.skip(str(error))
+    tokenizer.save(tmp_path)
+    for name in ("vocab.json", "merges.txt"):
+        check_pin(name, (tmp_path / name).read_bytes())
+    bytes_of = {"type": "ByteLevel", "add_prefix_space": True}
+    whole = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": 50256,
+                "special": True,
+                "content": END_OF_TEXT,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": True,
+            }
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {
+            **bytes_of,
+            "add_prefix_space": False,
+            "trim_offsets": True,
+        },
+        "post_processor": {**bytes_of, "trim_offsets": False},
+        "decoder": {**bytes_of, "trim_offsets": True},
+        "model": {
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "vocab": json.loads((tmp_path / "vocab.json").read_text()),
+            "merges": [f"{spell(a)} {spell(b)}" for a, b in tokenizer.merges],
+        },
+    }
+    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+    check_pin("tokenizer.json", text.encode())
+
+
+def test_every_file_that_is_read_is_pinned() -> None:
+    pins = HUB_PRESETS["gpt2"].sha256
+    assert pins.keys() == {MODEL, *GIT_BLOBS}
+    assert all(len(digest) == 64 for digest in pins.values())
+
+
+def test_each_pinned_file_is_compared(tmp_path: Path, memory: Path) -> None:
+    names = ["a", "b", "c"]
+    pin = Pin("someone/whole", COMMIT, {n: sha256_of(b"1") for n in names})
+    paths = [tmp_path / name for name in names]
+    for path in paths:
+        path.write_bytes(b"1")
+    check_pinned(pin, paths)
+    for path in paths:
+        path.write_bytes(b"2")
+        with pytest.raises(CheckpointError, match="it was damaged or repl"):
+            check_pinned(pin, paths)
+        path.write_bytes(b"1")
+    (tmp_path / "d").write_bytes(b"1")
+    message = f"{tmp_path / 'd'} is not one of the files .* \\(a, b, c\\)"
+    with pytest.raises(CheckpointError, match=message):
+        check_pinned(pin, [*paths, tmp_path / "d"])
+    check_pinned(Pin("someone/whole"), [tmp_path / "d", tmp_path / "missing"])
+
+
+# --- what is remembered of a file ---
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "gpt2-from-scratch" / "verified.json"
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note which files are read whole."""
+    seen = []
+    read = hashlib.file_digest
+
+    def noted(file: Any, name: str) -> Any:
+        seen.append(Path(file.name).name)
+        return read(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
+    return seen
+
+
+def test_remembers_a_file_as_it_stands(
+    tmp_path: Path, memory: Path, reads: list[str]
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+    expected = sha256_of(b"1")
+    for path in (one, other, one, other, tmp_path / "sub" / ".." / "one"):
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        digests.sha256(path, expected)
+    assert digests.sha256(one, expected) == expected
+    # What is wrong is not believed to be wrong for ever.
+    assert reads == ["one", "other", "other"]
+    assert memory.stat().st_mode & 0o777 == 0o600 or os.name == "nt"
+    assert [path.name for path in memory.parent.iterdir()] == [memory.name]
+    if os.name == "nt":
+        return  # where a file's second time is that of its creation
+    # The same size and the same time, and yet another file.
+    before = one.stat()
+    one.write_bytes(b"3")
+    os.utime(one, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert digests.sha256(one, expected) == sha256_of(b"3")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b"\xff",
+            b"[" * 9999,
+            b'{"a": 1, "a": 2}',
+        ),
+        *(b'{"%s": 5}', b'{"%s": {"state": [], "sha256": 5}}', b'{"%s": []}'),
+    ],
+)
+def test_a_damaged_memory_is_none(
+    tmp_path: Path, memory: Path, reads: list[str], content: bytes
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    memory.parent.mkdir(parents=True, mode=0o700)
+    memory.write_bytes(content.replace(b"%s", str(path).encode()))
+    memory.chmod(0o600)
+    for _ in range(2):
+        digest = sha256_of(b"1")
+        assert digests.sha256(path, digest) == digest
+    assert reads == ["file"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize("kind", ["a file", "a link", "a folder", "a pipe"])
+def test_a_memory_that_others_can_write_is_none(
+    tmp_path: Path,
+    memory: Path,
+    reads: list[str],
+    make_pipe: Callable[[Path], None],
+    kind: str,
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    expected = sha256_of(b"1")
+    digests.sha256(path, expected)
+    path.write_bytes(b"2")
+    with path.open("rb") as file:
+        forged = {str(path): {"state": digests._state(file)}}
+    forged[str(path)]["sha256"] = expected
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text(json.dumps(forged))
+    memory.unlink()
+    if kind == "a file":
+        elsewhere.chmod(0o666)
+        elsewhere.rename(memory)
+    elif kind == "a link":
+        memory.symlink_to(elsewhere)
+    elif kind == "a folder":
+        memory.mkdir()
+    else:
+        make_pipe(memory)
+    assert digests.sha256(path, expected) == sha256_of(b"2")
+
+
+def test_without_a_memory_files_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]
+) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    for _ in range(2):
+        assert digests.sha256(path, sha256_of(b"1")) == sha256_of(b"1")
+    assert reads == ["file", "file"]
+
+
+def test_not_everything_is_remembered_for_ever(
+    tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "_MOST_FILES", 2)
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(b"1")
+        digests.sha256(tmp_path / name, sha256_of(b"1"))
+    known = [Path(path).name for path in json.loads(memory.read_text())]
+    assert known == ["b", "c"]
+
+
+def test_what_cannot_be_read_has_no_sha256(
+    tmp_path: Path, memory: Path
+) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(CheckpointError, match=str(path)):
+            digests.sha256(path, "")
 
 
 # --- looking from afar ---
@@ -492,15 +847,23 @@ REFUSED = {
     "locate someone/lone": "someone/lone on the hub has no config.json",
     "look someone/lone": "someone/lone on the hub has no config.json",
     "locate someone/outside": "names '../config.json', which is not a file",
-    "locate someone/odd": "has no 'weight_map'",
+    "locate someone/odd": "json must hold a JSON object, got a list of 0",
     "look someone/pickled": "someone/pickled has no safetensors",
-    "look someone/damaged": "someone/damaged: ",
+    "look someone/damaged": f"someone/damaged/{MODEL} is not a safetensors",
+    "look someone/cut": f"someone/cut/{MODEL}: tensor 'wte.weight' should lie",
+    "look someone/deep": "objects and lists are nested more than 32 deep",
+    "look someone/huge": f"/huge/{MODEL} cannot be read: a whole number has",
+    "look someone/twice": "config.json cannot be read: the name 'a' comes twi",
     "look someone/bert": "bert/config.json: the config describes a 'bert'",
     "look someone/known": "someone/known on the hub is a 'bert' model",
     "locate someone/known": "someone/known on the hub is a 'bert' model",
     "look someone/other": f"someone/other/{MODEL} lacks tensors 'h.2.",
     "locate someone/ill": "the Hugging Face hub cannot be reached (Server",
 }
+
+
+def header(text: bytes) -> bytes:
+    return len(text).to_bytes(8, "little") + text
 
 
 @pytest.fixture(scope="module")
@@ -523,6 +886,10 @@ def refusals(
         "someone/odd": {**config, INDEX: b"[]"},
         "someone/pickled": pickled,
         "someone/damaged": {**config, MODEL: b"<html>" * 9},
+        "someone/cut": {**config, MODEL: whole[MODEL][:-4]},
+        "someone/deep": {**config, MODEL: header(b"[" * 9999 + b"]" * 9999)},
+        "someone/huge": {**config, MODEL: header(b'{"a": ' + b"9" * 5000)},
+        "someone/twice": {**whole, "config.json": b'{"a": 1, "a": 2}'},
         "someone/bert": {**whole, "config.json": b'{"model_type": "bert"}'},
         "someone/known": whole,
         "someone/other": {**whole, "config.json": json.dumps(deeper).encode()},

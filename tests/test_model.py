@@ -533,11 +533,9 @@ def test_wrong_tokens_are_described(
         model(tokens)
 
 
-@pytest.mark.parametrize("wrong, came", [(17, "3 to 17"), (-1, "-1 to 3")])
-def test_an_id_outside_the_vocabulary(
-    model: GPT2, wrong: int, came: str
-) -> None:
-    with pytest.raises(ValueError, match=f"between 0 and 16.*got {came}"):
+@pytest.mark.parametrize("wrong", [17, -1])
+def test_an_id_outside_the_vocabulary(model: GPT2, wrong: int) -> None:
+    with pytest.raises(ValueError, match=f"between 0 and 16.*got {wrong}$"):
         model(torch.tensor([[3, wrong]]))
 
 

@@ -7,6 +7,8 @@ in a table; where positions, padding or the cache matter, it is a tiny GPT-2.
 from __future__ import annotations
 
 import math
+import re
+import threading
 from collections.abc import Callable, Iterator
 from itertools import product
 from types import SimpleNamespace
@@ -14,6 +16,9 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import (
     GPT2Config as TheirConfig,
@@ -39,6 +44,7 @@ from gpt2.sampling import (
     penalize_repetition,
     scale_by_temperature,
     stream,
+    without_dropout,
 )
 
 INF = math.inf
@@ -252,7 +258,91 @@ def test_filters_in_their_order(
 def test_filters_compute_in_float32() -> None:
     logits = torch.randn(2, 9).bfloat16()
     found = Sampling(temperature=0.7).filter(logits, torch.zeros(2, 1).long())
-    torch.testing.assert_close(found, logits.float() / 0.7)
+    assert found.dtype == torch.float32
+    expected = (logits.float() / 0.7).softmax(-1)
+    torch.testing.assert_close(found.softmax(-1), expected)
+
+
+# Any settings that are allowed, and any finite logits.
+
+numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
+range_of_settings = st.floats(1e-30, 1e30) | st.sampled_from([1e-30, 1e30])
+shares = st.none() | st.floats(1e-30, 1) | st.sampled_from([1e-30, 1.0])
+LARGE = torch.finfo(torch.float32).max
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(
+    logits=st.lists(numbers | st.just(-INF), min_size=1, max_size=6).filter(
+        lambda row: max(row) > -INF
+    ),
+    n_before=st.integers(1, 6),
+    temperature=st.just(0.0) | range_of_settings,
+    repetition_penalty=range_of_settings,
+    top_k=st.none() | st.integers(1, 10**20),
+    top_p=shares,
+    min_p=shares,
+)
+@example([-LARGE, LARGE], 1, 1e30, 1.0, None, None, None)
+@example([-5.0, -6.0], 2, 1.0, 1e30, None, 0.9, None)
+@example([-LARGE, -LARGE, -INF], 3, 1e-30, 1e30, None, None, 1e-30)
+@example([LARGE, 1.0], 2, 1.0, 1e-30, None, 1e-30, 1.0)
+@example([0.0, -INF], 2, 1e30, 1e30, 1, None, None)
+def test_every_setting_gives_a_distribution(
+    logits: list[float],
+    n_before: int,
+    temperature: float,
+    repetition_penalty: float,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+) -> None:
+    row = torch.tensor([logits])
+    before = torch.arange(min(n_before, len(logits)))[None]
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+    probabilities = sampling.filter(row, before).softmax(-1)
+    assert float(probabilities.sum()) == pytest.approx(1)
+    assert (probabilities[row == -INF] == 0).all()
+    drawn = sampling.choose(row, before)
+    assert probabilities[0, drawn] > 0
+    if temperature == 0:
+        assert probabilities[0, drawn] == 1
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-20, 1e-6])
+def test_a_tiny_temperature_is_greedy(
+    model: GPT2, tokens: Tensor, temperature: float
+) -> None:
+    expected = generate(model, tokens, 9, **GREEDY)
+    for more in ({}, {"top_p": 1e-30}, {"min_p": 1e-30}, {"top_k": 5}):
+        found = generate(
+            model, tokens, 9, temperature=temperature, seed=0, **more
+        )
+        assert torch.equal(found, expected)
+
+
+def test_the_penalty_stays_within_the_numbers() -> None:
+    """What would be infinite is the largest number; what is, stays so."""
+    logits = torch.tensor([[LARGE, -LARGE, -INF, LARGE]])
+    tokens = torch.tensor([[0, 1, 2]])
+    found = penalize_repetition(logits, tokens, 1e-30)
+    expected = torch.tensor([[LARGE, -LARGE * 1e-30, -INF, LARGE]])
+    torch.testing.assert_close(found, expected)
+    found = penalize_repetition(logits, tokens, 1e30)
+    expected = torch.tensor([[LARGE / 1e30, -LARGE, -INF, LARGE]])
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("bad", [math.nan, INF, -INF])
+def test_logits_that_are_no_numbers(bad: float) -> None:
+    """Of half the numbers nothing is drawn either; not even greedily."""
+    chain = Chain([[0.5, 0.5]] * 2)
+    chain.logits[1, :] = torch.tensor([0.0, bad] if bad != -INF else [bad] * 2)
+    for settings in ({}, GREEDY, {"top_k": 1}):
+        with pytest.raises(RuntimeError, match="not all finite numbers"):
+            generate(chain, torch.tensor([[1]]), 1, **settings)
+    with pytest.raises(RuntimeError, match="not all finite numbers"):
+        beam_search(chain, torch.tensor([[1]]), 1)
 
 
 def assert_drawn(counts: Tensor, probabilities: Tensor) -> None:
@@ -320,20 +410,29 @@ def test_several_draws_follow_the_joint_distribution() -> None:
         {"temperature": -0.1},
         {"temperature": INF},
         {"temperature": math.nan},
+        {"temperature": 1e-31},
+        {"temperature": 5e-324},
+        {"temperature": 1e31},
         {"top_k": 0},
         {"top_k": -1},
         {"top_p": 0},
+        {"top_p": 1e-300},
+        {"top_p": math.nan},
         {"top_p": 1.5},
         {"top_p": -0.5},
         {"min_p": 0},
         {"min_p": 1.01},
+        {"min_p": 5e-324},
         {"repetition_penalty": 0},
         {"repetition_penalty": -2.0},
         {"repetition_penalty": INF},
+        {"repetition_penalty": 1e-31},
+        {"repetition_penalty": 1e39},
         {"max_new_tokens": -1},
         {"n_samples": 0},
         {"seed": -1},
-        {"seed": 2**64},
+        {"seed": 2**32},
+        {"seed": 2**32 + 1},  # which to PyTorch's generator is 1
     ],
     ids=str,
 )
@@ -341,10 +440,16 @@ def test_bad_settings(
     model: GPT2, tokens: Tensor, settings: dict[str, Any]
 ) -> None:
     ((name, value),) = settings.items()
-    with pytest.raises(ValueError, match=rf"{name} must be .* got {value}"):
+    message = rf"{name} must be .* got {re.escape(str(value))}"
+    with pytest.raises(ValueError, match=message):
         generate(model, tokens, **settings)
     with pytest.raises(ValueError, match=name):  # at once
         stream(model, tokens, **settings)
+
+
+def test_a_seed_is_a_whole_number(model: GPT2, tokens: Tensor) -> None:
+    with pytest.raises(TypeError):
+        stream(model, tokens, seed=1.5)  # type: ignore[arg-type]
 
 
 def test_an_unknown_setting(model: GPT2, tokens: Tensor) -> None:
@@ -421,8 +526,8 @@ def test_stop_tokens() -> None:
         [3, 3, 4, 0],
         [2, 3, 4, 0],
     ]
-    # One in the prompt stops nothing, and one that is never drawn neither.
-    found = generate(chain, torch.tensor([[2]]), 6, stop_tokens=(2, 99))
+    # One in the prompt stops nothing.
+    found = generate(chain, torch.tensor([[2]]), 6, stop_tokens=(2,))
     assert found.tolist() == [[2, 3, 4, 0, 1, 2]]
     assert generate(chain, prompts, 6).shape == (3, 8)
 
@@ -490,7 +595,7 @@ def test_seeds(model: GPT2, tokens: Tensor) -> None:
     generator.manual_seed(7)
     assert [drawn(generator), drawn(generator)] == [first, second]
     assert drawn(0) == drawn(0)
-    assert drawn(2**64 - 1) == drawn(2**64 - 1)
+    assert drawn(2**32 - 1) == drawn(2**32 - 1) != drawn(0)
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's touched
 
     torch.manual_seed(3)
@@ -500,28 +605,157 @@ def test_seeds(model: GPT2, tokens: Tensor) -> None:
     assert one != other
 
 
-def test_dropout_is_off_and_comes_back(model: GPT2, tokens: Tensor) -> None:
+class Shared:
+    """A model with much dropout in training mode, which others use too."""
+
+    def __init__(self, model: GPT2) -> None:
+        self.model = spoil(model)
+        model.h[1].eval()  # half of it, as one who fine-tunes may have it
+        self.modes = [module.training for module in model.modules()]
+
+    def is_as_it_was(self) -> bool:
+        return self.modes == [m.training for m in self.model.modules()]
+
+
+def test_dropout_is_off_and_the_model_as_it_was(
+    model: GPT2, tokens: Tensor
+) -> None:
     expected = generate(model, tokens, 9, **GREEDY)
-    spoil(model)
-    model.h[1].eval()  # half of it, as one who fine-tunes may have it
-    modes = [module.training for module in model.modules()]
-
-    def restored() -> bool:
-        return modes == [module.training for module in model.modules()]
-
+    shared = Shared(model)
     assert torch.equal(generate(model, tokens, 9, **GREEDY), expected)
-    assert restored()
+    assert torch.equal(beam_search(model, tokens, 9, n_beams=1)[0], expected)
     steps = stream(model, tokens, 9, **GREEDY)
-    assert restored()  # nothing has begun
-    next(steps)
-    assert not any(module.training for module in model.modules())
-    steps.close()  # abandoned half way
-    assert restored()
+    for drawn, right in zip(steps, expected[:, 5:].T, strict=True):
+        assert torch.equal(drawn, right)
+        assert shared.is_as_it_was()  # while it is half read, too
+        assert not torch.equal(model(tokens), model(tokens))
     with pytest.raises(ValueError, match="attention_mask"):
         generate(model, tokens, attention_mask=torch.ones(2, 4))
-    assert restored()
-    assert torch.equal(beam_search(model, tokens, 9, n_beams=1)[0], expected)
-    assert restored()
+
+    def interrupt(module: nn.Module, inputs: Any) -> None:
+        raise KeyboardInterrupt
+
+    handle = model.h[1].register_forward_pre_hook(interrupt)
+    for run in (generate, beam_search):
+        with pytest.raises(KeyboardInterrupt):
+            run(model, tokens)
+        assert shared.is_as_it_was()
+    handle.remove()
+
+
+def test_streams_side_by_side_have_no_dropout(
+    model: GPT2, tokens: Tensor
+) -> None:
+    """The first is dropped while the second is half read."""
+    expected = generate(model, tokens, 9, **GREEDY)
+    shared = Shared(model)
+    first, second = (stream(model, tokens, 9, **GREEDY) for _ in range(2))
+    found = [tokens, next(first)[:, None], next(second)[:, None]]
+    assert torch.equal(found[1], found.pop())
+    first.close()
+    found += [drawn[:, None] for drawn in second]
+    assert torch.equal(torch.cat(found, dim=1), expected)
+    assert shared.is_as_it_was()
+
+
+@pytest.mark.parametrize("outer", ["begins first", "ends last"])
+def test_threads_have_no_dropout(
+    model: GPT2, tokens: Tensor, outer: str
+) -> None:
+    """One thread generates while another is in the middle of a layer.
+
+    The other has begun before it, or else begins during its first step.
+    """
+    expected = generate(model, tokens, 9, **GREEDY)
+    shared = Shared(model)
+    inside, go_on = threading.Event(), threading.Event()
+    found: list[Tensor] = []
+
+    def write() -> None:
+        found.append(generate(model, tokens, 9, **GREEDY))
+
+    other = threading.Thread(target=write)
+
+    def pause(module: nn.Module, inputs: Any) -> None:
+        if threading.current_thread() is other and not inside.is_set():
+            inside.set()
+            assert go_on.wait(60)
+
+    model.h[1].register_forward_pre_hook(pause)
+    steps = stream(model, tokens, 9, **GREEDY)
+    if outer == "ends last":
+        next(steps)
+    other.start()
+    assert inside.wait(60)
+    if outer == "begins first":
+        next(steps)
+    rest = list(steps)
+    go_on.set()
+    other.join()
+    assert torch.equal(found[0], expected)
+    assert torch.equal(torch.stack(rest, dim=1), expected[:, 6:])
+    assert shared.is_as_it_was()
+
+
+def test_another_thread_may_train_meanwhile(
+    model: GPT2, tokens: Tensor
+) -> None:
+    """It switches between its modes, as a loop with held-out losses does."""
+    expected = generate(model, tokens, 4, **GREEDY)[:, 5:]
+    spoil(model)
+    for training in (False, True):
+        model.train(training)
+        for right, drawn in zip(
+            expected.T, stream(model, tokens, 4, **GREEDY), strict=True
+        ):
+            assert torch.equal(drawn, right)
+            training = not training
+            model.train(training)
+
+
+def test_a_model_without_dropout_shares_what_it_has(model: GPT2) -> None:
+    twin = without_dropout(model.train())
+    assert type(twin) is GPT2
+    assert twin.config is model.config
+    assert not any(module.training for module in twin.modules())
+    theirs = dict(model.named_parameters())
+    for name, parameter in twin.named_parameters():
+        assert parameter is theirs.pop(name)
+    assert not theirs
+    seen: list[nn.Module] = []
+    model.h[0].register_forward_hook(lambda *_: seen.append(model))
+    without_dropout(model)(torch.zeros(1, 1).long())
+    assert seen == [model]  # the model's hooks are called
+    twin.h[0].register_forward_hook(lambda *_: seen.append(twin))
+    model(torch.zeros(1, 1).long())
+    assert seen == [model, model]  # the twin's are its own
+
+
+@pytest.mark.parametrize("way", ["a compiled module", "compiled in place"])
+def test_a_compiled_model_has_no_dropout_either(
+    model: GPT2, tokens: Tensor, way: str
+) -> None:
+    expected = generate(model, tokens, 1, **GREEDY)
+    calls: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            calls.append(1)
+            return graph(*arguments)
+
+        return run
+
+    compiled = model
+    if way == "a compiled module":
+        compiled = torch.compile(model, backend=backend)
+    else:
+        model.compile(backend=backend)
+    spoil(model)
+    assert torch.equal(generate(compiled, tokens, 1, **GREEDY), expected)
+    assert not calls
+    model.eval()  # then what was compiled is what runs
+    assert torch.equal(generate(compiled, tokens, 1, **GREEDY), expected)
+    assert calls
 
 
 def test_nothing_is_kept_for_gradients(model: GPT2, tokens: Tensor) -> None:
@@ -588,8 +822,38 @@ def test_prompts_that_cannot_be_continued(
     for tokens in (torch.tensor([1, 2]), torch.tensor(1)):
         with pytest.raises(ValueError, match=r"shape \(B, T\)"):
             search(model, tokens)
-    with pytest.raises(ValueError, match="between 0 and 16"):
-        search(model, torch.tensor([[17]]))
+    for tokens in (
+        torch.zeros(0, 3).long(),
+        torch.zeros(1, 3),
+        torch.zeros(1, 3, dtype=torch.int16),
+    ):
+        with pytest.raises(ValueError, match=r"int64 or int32 of shape"):
+            search(model, tokens)
+
+
+@pytest.mark.parametrize("strange", [17, -1, -100, 2**40])
+@pytest.mark.parametrize("run", [generate, stream, beam_search])
+def test_ids_that_are_not_in_the_vocabulary(
+    model: GPT2, run: Callable[..., Any], strange: int
+) -> None:
+    """They are refused at once, the model is not even called."""
+    log = Log(model)
+    tokens = torch.tensor([[1, 2], [3, strange]])
+    message = rf"between 0 and 16, .* 17 rows; got {strange}$"
+    with pytest.raises(ValueError, match=f"tokens must lie {message}"):
+        run(model, tokens)
+    with pytest.raises(ValueError, match=f"stop_tokens must lie {message}"):
+        run(model, tokens[:1], stop_tokens=[0, strange])
+    assert log.events == []
+
+
+def test_a_mask_may_be_of_any_numbers(model: GPT2, tokens: Tensor) -> None:
+    """What is not 0 is a token, however many it says."""
+    mask = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]])
+    expected = generate(model, tokens, 99, attention_mask=mask, **GREEDY)
+    for other in (2 * mask, 0.5 * mask):
+        found = generate(model, tokens, 99, attention_mask=other, **GREEDY)
+        assert torch.equal(found, expected)
 
 
 def test_int32_and_half_precision(model: GPT2, tokens: Tensor) -> None:
@@ -757,6 +1021,9 @@ def test_beams_of_a_batch_are_those_of_each_alone(
 def test_beams_must_be_positive(model: GPT2, tokens: Tensor) -> None:
     with pytest.raises(ValueError, match="n_beams must be 1 or more; got 0"):
         beam_search(model, tokens, n_beams=0)
+    for penalty in (INF, -INF, math.nan):
+        with pytest.raises(ValueError, match="length_penalty must be finite"):
+            beam_search(model, tokens, length_penalty=penalty)
 
 
 # Against another implementation.
@@ -772,13 +1039,6 @@ def test_beams_must_be_positive(model: GPT2, tokens: Tensor) -> None:
                 RepetitionPenaltyLogitsProcessor(p),
             )
             for p in (0.7, 1.3)
-        ),
-        *(
-            (
-                lambda x, _, t=t: scale_by_temperature(x, t),
-                TemperatureLogitsWarper(t),
-            )
-            for t in (0.3, 1.9)
         ),
         *(
             (lambda x, _, k=k: keep_top_k(x, k), TopKLogitsWarper(k))
@@ -801,6 +1061,14 @@ def test_filters_equal_those_of_transformers(
     tokens = torch.randint(50, (rows, 20))
     expected = theirs(tokens, logits.clone())
     assert torch.equal(ours(logits, tokens), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.9])
+def test_the_temperature_is_that_of_transformers(temperature: float) -> None:
+    logits = 3 * torch.randn(4, 50)
+    expected = TemperatureLogitsWarper(temperature)(None, logits.clone())
+    found = scale_by_temperature(logits, temperature)
+    torch.testing.assert_close(found.softmax(-1), expected.softmax(-1))
 
 
 @pytest.fixture

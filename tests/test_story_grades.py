@@ -130,3 +130,11 @@ def test_probes_of_a_model_that_has_them_wrong() -> None:
     )
     (grade,) = grade_probes(model, TOKENIZER, 8, 2, kinds=["pronoun"])
     assert grade.n_right == 2
+
+
+def test_what_cannot_be_graded() -> None:
+    model = GPT2(CONFIG)
+    with pytest.raises(ValueError, match="n_per_kind must be 1 or more"):
+        grade_probes(model, TOKENIZER, 0)
+    with pytest.raises(ValueError, match="seed must be from 0"):
+        grade_samples(model, TOKENIZER, 1, seed=2**32)

@@ -25,8 +25,9 @@ from torch.profiler import ProfilerActivity, profile
 
 import gpt2
 from gpt2 import stories
-from gpt2.__main__ import main, parse
+from gpt2.__main__ import main
 from gpt2.commands import corpus as reading
+from gpt2.commands.parsing import parse
 from gpt2.commands.train import read_settings
 from gpt2.config import GPT2Config
 from gpt2.data import (
@@ -210,6 +211,19 @@ def test_there_may_be_no_warm_up_and_a_single_step() -> None:
         ("evaluate_rows", 0),
         ("patience", 0),
         ("save_every", 0),
+        ("seed", 1.5),
+        ("seed", True),
+        ("n_steps", 1.5),
+        ("batch_size", None),
+        ("learning_rate", float("inf")),
+        ("final_learning_rate", float("nan")),
+        ("weight_decay", float("nan")),
+        ("weight_decay", float("inf")),
+        ("clip", float("inf")),
+        ("clip", float("nan")),
+        ("beta_1", 1.0),
+        ("beta_2", -0.1),
+        ("optimizer", "sgd"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(field: str, value: Any) -> None:
@@ -1570,16 +1584,20 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:
         ("--data text.txt --held-out=0.001", 2, "one row 17"),
         ("--data text.txt --held-out=1", 2, "--held-out"),
         ("--data text.txt --n-vocab=5000", 1, "n_vocab=5000"),
-        ("--data text.txt --batch-size=5 --n-accumulate=2", 2, "5 and 2"),
+        (
+            "--data text.txt --batch-size=5 --n-accumulate=2",
+            2,
+            "--batch-size, 5; got 2",
+        ),
         ("--data text.txt --batch-size=0", 2, "must be 1 or more"),
-        ("--data text.txt --context=17", 2, "n_ctx, 16; got 17"),
-        ("--data text.txt --n-head=5", 2, "n_head=5"),
+        ("--data text.txt --context=17", 2, "--n-ctx, 16; got 17"),
+        ("--data text.txt --n-head=5", 2, "--n-head=5"),
         ("--data text.txt --dropout=1", 2, "--dropout"),
         ("--data text.txt --device=abacus", 1, "abacus"),
         ("--data text.txt --model=nowhere", 1, "'nowhere' is neither"),
         ("--data text.txt --model=x --tokenizer=bytes", 2, "--tokenizer"),
         ("--data text.txt --resume", 2, "holds no checkpoint"),
-        ("--data text.txt --seed=-1", 2, "seed must be 0 or more"),
+        ("--data text.txt --seed=-1", 2, "--seed: must be 0 or more"),
         ("--data text.txt --held-out=0 --patience=1", 2, "patience"),
     ],
 )

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import shutil
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +24,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from fuzzing import CHECKPOINTS, outcome
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
@@ -33,16 +36,14 @@ from gpt2.config import PRESETS, GPT2Config
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer, TokenizerError
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.formats import (
-    find_weights,
-    read_safetensors_header,
-)
+from gpt2.weights.formats import find_weights
 from gpt2.weights.layout import (
     TensorInfo,
     guess_config,
     our_name,
     parameter_shapes,
 )
+from gpt2.weights.safetensors_header import read_safetensors_header
 from gpt2.weights.tensorflow import read_tensors
 
 TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"
@@ -139,6 +140,11 @@ def run_python(code: str, *arguments: object) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def short(value: object) -> str:
+    """Name a case of a test by what it is about."""
+    return repr(value)[:40]
 
 
 # --- files put together by hand ---
@@ -491,7 +497,7 @@ def test_loading_costs_no_second_copy(
 LOOK = """
 import sys
 from pathlib import Path
-from gpt2.weights.formats import read_safetensors_header
+from gpt2.weights.safetensors_header import read_safetensors_header
 from gpt2.weights.loading import look
 
 found = look(sys.argv[1])
@@ -652,10 +658,27 @@ WRONG_FILES: dict[str, tuple[bytes, str]] = {
     "no JSON": (pack(b"{]"), "cannot be read: Expecting property name"),
     "no text": (pack(b'{"\xff": 1}'), "cannot be read: 'utf-8' codec"),
     "a list": (pack(b"[]"), "header is not a JSON object"),
-    "deep nesting": (pack(b"[" * 200_000), "cannot be read: maximum recurs"),
+    "deep nesting": (pack(b"[" * 200_000), "nested more than 32 deep"),
+    "deep enough nesting": (
+        pack(b"[" * 33 + b"1" + b"]" * 33),
+        "nested more than 32 deep",
+    ),
     "a number of many digits": (
         pack(b'{"wte.weight": ' + b"9" * 5000 + b"}"),
-        "cannot be read: Exceeds the limit",
+        "a whole number has 5,000 digits, more than 40",
+    ),
+    "not a number": (pack(b'{"wte.weight": NaN}'), "NaN is not a number"),
+    "a name twice in an entry": (
+        pack(b'{"wte.weight": {"dtype": "F32", "dtype": "F16"}}'),
+        "the name 'dtype' comes twice",
+    ),
+    "metadata of numbers": (
+        pack(b'{"__metadata__": {"step": 1}}'),
+        "field '__metadata__' must be an object of strings",
+    ),
+    "a list of metadata": (
+        pack(b'{"__metadata__": ["pt"]}'),
+        "field '__metadata__' must be an object of strings",
     ),
     "a name twice": (
         pack(b'{"wte.weight": {}, "wpe.weight": {}, "wte.weight": {}}'),
@@ -699,14 +722,28 @@ WRONG_ENTRIES: dict[str, tuple[Any, str]] = {
         "has dtype F33; expected one of.* F32",
     ),
     "a huge shape": (entry(shape=[2**62, 2**62]), "takes 85,07"),
+    "a size of thousands of digits": (
+        entry(shape=[int("9" * 4000)]),
+        "cannot be read: a whole number has 4,000 digits, more than 40",
+    ),
+    "a product of thousands of digits": (
+        entry(shape=[10**39] * 200),
+        "of at most 8 dimensions",
+    ),
     "an offset beyond the end": (
         entry(offsets=[8, 16]),
         "at bytes 8 to 16 of the data, and there are only 8",
     ),
     "a huge offset": (
-        entry(offsets=[2**70, 2**70 + 8]),
+        entry(offsets=[2**63, 2**63 + 8]),
         "not have been fetched whole",
     ),
+    "a dtype in lower case": (
+        entry(dtype="f32"),
+        "has dtype f32; expected one",
+    ),
+    "an entry in a list": (["F32", [2], [0, 8]], "without a proper"),
+    "a whole number that is a float": (entry(shape=[2.0]), "without a prop"),
 }
 
 
@@ -721,7 +758,9 @@ def test_wrong_entries_of_the_header(
     (folder / SAFETENSORS).write_bytes(pack(header, bytes(8)))
     with pytest.raises(CheckpointError, match=message) as caught:
         gpt2.look(folder)
-    assert f"{folder / SAFETENSORS}: tensor 'ln_f.bias'" in str(caught.value)
+    assert f"{folder / SAFETENSORS}" in str(caught.value)
+    if "cannot be read" not in message:
+        assert ": tensor 'ln_f.bias'" in str(caught.value)
     with pytest.raises(CheckpointError, match=message):
         gpt2.load_model(folder)
 
@@ -730,18 +769,78 @@ def test_wrong_entries_of_the_header(
 def test_tensors_that_overlap_or_leave_a_hole(
     folder: Path, state: dict[str, Tensor]
 ) -> None:
-    """One tensor's bytes are nobody else's, and every byte is somebody's."""
+    """One tensor's bytes are nobody else's, and every byte is somebody's.
+
+    That is said before the library is asked, which would refuse them, too.
+    """
     path = folder / SAFETENSORS
     size = state["wte.weight"].nbytes
     for begin in (4, size + 4):  # ends within wte; begins behind a hole
         place = entry(shape=[16, 12], offsets=[begin, begin + 16 * 12 * 4])
         path.write_bytes(packed(state, **{"wpe.weight": place}) + bytes(8))
-        with pytest.raises(CheckpointError, match="cannot be read") as caught:
-            gpt2.load_model(folder)
-        assert str(path) in str(caught.value)
+        for read in (gpt2.load_model, gpt2.look):
+            with pytest.raises(CheckpointError, match="begins at") as caught:
+                read(folder)
+            assert str(path) in str(caught.value)
+        with pytest.raises(SafetensorError, match="invalid offset"):
+            load_file(path)
     path.write_bytes(packed(state) + b"more")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        gpt2.load_model(folder)
+    for read in (gpt2.load_model, gpt2.look):
+        with pytest.raises(CheckpointError, match="4 bytes of the data bel"):
+            read(folder)
+    with pytest.raises(SafetensorError, match="not fully covered"):
+        load_file(path)
+
+
+# What the library says of a header, too, for two tensors of 8 bytes each.
+AGREED: dict[str, tuple[dict[str, Any], bool]] = {
+    "as it should be": ({}, True),
+    "one more field": ({"a": {**entry(), "more": 1}}, True),
+    "metadata": ({"__metadata__": {"format": "pt"}}, True),
+    "no metadata": ({"__metadata__": None}, True),
+    "metadata of numbers": ({"__metadata__": {"step": 1}}, False),
+    "an empty tensor between": (
+        {"c": entry(shape=[0, 7], offsets=[8, 8])},
+        True,
+    ),
+    "an empty tensor within another": (
+        {"c": entry(shape=[0, 7], offsets=[9, 9])},
+        False,
+    ),
+    "a single number": (
+        {"b": entry("F64", [], [8, 16])},
+        True,
+    ),
+    "a name that is empty": ({"": entry(shape=[0], offsets=[0, 0])}, True),
+    "one number fewer": ({"b": entry(shape=[1], offsets=[8, 12])}, False),
+    "the second first": (
+        {"a": entry(offsets=[8, 16]), "b": entry(offsets=[0, 8])},
+        True,
+    ),
+    "both the same": ({"b": entry()}, False),
+    "a truth as a size": ({"a": entry(shape=[True, 2])}, False),
+    "a size with a fraction": ({"a": entry(shape=[2.0])}, False),
+    "a size below 0": ({"a": entry(shape=[-2])}, False),
+    "a product beyond 64 bits": ({"a": entry(shape=[2**62, 2**62])}, False),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fine"), AGREED.values(), ids=AGREED.keys()
+)
+def test_agrees_with_the_library(
+    tmp_path: Path, changes: dict[str, Any], fine: bool
+) -> None:
+    path = tmp_path / SAFETENSORS
+    header = {"a": entry(), "b": entry(offsets=[8, 16]), **changes}
+    path.write_bytes(pack(json.dumps(header).encode(), bytes(16)))
+    if fine:
+        assert set(read_safetensors_header(path)) == set(load_file(path))
+        return
+    with pytest.raises(CheckpointError, match=SAFETENSORS):
+        read_safetensors_header(path)
+    with pytest.raises(SafetensorError):
+        load_file(path)
 
 
 @pytest.mark.usefixtures("no_model")
@@ -787,8 +886,9 @@ def test_code_in_a_pickle_does_not_run(
             read(folder)
         assert str(path) in str(caught.value)
         assert not mark.exists()
+    assert "could run code" in str(caught.value)
+    assert f"'{os.mkdir.__module__}.mkdir'" in str(caught.value)
     if kind != "plain":
-        assert "would run code" in str(caught.value)
         torch.load(path, weights_only=False)  # the trap is one
         assert mark.is_dir()
 
@@ -803,15 +903,32 @@ WRONG_PICKLES: dict[str, tuple[Any, str]] = {
     ),
     "a sparse tensor": (
         {"wte.weight": torch.eye(3).to_sparse()},
-        "a Tensor under 'wte.weight', and a plain tensor",
+        r"asks for 'torch\._utils\._rebuild_sparse_tensor', and to unpickle",
     ),
     "a tensor without data": (
         {"wte.weight": torch.ones(3, device="meta")},
-        "a Tensor under 'wte.weight', and a plain tensor",
+        r"asks for 'torch\._utils\._rebuild_meta_tensor_no_storage'",
     ),
     "complex numbers": (
         {"wte.weight": torch.ones(17, 12, dtype=torch.complex64)},
-        "few for 2 layers",
+        r"asks for 'torch\.ComplexFloatStorage', and to unpickle",
+    ),
+    "numbers to be negated": (
+        {"wte.weight": torch.ones(3, dtype=torch.complex64).conj().imag},
+        "cannot be read as a PyTorch file: .*more than its numbers",
+    ),
+    "one number for all": (
+        {"wte.weight": torch.ones(1).expand(17, 12)},
+        r"a tensor \[17, 12\] needs 204 numbers, and its storage '0' has 1",
+    ),
+    "the same row for all": (
+        {"wte.weight": torch.ones(12).expand(17, 12)},
+        r"a tensor \[17, 12\] needs 204 numbers, and its storage '0' has 12",
+    ),
+    "nothing": (None, "holds a NoneType, and a dictionary"),
+    "a storage": (
+        {"wte.weight": torch.ones(3).untyped_storage()},
+        r"asks for 'torch\.storage\.UntypedStorage', and to unpickle",
     ),
 }
 
@@ -884,13 +1001,18 @@ def test_index_only_names_files_beside_it(
     [
         (b"", "cannot be read"),
         (b"{", "cannot be read"),
-        (b"[" * 200_000, "cannot be read"),
+        (b"[" * 200_000, "nested more than 32 deep"),
         (b"\xff", "cannot be read"),
-        (b"[]", "has no 'weight_map'"),
-        (b"{}", "has no 'weight_map'"),
-        (b'{"weight_map": {}}', "has no 'weight_map'"),
-        (b'{"weight_map": ["wte.weight"]}', "has no 'weight_map'"),
+        (b"[]", "must hold a JSON object"),
+        (b"{}", "has no field 'weight_map'"),
+        (b'{"weight_map": {}}', "field 'weight_map' is empty"),
+        (
+            b'{"weight_map": ["wte.weight"]}',
+            "field 'weight_map' must be an object, got a list of 1",
+        ),
+        (b'{"weight_map": {}, "weight_map": {}}', "'weight_map' comes twice"),
     ],
+    ids=short,
 )
 def test_broken_index(folder: Path, contents: bytes, message: str) -> None:
     (folder / SAFETENSORS).unlink()
@@ -930,13 +1052,20 @@ def test_index_that_promises_too_much(
     [
         (b"", "cannot be read"),
         (b'{"n_embd": 12', "cannot be read"),
-        (b"[" * 200_000, "cannot be read"),
+        (b"[" * 200_000, "nested more than 32 deep"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"[]", "named fields"),
+        (b"\xef\xbb\xbf{}", "cannot be read: Unexpected UTF-8 BOM"),
+        (b" " * 1_000_001, "has more than 1,000,000 bytes"),
+        (b"[]", "must hold a JSON object, got a list of 0"),
+        (b'{"n_head": 1, "n_head": 2}', "the name 'n_head' comes twice"),
+        (b'{"n_embd": 1' + b"0" * 400 + b"}", "number has 401 digits"),
+        (b'{"layer_norm_epsilon": 1e400}', "the number 1e400 is too large"),
+        (b'{"layer_norm_epsilon": NaN}', "NaN is not a number"),
         (b"{}", "does not say vocab_size"),
         (b'{"model_type": "llama"}', "describes a 'llama' model"),
         (b'{"model_type": ["gpt2"]}', "describes a"),
     ],
+    ids=short,
 )
 def test_broken_config(folder: Path, contents: bytes, message: str) -> None:
     path = folder / "config.json"
@@ -958,6 +1087,13 @@ def test_broken_config(folder: Path, contents: bytes, message: str) -> None:
         ({"n_inner": 7}, r"\[12, 48\], and the model needs \[12, 7\]"),
         ({"n_head": 5}, "n_embd must be a multiple of n_head"),
         ({"n_embd": "12"}, "n_embd must be a positive whole number"),
+        ({"n_embd": 12.0}, "n_embd must be a positive whole number"),
+        ({"n_embd": [12]}, "n_embd must be a positive whole number"),
+        ({"vocab_size": 10**30}, "n_vocab must be a positive whole number"),
+        ({"embd_pdrop": False}, "embd_dropout must be a probability"),
+        ({"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon must be a pos"),
+        ({"activation_function": {}}, "activation must be one of"),
+        ({"model_type": ["gpt2"] * 1000}, "describes a"),
         ({"tie_word_embeddings": False}, "sets tie_word_embeddings=False"),
     ],
 )
@@ -978,6 +1114,67 @@ def test_hparams_will_do(folder: Path, theirs: GPT2LMHeadModel) -> None:
         json.dumps({name: getattr(sizes, name) for name in names})
     )
     close(logits(gpt2.load_model(folder)), their_logits(theirs))
+
+
+# --- what is not a file, and names of nothing ---
+
+
+@posix
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    "name",
+    [SAFETENSORS, BIN, SAFETENSORS_INDEX, "config.json", "hparams.json"],
+)
+@pytest.mark.parametrize("kind", ["a named pipe", "a folder", "a socket"])
+def test_only_regular_files_are_opened(
+    monkeypatch: pytest.MonkeyPatch,
+    make_pipe: Callable[[Path], None],
+    folder: Path,
+    name: str,
+    kind: str,
+) -> None:
+    """Whoever opens a pipe waits until somebody writes to it."""
+    if name.startswith(("model", "pytorch")):
+        (folder / SAFETENSORS).unlink()
+    else:
+        (folder / "config.json").unlink()
+    if kind == "a named pipe":
+        make_pipe(folder / name)
+    elif kind == "a folder":
+        (folder / name).mkdir()
+    else:
+        monkeypatch.chdir(folder)  # its whole name would be too long
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(name)
+    for read in (gpt2.load_model, gpt2.look):
+        with pytest.raises(CheckpointError, match=f"it is {kind}, not a reg"):
+            read(folder)
+    with pytest.raises(CheckpointError, match=f"{name} cannot be read"):
+        gpt2.look(folder)
+
+
+@posix
+@pytest.mark.parametrize("source", ["/dev/zero", "/dev/null"])
+def test_a_device_is_no_file_of_weights(tmp_path: Path, source: str) -> None:
+    link = tmp_path / SAFETENSORS
+    link.symlink_to(source)
+    with pytest.raises(CheckpointError, match="it is a device, not a regular"):
+        gpt2.load_model(link)
+    with pytest.raises(CheckpointError, match=str(link)):
+        gpt2.load_model(tmp_path)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("a" * 5000, "cannot be read: File name too long"), ("~nobody-1/a", "~")],
+    ids=short,
+)
+def test_a_name_that_no_file_can_have(source: str, message: str) -> None:
+    for read in (gpt2.load_model, gpt2.look):
+        with pytest.raises(CheckpointError, match=message) as caught:
+            read(source)
+        assert len(str(caught.value)) < 500
 
 
 # --- nothing there ---
@@ -1019,94 +1216,16 @@ def test_a_file_of_another_kind(folder: Path) -> None:
 # --- any damage at all ---
 
 
-@pytest.fixture(scope="module")
-def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint so small that its header is most of it."""
-    folder = tmp_path_factory.mktemp("smallest")
-    torch.manual_seed(2)
-    model = GPT2(GPT2Config(n_vocab=3, n_ctx=2, n_embd=2, n_head=1, n_layer=1))
-    gpt2.save(folder, model)
-    tensors = {name: t.clone() for name, t in model.state_dict().items()}
-    torch.save(tensors, folder / BIN)
-    old = folder / "old.bin"
-    torch.save(tensors, old, _use_new_zipfile_serialization=False)
-    return folder
-
-
-# Where and what: a byte replaced, put in, or taken out; or all from there on.
-DAMAGE = st.tuples(
-    st.floats(0, 1, exclude_max=True),
-    st.sampled_from(["replace", "insert", "delete", "cut"]),
-    st.binary(min_size=1, max_size=3),
-)
-
-
-def damaged(contents: bytes, damages: list[tuple[float, str, bytes]]) -> bytes:
-    for where, how, what in damages:
-        at = int(where * len(contents))
-        after = {
-            "replace": contents[at + len(what) :],
-            "insert": contents[at:],
-            "delete": contents[at + len(what) :],
-            "cut": b"",
-        }[how]
-        middle = what if how in ("replace", "insert") else b""
-        contents = contents[:at] + middle + after
-    return contents
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize(
-    ("target", "source"),
-    [
-        (SAFETENSORS, SAFETENSORS),
-        ("config.json", SAFETENSORS),
-        (BIN, BIN),
-        ("old.bin", "old.bin"),
-    ],
-    ids=["safetensors", "config", "PyTorch", "PyTorch's old format"],
-)
-def test_no_damage_does_harm(
-    smallest: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    target: str,
-    source: str,
-) -> None:
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_no_damage_does_harm(tmp_path: Path, kind: str) -> None:
     """A damaged file is refused, or is a whole model: nothing in between."""
-    folder = tmp_path_factory.mktemp("damaged")
-    for name in {source, "config.json"}:
-        shutil.copy(smallest / name, folder)
-    contents = (smallest / target).read_bytes()
-    # Half of the examples hit the first bytes, where a header has its length.
-    some = st.lists(DAMAGE, min_size=1, max_size=3)
-    near = some.map(lambda ds: [(w**4, how, what) for w, how, what in ds])
-    outcomes = set()
-
-    @settings(
-        max_examples=120,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
+    outcomes = Counter(
+        outcome(CHECKPOINTS[kind](random.Random(seed), tmp_path / "damaged"))
+        for seed in range(300)
     )
-    @given(some | near)
-    def harmless(damages: list[tuple[float, str, bytes]]) -> None:
-        path = folder / target
-        path.unlink(missing_ok=True)  # an earlier one may still be mapped
-        path.write_bytes(damaged(contents, damages))
-        try:
-            model = gpt2.load_model(folder / source)
-        except CheckpointError as error:
-            assert str(folder) in str(error)
-            outcomes.add("refused")
-            return
-        shapes = parameter_shapes(model.config)
-        found = {name: t.shape for name, t in model.state_dict().items()}
-        assert found == shapes
-        outcomes.add("loaded")
-
-    harmless()
-    assert outcomes == {"refused", "loaded"}
+    assert outcomes.keys() == {"refused", "loaded"}
+    assert outcomes["refused"] > 150
 
 
 # --- which tensors there are ---

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import secrets
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +66,7 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add(
         "--seed",
-        type=int,
+        type=SEED,
         metavar="N",
         help="draw the same every time (default: another seed every time)",
     )
@@ -75,7 +78,9 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
         help="below 1 sharpens, above 1 flattens, 0 takes the likeliest "
         "token (default: 1)",
     )
-    add("--top-k", type=int, metavar="K", help="draw from the K likeliest")
+    add(
+        "--top-k", type=positive, metavar="K", help="draw from the K likeliest"
+    )
     add(
         "--top-p",
         type=float,
@@ -104,16 +109,26 @@ def read_text(options: argparse.Namespace) -> str:
         if options.text is not None:
             options.text.encode()  # what a shell hands over may be any bytes
             return str(options.text)
-        if sys.stdin.isatty():
-            print("gpt2: reading the text; Ctrl-D ends it", file=sys.stderr)
-        return (
-            sys.stdin.buffer.read()
-            .decode()
-            .removesuffix("\n")
-            .removesuffix("\r")
-        )
     except UnicodeError as error:
         raise ValueError(f"the text is not UTF-8: {error}") from error
+    if sys.stdin is not None and sys.stdin.isatty():
+        print("gpt2: reading the text; Ctrl-D ends it", file=sys.stderr)
+    return read_standard_input().removesuffix("\n").removesuffix("\r")
+
+
+def read_standard_input() -> str:
+    """Return all of standard input."""
+    if sys.stdin is None:
+        raise ValueError("there is no text: standard input is closed")
+    return decoded(sys.stdin.buffer.read(), "the text")
+
+
+def decoded(data: bytes, name: str) -> str:
+    """Decode UTF-8, or say that this file or text is something else."""
+    try:
+        return data.decode()
+    except UnicodeError as error:
+        raise ValueError(f"{name} is not UTF-8: {error}") from error
 
 
 def load(
@@ -144,12 +159,12 @@ def device(options: argparse.Namespace) -> torch.device:
     import torch
 
     try:
-        torch.empty(0, device=options.device)
+        torch.zeros(1, device=options.device).item()  # computes and answers
         return torch.device(options.device)
     except (RuntimeError, AssertionError) as error:
         raise RuntimeError(
-            f"device {options.device!r} cannot be used: "
-            f"{str(error).splitlines()[0]}"
+            f"--device {options.device!r:.40} cannot be used: "
+            f"{str(error).splitlines()[0]:.200}"
         ) from error
 
 
@@ -158,17 +173,58 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
 
     Where no seed is given, one is drawn, so that it can be shown.
     """
-    import torch
-
-    from gpt2.sampling import Sampling, seeded
+    from gpt2.sampling import Sampling
 
     if options.seed is None:
         options.seed = secrets.randbelow(2**32)
-    seeded(options.seed, torch.device("cpu"))
     names = [field.name for field in fields(Sampling)]
     settings = {name: getattr(options, name) for name in names}
-    Sampling(**settings)
+    with by_option(*names):
+        Sampling(**settings)
     return settings
+
+
+@contextmanager
+def by_option(*names: str) -> Iterator[None]:
+    """Let a ValueError about a field speak of the option that sets it.
+
+    Args:
+        *names: Fields that are called like their option, `top_k` for
+            `--top-k`.
+    """
+    try:
+        yield
+    except ValueError as error:
+        either = "|".join(sorted(names, key=len, reverse=True))
+        raise ValueError(
+            re.sub(
+                rf"\b({either})\b",
+                lambda found: f"--{found[0].replace('_', '-')}",
+                str(error),
+            )
+        ) from error
+
+
+def check_memory(n_bytes: int, what: str) -> None:
+    """Refuse what this machine cannot hold, before it is tried.
+
+    Args:
+        n_bytes: The least that is needed.
+        what: What it is needed for, and the options that decide it.
+
+    Raises:
+        ValueError: The machine has less memory. Where it does not say how much
+            it has, nothing is refused.
+    """
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+        return
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if n_bytes > there:
+        raise ValueError(
+            f"{what} would take {n_bytes / 1e9:,.1f} GB of memory at least, "
+            f"and this machine has {there / 1e9:,.1f} GB"
+        )
 
 
 def quoted(text: str) -> str:
@@ -196,9 +252,33 @@ def print_table(
         print("  ".join(padded).rstrip())
 
 
-def positive(text: str) -> int:
-    """Parse a whole number of 1 or more."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
+def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """Return what parses a whole number, in bounds, for an option."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number, got {text!r:.40}"
+            ) from error
+        if number < least:
+            raise argparse.ArgumentTypeError(
+                f"must be {least} or more, got {number}"
+            )
+        if number > most:
+            raise argparse.ArgumentTypeError(
+                f"must be at most {most}, got {number}"
+            )
+        return number
+
+    return parse
+
+
+positive = whole(1)
+
+SEED = whole(0, 2**32 - 1)
+"""For a seed; PyTorch's generator for the CPU looks at no more of it."""
+
+WRITTEN = whole(1, 1_000_000)
+"""For how many texts there are to be: all of them are held in memory."""

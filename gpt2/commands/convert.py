@@ -28,12 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read any checkpoint and write it in Hugging Face's layout."""
-    from gpt2.weights import tensorflow
     from gpt2.weights.saving import save
 
     place = loading.locate(options.input)
-    if place.weights.suffix == ".index":
-        tensorflow.verify_checksums(place.weights)
     model = loading.load_model(options.input, options.dtype, "cpu")
     folder = place.folder
     tokenizer = None

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2.commands.common import (
+    SEED,
+    WRITTEN,
     add_model_options,
+    by_option,
+    decoded,
     load,
     positive,
     print_json,
+    read_standard_input,
+    whole,
 )
+from gpt2.files.reading import field, parse_json
+
+if TYPE_CHECKING:
+    from gpt2.evaluation import Choice
 
 HELP = "measure how good a model is"
 DESCRIPTION = (
@@ -48,26 +56,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--stories",
-        type=positive,
+        type=whole(2, 1_000_000),
         default=1000,
         metavar="N",
         help="stories: how many to take the loss on (default: 1000)",
     )
     add(
         "--samples",
-        type=positive,
+        type=WRITTEN,
         default=200,
         metavar="N",
         help="stories: how many the model is to write (default: 200)",
     )
     add(
         "--probes",
-        type=positive,
+        type=WRITTEN,
         default=100,
         metavar="N",
         help="stories: how many questions of each kind (default: 100)",
     )
-    add("--seed", type=int, default=0, metavar="N", help="default: 0")
+    add("--seed", type=SEED, default=0, metavar="N", help="default: 0")
     add("--json", action="store_true", help="print JSON")
 
 
@@ -87,8 +95,12 @@ def run(options: argparse.Namespace) -> None:
 def _text(options: argparse.Namespace) -> None:
     from gpt2.evaluation import text_loss
 
-    text = "".join(_read(options).values())
-    loss = text_loss(*load(options), text, stride=options.stride)
+    texts = _read(options)
+    if not (text := "".join(texts.values())):
+        raise ValueError(f"there is no text in {', '.join(texts)}")
+    model, tokenizer = load(options)
+    with by_option("stride"):
+        loss = text_loss(model, tokenizer, text, stride=options.stride)
     facts = {
         "tokens": loss.n_tokens,
         "bytes": loss.n_bytes,
@@ -107,16 +119,11 @@ def _text(options: argparse.Namespace) -> None:
 
 
 def _hellaswag(options: argparse.Namespace) -> None:
-    from gpt2.evaluation import Choice, choose_endings
+    from gpt2.evaluation import choose_endings
 
-    questions = [
-        Choice(
-            line["ctx"],
-            tuple(f" {ending}" for ending in line["endings"]),
-            int(line["label"]),
-        )
-        for line in _lines(options, "ctx", "endings", "label")
-    ]
+    questions = [_question(*line) for line in _lines(options)]
+    if not questions:
+        raise ValueError("there are no questions")
     result = choose_endings(*load(options), questions)
     if options.json:
         print_json({"model": options.model, **asdict(result)})
@@ -130,7 +137,10 @@ def _hellaswag(options: argparse.Namespace) -> None:
 def _lambada(options: argparse.Namespace) -> None:
     from gpt2.evaluation import continues_greedily, last_word
 
-    passages = [last_word(line["text"]) for line in _lines(options, "text")]
+    passages = [
+        last_word(field(line, "text", str, place, ValueError))
+        for line, place in _lines(options)
+    ]
     if not passages:
         raise ValueError("there are no passages")
     right = continues_greedily(*load(options), passages)
@@ -188,29 +198,43 @@ def _stories(options: argparse.Namespace) -> None:
 def _read(options: argparse.Namespace) -> dict[str, str]:
     """Read the files, or standard input, by name."""
     if not options.files:
-        return {"standard input": sys.stdin.buffer.read().decode("utf-8")}
+        return {"standard input": read_standard_input()}
     return {
-        name: Path(name).read_text(encoding="utf-8") for name in options.files
+        name: decoded(Path(name).read_bytes(), name)
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+        for name in options.files
     }
 
 
-def _lines(options: argparse.Namespace, *fields: str) -> list[dict[str, Any]]:
-    """Read JSON lines, each with some fields."""
-    return [
-        _record(line, f"{name}, line {number}", fields)
-        for name, text in _read(options).items()
-        for number, line in enumerate(text.split("\n"), 1)
-        if line.strip()
-    ]
+def _lines(options: argparse.Namespace) -> list[tuple[dict[str, Any], str]]:
+    """Read JSON lines, each an object, and say where each stands."""
+    found = []
+    for name, text in _read(options).items():
+        for number, line in enumerate(text.split("\n"), 1):
+            place = f"{name}, line {number}"
+            if not line.strip():
+                continue
+            value = parse_json(line.encode(), place, ValueError)
+            if not isinstance(value, dict):
+                raise ValueError(f"{place} is no JSON object: {line:.60}")
+            found.append((value, place))
+    return found
 
 
-def _record(line: str, place: str, fields: tuple[str, ...]) -> dict[str, Any]:
+def _question(line: dict[str, Any], place: str) -> Choice:
+    """Read one of HellaSwag's questions."""
+    from gpt2.evaluation import Choice
+
+    endings = field(line, "endings", list, place, ValueError)
+    if not all(isinstance(ending, str) for ending in endings):
+        raise ValueError(f"{place}: field 'endings' must hold strings")
+    label = field(line, "label", (int, str), place, ValueError)
     try:
-        value = json.loads(line)
+        number = int(label)  # some copies have it as text
     except ValueError as error:
-        raise ValueError(f"{place} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{place} is no JSON object: {line:.60}")
-    if missing := [field for field in fields if field not in value]:
-        raise ValueError(f"{place} lacks {', '.join(missing)}")
-    return value
+        raise ValueError(
+            f"{place}: field 'label' must be a whole number, got {label!r:.60}"
+        ) from error
+    context = field(line, "ctx", str, place, ValueError)
+    return Choice(context, tuple(f" {ending}" for ending in endings), number)

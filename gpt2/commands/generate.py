@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from gpt2.commands.common import (
     WHICH_MODEL,
+    WRITTEN,
     add_text_options,
+    check_memory,
     device,
     load,
-    positive,
     print_json,
     read_text,
     sampling,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -34,14 +36,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "-n",
         "--max-tokens",
-        type=int,
+        type=whole(0),
         default=200,
         metavar="N",
         help="the most tokens to add (default: 200)",
     )
     add(
         "--samples",
-        type=positive,
+        type=WRITTEN,
         default=1,
         metavar="N",
         help="how many continuations to write (default: 1)",
@@ -55,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--beams",
-        type=positive,
+        type=whole(1, 1000),
         metavar="N",
         help="search for the likeliest continuation with N beams instead of "
         "drawing one",
@@ -70,6 +72,8 @@ def run(options: argparse.Namespace) -> None:
     from gpt2.sampling import Sampling
 
     settings = sampling(options)
+    if "" in options.stop:
+        raise ValueError("--stop must not be empty")
     if options.beams:
         usual = {**asdict(Sampling()), "samples": 1}
         drawing = [
@@ -86,11 +90,11 @@ def run(options: argparse.Namespace) -> None:
     model, tokenizer = load(options, writes=True)
     if options.beams is not None:
         beam = _beam(model, tokenizer, prompt, options)
-        parts = [iter([beam])]
+        parts = iter([iter([beam])])
     else:
         generator = torch.Generator(device(options))
         generator.manual_seed(options.seed)
-        parts = [
+        parts = (
             complete(
                 model,
                 tokenizer,
@@ -101,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
                 **settings,
             )
             for _ in range(options.samples)
-        ]
+        )
     if options.json:
         continuations = ["".join(pieces) for pieces in parts]
         print_json(
@@ -132,7 +136,13 @@ def _beam(
     from gpt2.sampling import beam_search
 
     ids = encode_prompt(tokenizer, prompt)
-    tokens = torch.tensor([ids], device=device(options))
+    place, config = device(options), model.config
+    if place.type == "cpu":  # cache and scores, of two bytes a number or more
+        n_positions = min(len(ids) + options.max_tokens, config.n_ctx)
+        cached = 2 * config.n_layer * n_positions * config.n_embd
+        needed = 2 * options.beams * (cached + config.n_vocab)
+        check_memory(needed, f"the search with --beams {options.beams}")
+    tokens = torch.tensor([ids], device=place)
     best, _ = beam_search(
         model,
         tokens,

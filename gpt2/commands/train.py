@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2.bpe import END_OF_TEXT
 from gpt2.commands import corpus
-from gpt2.commands.common import MODEL_HELP, device, positive
+from gpt2.commands.common import (
+    MODEL_HELP,
+    SEED,
+    by_option,
+    check_memory,
+    device,
+    positive,
+    whole,
+)
 from gpt2.config import ACTIVATIONS, GPT2Config
 
 if TYPE_CHECKING:
@@ -74,7 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--n-vocab",
-        type=positive,
+        type=whole(257),
         default=1440,
         metavar="N",
         help="entries of a tokenizer that is learned (default: 1440)",
@@ -124,7 +132,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             None,
             "the last; a hundredth of it, by default",
         ),
-        ("n_warmup", int, 200, "steps of warm-up"),
+        ("n_warmup", whole(0), 200, "steps of warm-up"),
         (
             "weight_decay",
             float,
@@ -132,7 +140,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             "decay of matrices (default: 0.01; for a new model of stories 0)",
         ),
         ("clip", float, 1.0, "longest gradient"),
-        ("seed", int, 0, "of the weights, the rows and the dropout"),
+        ("seed", SEED, 0, "of the weights, the rows and the dropout"),
         ("evaluate_every", positive, 200, "steps between held-out losses"),
         ("evaluate_rows", positive, 256, "rows to measure them on"),
         ("patience", positive, None, "stop after N of them without a best"),
@@ -172,7 +180,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--snapshots",
-        type=int,
+        type=whole(0),
         nargs="+",
         default=[],
         metavar="STEP",
@@ -211,17 +219,13 @@ def run(options: argparse.Namespace) -> None:
     from gpt2.training.workers import Workers
 
     settings = read_settings(options)
-    if options.model is None:
-        _config(options, n_vocab=1)
-    elif options.tokenizer != "own":
-        raise ValueError(
-            f"--model has a tokenizer of its own; got --tokenizer "
-            f"{options.tokenizer}"
-        )
+    check_options(options)
     check_folder(Path(options.output), options.resume)
+    if not options.device.startswith("cuda"):
+        device(options)
     workers = Workers.join(options.device, options.sharing)
     try:
-        device(options)
+        device(options)  # of CUDA's, each process has one of its own by now
         folder = Path(options.output)
         with hold(folder) if workers.is_first else nullcontext() as held:
             _train(options, settings, workers, held)
@@ -251,11 +255,72 @@ def read_settings(options: argparse.Namespace) -> TrainingSettings:
         for field in fields(TrainingSettings)
         if hasattr(options, field.name)
     }
-    return TrainingSettings(
-        **values,
-        fused_attention=options.attention == "fused",
-        windows="anywhere" if options.data else "documents",
+    with by_option(*values):
+        return TrainingSettings(
+            **values,
+            fused_attention=options.attention == "fused",
+            windows="anywhere" if options.data else "documents",
+        )
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together, before any work.
+
+    Raises:
+        ValueError: The message names them.
+    """
+    if (last := max(options.snapshots, default=0)) > options.n_steps:
+        raise ValueError(
+            f"--snapshots must be at most --n-steps, {options.n_steps}; got "
+            f"{last}"
+        )
+    if options.patience and options.data and options.held_out == 0:
+        raise ValueError(
+            "--patience looks at held-out text, and there is none with "
+            "--held-out 0"
+        )
+    if options.model is not None:
+        if options.tokenizer != "own":
+            raise ValueError(
+                f"--model has a tokenizer of its own; got --tokenizer "
+                f"{options.tokenizer}"
+            )
+        return
+    with by_option("n_ctx", "n_embd", "n_head", "n_layer"):
+        config = _config(options, n_vocab=1)
+    if (options.context or 1) > config.n_ctx:
+        raise ValueError(
+            f"--context must be at most --n-ctx, {config.n_ctx}; got "
+            f"{options.context}"
+        )
+    _check_sizes(options, config)
+
+
+def _check_sizes(options: argparse.Namespace, config: GPT2Config) -> None:
+    """Refuse a model or a batch that this machine's memory cannot hold."""
+    width, length = config.n_embd, (options.context or config.n_ctx) + 1
+    n_parameters = width * (
+        config.n_ctx + config.n_layer * (12 * width + 13) + 2
     )
+    # Weights, gradients and one number more for each; or the weights alone,
+    # which are on their way to another device.
+    each = 12 if options.device.startswith("cpu") else 4
+    check_memory(
+        each * n_parameters,
+        f"a model of --n-embd {width}, --n-layer {config.n_layer} and --n-ctx "
+        f"{config.n_ctx}",
+    )
+    # An int64 and a bool for each token. Rows of stories may be shorter, and
+    # only so many are measured as there are.
+    check_memory(
+        9 * options.batch_size * (length if options.data else min(length, 64)),
+        f"--batch-size {options.batch_size}",
+    )
+    if options.data:
+        check_memory(
+            9 * options.evaluate_rows * length,
+            f"--evaluate-rows {options.evaluate_rows}",
+        )
 
 
 def _train(

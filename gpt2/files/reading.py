@@ -1,11 +1,14 @@
-"""The one door through which JSON comes in, whoever wrote it."""
+"""The one door through which files come in, whoever wrote them."""
 
 from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
+import stat
 from collections.abc import Mapping
+from io import BufferedReader
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,10 +16,101 @@ from typing import Any, NoReturn
 MOST_BYTES = 64_000_000
 """More than any file of a GPT-2 has: the `tokenizer.json` of one with 50,257
 tokens has 2 to 4 MB."""
+SETTINGS_BYTES = 1_000_000
+"""More than any file has that only says how something is set: GPT-2's
+`config.json` has 665 bytes."""
 MOST_DEPTH = 32
 """Objects and lists within each other; a `tokenizer.json` needs 6."""
-MOST_DIGITS = 20
-"""Of a whole number: 2**64 has 20."""
+MOST_DIGITS = 40
+"""Of a whole number: the `model_max_length` that `transformers` writes where
+there is none, int(1e30), has 31."""
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether something has a name, be it a file or not.
+
+    Where that cannot be told, the answer is yes: whoever opens it then says
+    what is wrong.
+    """
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
+def open_file(path: Path, error: type[ValueError]) -> BufferedReader:
+    """Open a regular file for reading.
+
+    Whatever else may have a file's name is refused: to open a pipe would wait
+    for somebody who writes to it, and a device has no end.
+
+    Args:
+        path: The file.
+        error: What to raise; its message names the file.
+
+    Raises:
+        ValueError: `error`: it is not there, is none, or cannot be opened.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return path.open("rb")
+    except (OSError, ValueError) as problem:  # ValueError: NUL in the name
+        raise error(_unreadable(path, problem)) from problem
+    kind = _NOT_REGULAR.get(stat.S_IFMT(mode), "a device")
+    raise error(f"{path} cannot be read: it is {kind}, not a regular file")
+
+
+_NOT_REGULAR = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def _unreadable(path: Path, problem: Exception) -> str:
+    reason = getattr(problem, "strerror", None) or problem
+    return f"{path} cannot be read: {reason}"
+
+
+def read_bytes(path: Path, error: type[ValueError], most_bytes: int) -> bytes:
+    """Read a regular file, if it has no more than `most_bytes`.
+
+    Raises:
+        ValueError: `error`: it cannot be read, or is larger.
+    """
+    try:
+        with open_file(path, error) as file:
+            # To read n bytes takes memory for n, however short the file is.
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, most_bytes) + 1)
+    except OSError as problem:
+        raise error(_unreadable(path, problem)) from problem
+    if len(data) > most_bytes:
+        raise error(
+            f"{path} has more than {most_bytes:,} bytes, too many for such a "
+            f"file of a GPT-2"
+        )
+    return data
+
+
+def map_file(path: Path, error: type[ValueError]) -> memoryview:
+    """Map a regular file into memory.
+
+    A page is read when it is first used. Writing to it changes memory and
+    never the file.
+
+    Raises:
+        ValueError: `error`: it cannot be read.
+    """
+    try:
+        with open_file(path, error) as file:
+            number = file.fileno()
+            if not os.fstat(number).st_size:  # which cannot be mapped
+                return memoryview(b"")
+            return memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_COPY))
+    except OSError as problem:
+        raise error(_unreadable(path, problem)) from problem
 
 
 def read_json(
@@ -27,7 +121,7 @@ def read_json(
     Args:
         path: The file, in UTF-8.
         error: What to raise; its message names the file.
-        most_bytes: A larger file is not even read.
+        most_bytes: Of a larger file, no more is read.
 
     Returns:
         The value: an object has no name twice, numbers are finite, and
@@ -37,20 +131,7 @@ def read_json(
         ValueError: `error`: the file cannot be read, is not JSON, or breaks
             one of these bounds.
     """
-    try:
-        with path.open("rb") as file:
-            # To read n bytes takes memory for n, however short the file is.
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(min(size, most_bytes) + 1)
-    except OSError as problem:
-        raise error(
-            f"{path} cannot be read: {problem.strerror or problem}"
-        ) from problem
-    if len(data) > most_bytes:
-        raise error(
-            f"{path} has more than {most_bytes:,} bytes, too many for a JSON "
-            f"file of a GPT-2"
-        )
+    data = read_bytes(path, error, most_bytes)
     return parse_json(data, str(path), error)
 
 
@@ -157,10 +238,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(digits: str) -> int:
-    if len(digits.lstrip("-")) > MOST_DIGITS:
+    count = len(digits.lstrip("-"))
+    if count > MOST_DIGITS:
         raise ValueError(
-            f"a whole number has {len(digits):,} digits, more than "
-            f"{MOST_DIGITS}"
+            f"a whole number has {count:,} digits, more than {MOST_DIGITS}"
         )
     return int(digits)
 

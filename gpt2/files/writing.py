@@ -88,7 +88,7 @@ def check_whole(folder: Path, error: type[ValueError], name: str = "") -> None:
         name: As for `replacing`.
     """
     marker = Place(folder, name).marker
-    if marker.exists():
+    if os.path.lexists(marker):
         raise error(
             f"{folder / name} is half saved: whoever was writing there was "
             f"killed, or is at it now. Old files that have left are in "

@@ -22,12 +22,21 @@ class Hold:
     inode: tuple[int, int]
     """Of the file that is locked in it."""
 
-    def check(self) -> None:
-        """See that the folder is still there; to be called before writing.
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """See that the folder is there before and, on errors, after writing.
 
         Raises:
             OSError: It was removed or moved.
         """
+        self._check()
+        try:
+            yield
+        except OSError:
+            self._check()
+            raise
+
+    def _check(self) -> None:
         try:
             inode = _inode(self.folder / _LOCK)
         except OSError:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -399,8 +399,7 @@ class Run:
             progress.best_step = progress.step
             progress.n_without_best = 0
             model = self.whole_model()
-            if self._writes():
-                save(self.folder, model, self.tokenizer)
+            self._write(save, self.folder, model, self.tokenizer)
         else:
             progress.n_without_best += 1
         return replace(report, held_out_loss=loss)
@@ -437,16 +436,16 @@ class Run:
         model = self.whole_model()
         state = read_state(self.model, self.optimizers)
         optimizer = self.workers.whole(state)
-        if self._writes():
-            write_checkpoint(
-                self.folder,
-                model,
-                self.tokenizer,
-                optimizer,
-                self.progress,
-                self.settings,
-                self.tokens.fingerprint,
-            )
+        self._write(
+            write_checkpoint,
+            self.folder,
+            model,
+            self.tokenizer,
+            optimizer,
+            self.progress,
+            self.settings,
+            self.tokens.fingerprint,
+        )
         self.workers.wait()
 
     def _snapshot(self) -> None:
@@ -454,14 +453,15 @@ class Run:
         step = self.progress.step
         if step in self.snapshots:
             model = self.whole_model()
-            if self._writes():
-                write_snapshot(self.folder, model, self.tokenizer, step)
+            self._write(
+                write_snapshot, self.folder, model, self.tokenizer, step
+            )
 
-    def _writes(self) -> bool:
-        """Tell whether this process writes, into a folder that is there."""
-        if self.held is not None:
-            self.held.check()
-        return self.workers.is_first
+    def _write(self, write: Callable[..., object], *what: object) -> None:
+        """Let the first process write, into a folder that is still there."""
+        if self.workers.is_first:
+            with nullcontext() if self.held is None else self.held.writing():
+                write(*what)
 
     def _saved(self) -> str:
         """Say which checkpoint there is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from gpt2.data import Windows
 
@@ -63,46 +63,43 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        for name in (
-            "n_steps",
-            "batch_size",
-            "n_accumulate",
-            "evaluate_every",
-            "evaluate_rows",
-            "save_every",
-            "context",
-            "patience",
-        ):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more; got {value}")
-        for name in ("n_warmup", "weight_decay", "seed"):
-            if not (value := getattr(self, name)) >= 0:
-                raise ValueError(f"{name} must be 0 or more; got {value}")
-        if self.batch_size % self.n_accumulate:
-            raise ValueError(
-                f"batch_size must be a multiple of n_accumulate; got "
-                f"{self.batch_size} and {self.n_accumulate}"
-            )
-        if not (self.learning_rate > 0 and self.clip > 0):  # nor NaN
-            raise ValueError(
-                f"learning_rate and clip must be above 0; got "
-                f"{self.learning_rate} and {self.clip}"
-            )
-        if not 0 <= self.final_learning_rate <= self.learning_rate:
-            raise ValueError(
-                f"final_learning_rate must lie between 0 and learning_rate, "
-                f"{self.learning_rate}; got {self.final_learning_rate}"
-            )
-        for name, kind in (
-            ("precision", Precision),
-            ("windows", Windows),
-            ("optimizer", OptimizerName),
-        ):
-            if (value := getattr(self, name)) not in get_args(kind):
+            if value is None and name in ("context", "patience"):
+                continue
+            if type(value) is not int or value < least:
                 raise ValueError(
-                    f"{name} must be one of {', '.join(get_args(kind))}; got "
+                    f"{name} must be a whole number, {least} or more; got "
                     f"{value}"
+                )
+        rate, rows = self.learning_rate, self.batch_size
+        for name, fine, allowed in (
+            (
+                "n_accumulate",
+                rows % self.n_accumulate == 0,
+                f"a divisor of batch_size, {rows}",
+            ),
+            ("learning_rate", 0 < rate < math.inf, "above 0, and finite"),
+            (
+                "final_learning_rate",
+                0 <= self.final_learning_rate <= rate,
+                f"from 0 to learning_rate, {rate}",
+            ),
+            (
+                "weight_decay",
+                0 <= self.weight_decay < math.inf,
+                "0 or more, and finite",
+            ),
+            ("beta_1", 0 <= self.beta_1 < 1, "from 0 up to but not 1"),
+            ("beta_2", 0 <= self.beta_2 < 1, "from 0 up to but not 1"),
+            ("clip", 0 < self.clip < math.inf, "above 0, and finite"),
+            ("windows", *_one_of(self.windows, Windows)),
+            ("optimizer", *_one_of(self.optimizer, OptimizerName)),
+            ("precision", *_one_of(self.precision, Precision)),
+        ):
+            if not fine:
+                raise ValueError(
+                    f"{name} must be {allowed}; got {getattr(self, name)}"
                 )
 
     def learning_rate_at(self, step: int) -> float:
@@ -118,3 +115,22 @@ class TrainingSettings:
         height = self.learning_rate - self.final_learning_rate
         cosine = (1 + math.cos(math.pi * done)) / 2  # from 1 down to 0
         return self.final_learning_rate + height * cosine
+
+
+_LEAST = {
+    "n_steps": 1,
+    "batch_size": 1,
+    "n_accumulate": 1,
+    "context": 1,
+    "n_warmup": 0,
+    "seed": 0,
+    "evaluate_every": 1,
+    "evaluate_rows": 1,
+    "patience": 1,
+    "save_every": 1,
+}
+
+
+def _one_of(name: str, kind: Any) -> tuple[bool, str]:
+    names = get_args(kind)
+    return name in names, f"one of {', '.join(names)}"

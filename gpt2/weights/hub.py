@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
 from pathlib import Path
 from typing import Any
 
+from gpt2.files.reading import SETTINGS_BYTES, read_json_object
+from gpt2.weights.digests import sha256
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.formats import (
     INDEX_FILES,
     SINGLE_FILES,
     find_weights,
-    read_json,
     read_shard_index,
 )
 from gpt2.weights.layout import TensorInfo
-
-
-@dataclass(frozen=True)
-class Pin:
-    """Exactly which files a preset stands for."""
-
-    repo: str
-    revision: str = "main"
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    """The files whose content is known, by name."""
-
-
-# Only of the 124M checkpoint is the content known here byte by byte; for the
-# larger ones, names, shapes and sizes are checked as for any file.
-HUB_PRESETS = {
-    "gpt2": Pin(
-        "openai-community/gpt2",
-        "607a30d783dfa663caf39e06633721c8d4cfcd7e",
-        {
-            "model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f"
-            "615828b0254c12b473182f0f81d3a707",
-            "vocab.json": "196139668be63f3b5d6574427317ae82"
-            "f612a97c5d1cdaf36ed2256dbf636783",
-            "merges.txt": "1ce1664773c50f3e0cc8842619a93edc"
-            "4624525b728b188a9e0be33b7726adc5",
-        },
-    ),
-    "gpt2-medium": Pin("openai-community/gpt2-medium"),
-    "gpt2-large": Pin("openai-community/gpt2-large"),
-    "gpt2-xl": Pin("openai-community/gpt2-xl"),
-}
+from gpt2.weights.pins import HUB_PRESETS, Pin
+from gpt2.weights.safetensors_header import header_end, parse_header
 
 # What comes along with the weights, where the repository has it.
-_COMPANIONS = ("vocab.json", "merges.txt", "tokenizer.json")
+_VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json")
+_COMPANIONS = (*_VOCABULARIES, "tokenizer_config.json", "added_tokens.json")
 
 _PATIENCE = 10.0  # seconds to wait for the hub's first word
+_USUAL_HEADER = 100_000  # bytes; GPT-2 XL's is shorter
 
 
 def fetch(pin: Pin) -> Path:
@@ -67,14 +39,14 @@ def fetch(pin: Pin) -> Path:
             is not what it should be, or there is neither network nor copy.
     """
     folder = cached(pin)
-    # Another program may have fetched the weights alone.
-    known = folder and any((folder / name).is_file() for name in _COMPANIONS)
-    if folder and (known or pin in HUB_PRESETS.values()):
+    if folder is not None and _has_its_tokenizer(folder, pin):
         return folder
     import huggingface_hub as hub
 
     try:
         files = _files(pin)
+        if pin.sha256:
+            files &= pin.sha256.keys()
         names = [name for name in _COMPANIONS if name in files]
         names.append(_weights_among(files, pin))
         for name in names:
@@ -88,11 +60,29 @@ def fetch(pin: Pin) -> Path:
         path = Path(
             hub.hf_hub_download(pin.repo, "config.json", revision=pin.revision)
         )
+        _verify(path, pin.sha256.get("config.json"))
     except Exception as error:  # the client has dozens, of several libraries
         if folder is not None:
             return folder
         raise _explained(pin, error) from error
     return path.parent
+
+
+def _has_its_tokenizer(folder: Path, pin: Pin) -> bool:
+    """Tell whether nothing is missing beside the weights.
+
+    Another program may have fetched the weights alone, which will do for a
+    preset: GPT-2's own tokenizer is to be had elsewhere. And somebody may have
+    deleted a file, to which the cache's link is then left.
+    """
+    names = [name for name in _COMPANIONS if os.path.lexists(folder / name)]
+    if not all((folder / name).exists() for name in names):
+        return False
+    if ("vocab.json" in names) != ("merges.txt" in names):
+        return False
+    return pin in HUB_PRESETS.values() or any(
+        n in names for n in _VOCABULARIES
+    )
 
 
 def cached(pin: Pin) -> Path | None:
@@ -106,6 +96,8 @@ def cached(pin: Pin) -> Path | None:
     weights = folder and find_weights(folder)
     if folder is None or weights is None:
         return None
+    if pin.sha256 and weights.name not in pin.sha256:
+        return None  # other weights of the same model, of which less is known
     if weights.name in INDEX_FILES:
         shards = set(read_shard_index(weights).values())
         if not all((folder / shard).is_file() for shard in shards):
@@ -127,22 +119,63 @@ def look(pin: Pin) -> tuple[dict[str, Any], str, dict[str, TensorInfo]]:
     import huggingface_hub as hub
 
     try:
-        _files(pin)
-        config = hub.hf_hub_download(
-            pin.repo, "config.json", revision=pin.revision
+        files = _files(pin)
+        config = Path(
+            hub.hf_hub_download(pin.repo, "config.json", revision=pin.revision)
         )
-        metadata = hub.get_safetensors_metadata(
-            pin.repo, revision=pin.revision
-        )
+        _verify(config, pin.sha256.get("config.json"))
+        file = _weights_among(files, pin)
+        if file == INDEX_FILES[0]:
+            index = hub.hf_hub_download(pin.repo, file, revision=pin.revision)
+            shards = sorted(set(read_shard_index(Path(index)).values()))
+        elif file == SINGLE_FILES[0]:
+            shards = [file]
+        else:
+            raise CheckpointError(
+                f"{pin.repo} has no safetensors, and other weights cannot be "
+                f"looked into without fetching them"
+            )
+        infos = {
+            name: info
+            for shard in shards
+            for name, info in _header(pin, shard).items()
+        }
     except Exception as error:
         raise _explained(pin, error) from error
-    infos = {
-        name: TensorInfo(tensor.dtype, tuple(tensor.shape), file)
-        for file, header in metadata.files_metadata.items()
-        for name, tensor in header.tensors.items()
-    }
-    file = INDEX_FILES[0] if metadata.sharded else SINGLE_FILES[0]
-    return read_json(Path(config)), file, infos
+    fields = read_json_object(config, CheckpointError, SETTINGS_BYTES)
+    return fields, file, infos
+
+
+def _header(pin: Pin, name: str) -> dict[str, TensorInfo]:
+    """Fetch the header of one file of safetensors, and read it."""
+    path = Path(pin.repo, name)
+    start, size = _fetch_start(pin, name, _USUAL_HEADER)
+    end = header_end(start, size, path)
+    if end > len(start):
+        start, _ = _fetch_start(pin, name, end)
+    return parse_header(start[8:end], size - end, path)
+
+
+def _fetch_start(pin: Pin, name: str, count: int) -> tuple[bytes, int]:
+    """Fetch the first bytes of a file, and learn how many it has in all."""
+    from huggingface_hub import get_session, hf_hub_url
+
+    # Public, but missing from the list of names that the type checker goes by.
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        build_hf_headers,
+        hf_raise_for_status,
+    )
+
+    response = get_session().get(
+        hf_hub_url(pin.repo, name, revision=pin.revision),
+        headers={**build_hf_headers(), "range": f"bytes=0-{count - 1}"},
+        timeout=_PATIENCE,
+    )
+    hf_raise_for_status(response)
+    # "bytes 0-99999/548105171"; or the file is no longer than asked for.
+    _, _, size = response.headers.get("content-range", "").rpartition("/")
+    start = response.content
+    return start, int(size) if size.isdecimal() else len(start)
 
 
 def _files(pin: Pin) -> set[str]:
@@ -191,13 +224,11 @@ def _verify(path: Path, expected: str | None) -> None:
     """
     if expected is None:
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+    if (found := sha256(path, expected)) != expected:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{path.name} has SHA-256 {found}, and the published file has "
+            f"{path} has SHA-256 {found}, and the published file has "
             f"{expected}; it was damaged or replaced on its way here, and is "
             f"removed"
         )
@@ -209,13 +240,6 @@ def _explained(pin: Pin, error: Exception) -> CheckpointError:
 
     if isinstance(error, CheckpointError):
         return error
-    if isinstance(error, errors.NotASafetensorsRepoError):
-        return CheckpointError(
-            f"{pin.repo} has no safetensors, and other weights cannot be "
-            f"looked into without fetching them"
-        )
-    if isinstance(error, errors.SafetensorsParsingError):
-        return CheckpointError(f"{pin.repo}: {_first_line(error)}")
     if isinstance(error, errors.RevisionNotFoundError):
         return CheckpointError(f"{pin.repo} has no revision {pin.revision!r}")
     if isinstance(error, errors.RepositoryNotFoundError):

@@ -9,24 +9,8 @@ from math import prod
 
 from gpt2.config import PRESETS, GPT2Config
 from gpt2.weights.errors import CheckpointError
+from gpt2.weights.raw import DTYPE_BYTES, WEIGHT_DTYPES
 from gpt2.weights.tensorflow import gpt2_name
-
-DTYPE_BYTES = {
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "I8": 1,
-    "U8": 1,
-    "BOOL": 1,
-}
-"""Bytes per number, by the names that safetensors gives the dtypes."""
-
-WEIGHT_DTYPES = ("F32", "F16", "BF16")
-"""The dtypes in which weights are read."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +116,8 @@ def match_names(
             continue
         if ours in found:
             raise CheckpointError(
-                f"{file}: {found[ours]!r} and {theirs!r} are the same tensor"
+                f"{file}: {found[ours]!r:.80} and {theirs!r:.80} are the same "
+                f"tensor"
             )
         found[ours] = theirs
     if config.n_layer > len(infos):  # too many to be listed, perhaps
@@ -153,12 +138,12 @@ def match_names(
         info = infos[found[ours]]
         if info.shape != shape:
             raise CheckpointError(
-                f"{file}: tensor {found[ours]!r} has shape "
+                f"{file}: tensor {found[ours]!r:.80} has shape "
                 f"{list(info.shape)}, and the model needs {list(shape)}"
             )
         if info.dtype not in WEIGHT_DTYPES:
             raise CheckpointError(
-                f"{file}: tensor {found[ours]!r} has dtype {info.dtype}; "
+                f"{file}: tensor {found[ours]!r:.80} has dtype {info.dtype}; "
                 f"weights may be {', '.join(WEIGHT_DTYPES)}"
             )
     return {ours: found[ours] for ours in expected}
@@ -167,7 +152,7 @@ def match_names(
 def _refuse(file: str, what: str, names: list[str]) -> None:
     """Raise an error about `names`, if there are any; show the first few."""
     if names:
-        shown = ", ".join(repr(name) for name in names[:3])
+        shown = ", ".join(f"{name!r:.80}" for name in names[:3])
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         plural = "s" if len(names) > 1 else ""
         raise CheckpointError(f"{file} {what} tensor{plural} {shown}{more}")

@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2.config import GPT2Config
+from gpt2.files.reading import SETTINGS_BYTES, is_there, read_json_object
 from gpt2.files.writing import check_whole
 from gpt2.tokenizer import Tokenizer
+from gpt2.vocabulary import vocabulary_files
 from gpt2.weights import hub
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.formats import (
-    Weights,
-    find_weights,
-    open_weights,
-    read_json,
-)
+from gpt2.weights.formats import Weights, find_weights, open_weights
 from gpt2.weights.layout import (
     OUTPUT,
     TensorInfo,
     guess_config,
     match_names,
 )
+from gpt2.weights.pins import HUB_PRESETS, Pin, check_pinned
 
 if TYPE_CHECKING:  # looking into a file should not wait for torch
     import torch
@@ -36,7 +34,7 @@ STORY = "story"
 
 _STORY_FOLDER = Path(__file__).parent.parent / "pretrained" / STORY
 
-PRESET_NAMES = (STORY, *hub.HUB_PRESETS)
+PRESET_NAMES = (STORY, *HUB_PRESETS)
 """The names that stand for a checkpoint."""
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -98,41 +96,61 @@ class Place:
 def locate(source: str | Path) -> Place:
     """Find a checkpoint on this disk, or fetch it; arguments as in `load`.
 
+    Of a preset whose content is known, every file that will be read has the
+    published SHA-256.
+
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, or a file is not the published one.
     """
+    place = _find(source)
+    if place.preset is not None:
+        files = [*vocabulary_files(place.folder), place.weights]
+        check_pinned(HUB_PRESETS[place.preset], [_config_file(place), *files])
+    return place
+
+
+def _find(source: str | Path) -> Place:
+    """Find or fetch a checkpoint, without a look into files of a preset."""
     if source == STORY:
         return _in_folder(_STORY_FOLDER)
-    if isinstance(source, str) and source in hub.HUB_PRESETS:
-        return _in_folder(hub.fetch(hub.HUB_PRESETS[source]), source)
+    if isinstance(source, str) and source in HUB_PRESETS:
+        return _in_folder(hub.fetch(HUB_PRESETS[source]), source)
     if (place := _on_disk(source)) is not None:
         return place
     if (pin := hub_pin(source)) is not None:
         return _in_folder(hub.fetch(pin))
     raise CheckpointError(
-        f"{str(source)!r} is neither a preset ({', '.join(PRESET_NAMES)}) "
-        f"nor a folder or file here, nor a Hugging Face id (owner/name)"
+        f"{str(source)!r:.200} is neither a preset "
+        f"({', '.join(PRESET_NAMES)}) nor a folder or file here, nor a "
+        f"Hugging Face id (owner/name)"
     )
 
 
 def _on_disk(source: str | Path) -> Place | None:
     """Find a checkpoint by its path, if something is there."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _in_folder(path)
-    if path.is_file():
-        check_whole(path.parent, CheckpointError)
-        return Place(path.parent, path)
-    if (index := path.with_name(path.name + ".index")).is_file():
-        return Place(path.parent, index)  # TensorFlow's own way to name it
+    try:
+        path = Path(source).expanduser()
+        if path.is_dir():
+            return _in_folder(path)
+        if path.exists():
+            check_whole(path.parent, CheckpointError)
+            return Place(path.parent, path)
+        index = path.with_name(path.name + ".index")
+        if index.exists():
+            return Place(path.parent, index)  # TensorFlow's own way to name it
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of nobody
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"{source!s:.200} cannot be read: {reason}"
+        ) from error
     return None
 
 
-def hub_pin(source: str | Path) -> hub.Pin | None:
+def hub_pin(source: str | Path) -> Pin | None:
     """Return what `source` stands for on the hub, if it looks like an id."""
     text = str(source)
-    if text in hub.HUB_PRESETS:
-        return hub.HUB_PRESETS[text]
+    if text in HUB_PRESETS:
+        return HUB_PRESETS[text]
     from huggingface_hub.errors import HFValidationError
 
     # Public, but missing from the list of names that the type checker goes by.
@@ -144,7 +162,7 @@ def hub_pin(source: str | Path) -> hub.Pin | None:
         validate_repo_id(text)
     except HFValidationError:
         return None
-    return hub.Pin(text) if "/" in text else None
+    return Pin(text) if "/" in text else None
 
 
 def _in_folder(folder: Path, preset: str | None = None) -> Place:
@@ -165,11 +183,17 @@ def read_config(place: Place, infos: Mapping[str, TensorInfo]) -> GPT2Config:
         CheckpointError: There is none, it is damaged, or it is not what the
             preset's should be.
     """
-    for name in ("config.json", "hparams.json"):
-        path = place.folder / name
-        if path.is_file():
-            return parse_config(read_json(path), place.preset, str(path))
-    return guess_config(infos, str(place.weights))
+    path = _config_file(place)
+    if not is_there(path):
+        return guess_config(infos, str(place.weights))
+    fields = read_json_object(path, CheckpointError, SETTINGS_BYTES)
+    return parse_config(fields, place.preset, str(path))
+
+
+def _config_file(place: Place) -> Path:
+    """Return the file with the config, whether or not it is there."""
+    ours, openais = place.folder / "config.json", place.folder / "hparams.json"
+    return openais if is_there(openais) and not is_there(ours) else ours
 
 
 def parse_config(
@@ -232,6 +256,7 @@ def _fill(
     weights = open_weights(place.weights)
     config = read_config(place, weights.infos)
     names = match_names(weights.infos, config, str(place.weights))
+    weights.verify()
     if OUTPUT in names:
         _check_tied(weights, names.pop(OUTPUT), names["wte.weight"])
     tensors = {}
@@ -262,8 +287,8 @@ def _check_finite(tensor: Tensor, name: str, file: Path) -> None:
     low, high = tensor.aminmax()
     if not (low.isfinite() and high.isfinite()):
         raise CheckpointError(
-            f"{file}: tensor {name!r} holds numbers that are not finite; the "
-            f"training it comes from went wrong, or the file is damaged"
+            f"{file}: tensor {name!r:.80} holds numbers that are not finite; "
+            f"the training it comes from went wrong, or the file is damaged"
         )
 
 
@@ -273,8 +298,8 @@ def _check_tied(weights: Weights, output: str, embedding: str) -> None:
 
     if not torch.equal(weights.read(output), weights.read(embedding)):
         raise CheckpointError(
-            f"{weights.path}: tensor {output!r} differs from {embedding!r}; "
-            f"in GPT-2 the output is the token embedding"
+            f"{weights.path}: tensor {output!r:.80} differs from "
+            f"{embedding!r:.80}; in GPT-2 the output is the token embedding"
         )
 
 
@@ -305,11 +330,13 @@ def look(source: str | Path) -> Look:
     Raises:
         CheckpointError: There is none, or it is not a GPT-2.
     """
-    preset = str(source) if source in hub.HUB_PRESETS else None
+    preset = str(source) if source in HUB_PRESETS else None
     remote = preset is not None or _on_disk(source) is None
     pin = hub_pin(source) if remote else None
     if pin is None or hub.cached(pin) is not None:
-        place = locate(source)
+        place = _find(source)
+        if place.preset is not None:
+            check_pinned(HUB_PRESETS[place.preset], [_config_file(place)])
         weights = open_weights(place.weights)
         file, kind, infos = str(place.weights), weights.format, weights.infos
         config = read_config(place, infos)

@@ -17,7 +17,6 @@ Source: TensorFlow's core/protobuf/tensor_bundle.proto.
 from __future__ import annotations
 
 import math
-import mmap
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt2.files.reading import map_file, open_file, read_bytes
+from gpt2.weights.raw import (
+    DTYPE_BYTES,
+    MOST_DIMENSIONS,
+    WEIGHT_DTYPES,
+    tensor_of,
+)
 from gpt2.weights.sorted_table import (
     TensorFlowCheckpointError as TensorFlowCheckpointError,
 )
@@ -42,18 +48,11 @@ if TYPE_CHECKING:  # looking into an index should not wait for them
     import numpy as np
     from torch import Tensor
 
-# TensorFlow's number of a dtype: safetensors' name of it, bytes per number.
-_DTYPES = {
-    1: ("F32", 4),
-    2: ("F64", 8),
-    3: ("I32", 4),
-    9: ("I64", 8),
-    14: ("BF16", 2),
-    19: ("F16", 2),
-}
-# The 124M model has an index of 5 KB. The limits make a hostile one cheap to
+# TensorFlow's number of a dtype: safetensors' name of it.
+_DTYPES = {1: "F32", 2: "F64", 3: "I32", 9: "I64", 14: "BF16", 19: "F16"}
+# The 124M model has an index of 5 KB. The limit makes a hostile one cheap to
 # refuse.
-_MAX_INDEX_BYTES, _MAX_DIMENSIONS = 2**20, 8
+_MOST_INDEX_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,12 @@ def _shape(data: bytes) -> tuple[int, ...]:
     counts = [read_message(dim)[0].get(1, 0) for dim in nested.get(2, [])]
     # A varint has no sign: -1 is written as 2**64 - 1.
     shape = tuple(n if n < 2**63 else n - 2**64 for n in counts)
-    known = len(shape) <= _MAX_DIMENSIONS and not numbers.get(3)
+    known = len(shape) <= MOST_DIMENSIONS and not numbers.get(3)
     fine = known and all(n >= 0 for n in shape)
     expect(
         fine and math.prod(n or 1 for n in shape) < 2**60,
-        f"shape {shape[: _MAX_DIMENSIONS + 1]}",
-        f"at most {_MAX_DIMENSIONS} dimensions, known, none negative or huge",
+        f"shape {shape[: MOST_DIMENSIONS + 1]}",
+        f"at most {MOST_DIMENSIONS} dimensions, known, none negative or huge",
     )
     return shape
 
@@ -103,7 +102,8 @@ def _entry(name: str, value: bytes, num_shards: int) -> TensorEntry:
     )
     expect(shard < num_shards, f"shard {shard}", f"one of {num_shards}")
     shape = _shape(b"".join(nested.get(2, [])))
-    dtype, item_bytes = _DTYPES.get(number, (f"DT_{number}", 0))
+    dtype = _DTYPES.get(number, f"DT_{number}")
+    item_bytes = DTYPE_BYTES.get(dtype, 0)
     fits = size == item_bytes * math.prod(shape)
     kind = f"{item_bytes * math.prod(shape)} for {dtype} of shape {shape}"
     expect(fits or number not in _DTYPES, f"{size} bytes", kind)
@@ -112,11 +112,9 @@ def _entry(name: str, value: bytes, num_shards: int) -> TensorEntry:
 
 def _bundle(index_path: Path) -> tuple[int, dict[str, TensorEntry]]:
     """Read an index: how many data files there are, and every entry."""
+    data = read_bytes(index_path, TensorFlowCheckpointError, _MOST_INDEX_BYTES)
     with within(index_path):
-        expect(index_path.is_file(), "no such file", "an index")
-        size, most = index_path.stat().st_size, _MAX_INDEX_BYTES
-        expect(size <= most, f"{size} bytes", f"an index of at most {most}")
-        table = read_table(index_path.read_bytes())
+        table = read_table(data)
         key, value = next(table, (b"no name", b""))
         expect(key == b"", f"{key!r} first", "the header, named by nothing")
         # BundleHeaderProto: num_shards 1, endianness 2 (0 is little).
@@ -154,14 +152,8 @@ def _mapped(index_path: Path) -> Iterator[tuple[TensorEntry, memoryview]]:
     for shard, group in groupby(in_order, key=lambda e: e.shard):
         name = f"{stem}.data-{shard:05d}-of-{num_shards:05d}"
         path, end = index_path.with_name(name), 0
+        data = map_file(path, TensorFlowCheckpointError)
         with within(path):
-            expect(path.is_file(), "no such file", "a data file")
-            data = memoryview(b"")
-            if path.stat().st_size:  # an empty file cannot be mapped
-                with path.open("rb") as file:
-                    data = memoryview(
-                        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-                    )
             for entry in group:
                 start, after = entry.offset, entry.offset + entry.size
                 fits = end <= start and after <= len(data)
@@ -190,27 +182,15 @@ def read_tensors(
         TensorFlowCheckpointError: A file is missing or damaged, the index
             has no such name, or a tensor to read is of another dtype.
     """
-    import torch
-
-    dtypes = {
-        "F32": torch.float32,
-        "F16": torch.float16,
-        "BF16": torch.bfloat16,
-    }
     tensors: dict[str, Tensor] = {}
     for entry, data in _mapped(index_path):
         if names is not None and entry.name not in names:
             continue
         with within(f"{index_path}: tensor {entry.name!r}"):
-            known = entry.dtype in dtypes
-            expect(known, f"dtype {entry.dtype}", " or ".join(dtypes))
-        dtype = dtypes[entry.dtype]
-        tensor = torch.empty(0, dtype=dtype)
-        if entry.size:
-            tensor = torch.frombuffer(data, dtype=dtype)
-        if entry.offset % dtype.itemsize:  # after one of smaller numbers
-            tensor = tensor.clone()
-        tensors[entry.name] = tensor.reshape(entry.shape)
+            known = entry.dtype in WEIGHT_DTYPES
+            expect(known, f"dtype {entry.dtype}", " or ".join(WEIGHT_DTYPES))
+        found = tensor_of(data, entry.dtype, entry.offset)
+        tensors[entry.name] = found.reshape(entry.shape)
     missing = sorted(set(names or ()) - tensors.keys())
     expect(not missing, f"{index_path}: no tensors {missing}", "them all")
     return tensors
@@ -252,7 +232,9 @@ def find(folder: Path) -> Path | None:
     """
     wanted = ["model.ckpt.index"]
     if (folder / "checkpoint").is_file():
-        with (folder / "checkpoint").open("rb") as file:
+        with open_file(
+            folder / "checkpoint", TensorFlowCheckpointError
+        ) as file:
             text = file.read(2**16).decode(errors="replace")
         for key, _, path in (line.partition(":") for line in text.split("\n")):
             if key.strip() == "model_checkpoint_path":

@@ -30,7 +30,7 @@ MUTATIONS = [
     Mutation(
         "a folder that is half saved is taken for whole",
         "files/writing.py",
-        "    if marker.exists():\n        raise",
+        "    if os.path.lexists(marker):\n        raise",
         "    if not marker:\n        raise",
         (FILES,),
     ),

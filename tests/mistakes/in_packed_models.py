@@ -185,7 +185,7 @@ MUTATIONS = [
     Mutation(
         "ids in the last block are taken for tokens",
         "inference.py",
-        "        check_ids(tokens, self.config.n_vocab)\n",
+        '        check_ids(tokens, self.config.n_vocab, "tokens")\n',
         "",
         (INFERENCE,),
     ),

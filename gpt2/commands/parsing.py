@@ -1,0 +1,46 @@
+"""Which commands there are, and how a command line becomes options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gpt2.commands import convert, evaluate, generate, inspect, predict, train
+
+COMMANDS = {
+    "generate": generate,
+    "predict": predict,
+    "inspect": inspect,
+    "convert": convert,
+    "train": train,
+    "eval": evaluate,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Report bad use in one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where to read more, and exit with 2."""
+        line = " ".join(message.split())
+        self.exit(2, f"gpt2: {line} (see {self.prog} --help)\n")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; on bad use, say so and exit with 2."""
+    parser = Parser(
+        prog="gpt2",
+        description="Run a GPT-2: continue a text, explain a prediction, look "
+        "into a checkpoint or convert it, train a model and measure it.",
+    )
+    commands = parser.add_subparsers(
+        required=True, dest="command", metavar="COMMAND"
+    )
+    for name, command in COMMANDS.items():
+        command.add_options(
+            commands.add_parser(
+                name, help=command.HELP, description=command.DESCRIPTION
+            )
+        )
+    return parser.parse_args(arguments)

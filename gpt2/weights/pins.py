@@ -1,0 +1,75 @@
+"""Which files on the Hugging Face hub a preset stands for, byte by byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpt2.weights.digests import sha256
+from gpt2.weights.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Exactly which files a preset stands for."""
+
+    repo: str
+    revision: str = "main"
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    """The files whose content is known, by name. Where some are, nothing else
+    is read."""
+
+
+# Only of the 124M checkpoint is the content known here byte by byte; for the
+# larger ones, names, shapes and sizes are checked as for any file.
+HUB_PRESETS = {
+    "gpt2": Pin(
+        "openai-community/gpt2",
+        "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        {
+            "config.json": "0daed7749b4f02b8f76240d5444551d7"
+            "b08712dab4d0adb8239c56ba823bb7b4",
+            "model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f"
+            "615828b0254c12b473182f0f81d3a707",
+            "vocab.json": "196139668be63f3b5d6574427317ae82"
+            "f612a97c5d1cdaf36ed2256dbf636783",
+            "merges.txt": "1ce1664773c50f3e0cc8842619a93edc"
+            "4624525b728b188a9e0be33b7726adc5",
+            "tokenizer.json": "8414cab924d8b9b33013f0d221c5862f"
+            "365ee9be39c5c2bfae8a5a9e970478a6",
+            "tokenizer_config.json": "5e04eb606e3a1583530a42e36c2a6b66"
+            "15c86f34fe77e44d9ddeb43ff940931f",
+        },
+    ),
+    "gpt2-medium": Pin("openai-community/gpt2-medium"),
+    "gpt2-large": Pin("openai-community/gpt2-large"),
+    "gpt2-xl": Pin("openai-community/gpt2-xl"),
+}
+
+
+def check_pinned(pin: Pin, paths: Iterable[Path]) -> None:
+    """Compare files of a repository with their published SHA-256.
+
+    Args:
+        pin: Without SHA-256 of any file, nothing is compared.
+        paths: Files in the cache. One that has not changed since it was last
+            compared is not read again.
+
+    Raises:
+        CheckpointError: One has another SHA-256, or none that is known.
+    """
+    for path in paths if pin.sha256 else ():
+        expected = pin.sha256.get(path.name)
+        if expected is None:
+            raise CheckpointError(
+                f"{path} is not one of the files that {pin.repo} stands for "
+                f"({', '.join(pin.sha256)}); remove it, or load its folder by "
+                f"the folder's name"
+            )
+        if (found := sha256(path, expected)) != expected:
+            raise CheckpointError(
+                f"{path} has SHA-256 {found}, and the published file has "
+                f"{expected}; it was damaged or replaced. Delete "
+                f"{path.resolve()}, and it will be fetched again"
+            )

@@ -1,0 +1,719 @@
+"""PyTorch's own files, read without PyTorch's reader.
+
+PyTorch writes them, and reads them for comparison. What is damaged or hostile
+is put together here, and never handed to PyTorch's reader: of a record that is
+shorter than its tensor, torch 2.13's `load(mmap=True)` reads on beyond its
+end, and to a storage of 2^50 numbers the older format's reader allots memory.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import os
+import pickle
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import gpt2
+from gpt2.config import GPT2Config
+from gpt2.model import GPT2
+from gpt2.weights.archive import find_records
+from gpt2.weights.errors import CheckpointError
+from gpt2.weights.formats import open_weights
+from gpt2.weights.pytorch import open_pytorch
+
+BIN = "pytorch_model.bin"
+Tensors = dict[str, Tensor]
+
+# --- what PyTorch writes ---
+
+
+def several() -> Tensors:
+    """Tensors that lie in their storages in every way there is."""
+    torch.manual_seed(0)
+    base = torch.randn(6, 8)
+    return {
+        "whole": base,
+        "a part": base[2:4],
+        "columns": base[:, 3:5],
+        "transposed": base.T,
+        "every other": base[::2, ::3],
+        "the same": base,
+        "one number": torch.tensor(2.5),
+        "half": torch.randn(5).half(),
+        "brain": torch.randn(3, 1, 2).bfloat16(),
+        "empty": torch.empty(0, 7),
+        "parameter": torch.nn.Parameter(torch.randn(4)),
+        "counted": torch.randn(3, requires_grad=True),
+    }
+
+
+def ordered(tensors: Tensors) -> Any:
+    """As a module gives its state: with a remark on its version."""
+    state = collections.OrderedDict(tensors)
+    state._metadata = collections.OrderedDict({"": {"version": 1}})
+    return state
+
+
+WAYS: dict[str, Callable[[Tensors, Path], None]] = {
+    "zip": torch.save,
+    "zip, ordered": lambda t, p: torch.save(ordered(t), p),
+    "zip, protocol 3": lambda t, p: torch.save(t, p, pickle_protocol=3),
+    "zip, protocol 4": lambda t, p: torch.save(t, p, pickle_protocol=4),
+    "old": lambda t, p: torch.save(t, p, _use_new_zipfile_serialization=False),
+    "old, ordered": lambda t, p: torch.save(
+        ordered(t), p, _use_new_zipfile_serialization=False
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_reads_what_pytorch_reads(tmp_path: Path, way: str) -> None:
+    path = tmp_path / BIN
+    WAYS[way](several(), path)
+    # Its own careful reader knows protocols up to 3 (torch 2.13).
+    theirs = torch.load(path, weights_only="4" not in way)
+    weights = open_weights(path)
+    weights.verify()
+    assert list(weights.infos) == list(theirs)
+    for name, tensor in theirs.items():
+        found = weights.read(name)
+        assert found.dtype == tensor.dtype
+        assert torch.equal(found, tensor), name
+        assert weights.infos[name].shape == tensor.shape
+        assert found.is_contiguous()
+
+
+def test_lists_what_it_does_not_read(tmp_path: Path) -> None:
+    path = tmp_path / BIN
+    tensors = {
+        "F64": torch.ones(2, dtype=torch.float64),
+        "I64": torch.ones(2, dtype=torch.int64),
+        "I32": torch.ones(2, dtype=torch.int32),
+        "I16": torch.ones(2, dtype=torch.int16),
+        "I8": torch.ones(2, dtype=torch.int8),
+        "U8": torch.ones(2, dtype=torch.uint8),
+        "BOOL": torch.ones(2, dtype=torch.bool),
+    }
+    torch.save(tensors, path)
+    infos = open_weights(path).infos
+    assert {name: info.dtype for name, info in infos.items()} == {
+        name: name for name in tensors
+    }
+
+
+def test_looking_needs_no_torch(tmp_path: Path) -> None:
+    """Nor the data: they are a hole in the disk here."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, pathlib\n"
+        "from gpt2.weights.formats import open_weights\n"
+        "infos = open_weights(pathlib.Path(sys.argv[1])).infos\n"
+        "assert infos['whole'].shape == (6, 8), infos\n"
+        "assert not {'torch', 'numpy', 'pickle5'} & set(sys.modules)\n"
+    )
+    torch.save(several(), tmp_path / BIN)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(gpt2.__path__[0]).parent),
+    }
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / BIN)],
+        check=True,
+        env=environment,
+    )
+
+
+def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / BIN
+    torch.save(several(), path)
+    before = path.read_bytes()
+    weights = open_weights(path)
+    for name in weights.infos:
+        weights.read(name).fill_(7)
+    assert path.read_bytes() == before
+
+
+# --- a writer of archives ---
+
+
+def archive(
+    parts: list[tuple[str, bytes]],
+    *,
+    sums: bool = True,
+    wide: bool = False,
+    method: int = 0,
+    flags: int = 0,
+    places: dict[str, int] | None = None,
+    sizes: dict[str, int] | None = None,
+    count: int | None = None,
+    list_bytes: int | None = None,
+    list_place: int | None = None,
+) -> bytes:
+    """A zip archive; whatever it says of itself can be wrong.
+
+    With `wide`, all numbers stand in the fields for large archives.
+    """
+    places, sizes = places or {}, sizes or {}
+    data, entries = b"", b""
+    for name, content in parts:
+        crc = zlib.crc32(content) if sums else 0
+        size = sizes.get(name, len(content))
+        place = places.get(name, len(data))
+        text = name.encode()
+        head = struct.pack("<HHHHHI", 20, flags, method, 0, 0, crc)
+        narrow = 2**32 - 1
+        extra = struct.pack("<HHBHHQQQ", 9, 1, 0, 1, 24, size, size, place)
+        said = (narrow, narrow) if wide else (size, size)
+        lengths = struct.pack("<II", *said)
+        data += b"PK\3\4" + head + lengths + struct.pack("<HH", len(text), 3)
+        data += text + b"pad" + content
+        entries += b"PK\1\2\0\0" + head + lengths
+        entries += struct.pack(
+            "<HHHHHII",
+            len(text),
+            len(extra) if wide else 0,
+            0,
+            0,
+            0,
+            0,
+            narrow if wide else place,
+        )
+        entries += text + (extra if wide else b"")
+    numbers = (
+        len(parts) if count is None else count,
+        len(entries) if list_bytes is None else list_bytes,
+        len(data) if list_place is None else list_place,
+    )
+    result = data + entries
+    if wide:
+        end = len(result)
+        result += b"PK\6\6" + struct.pack("<QHHII", 44, 45, 45, 0, 0)
+        result += struct.pack("<QQQQ", numbers[0], *numbers)
+        result += b"PK\6\7" + struct.pack("<IQI", 0, end, 1)
+        numbers = (2**16 - 1, 2**32 - 1, 2**32 - 1)
+    end_record = struct.pack("<4xHHIIH", numbers[0], *numbers, 0)
+    return result + b"PK\5\6" + end_record
+
+
+def parts_of(path: Path) -> list[tuple[str, bytes]]:
+    """The records of one of PyTorch's archives."""
+    data = memoryview(path.read_bytes())
+    records = find_records(data, path)
+    return [(n, bytes(data[r.begin : r.end])) for n, r in records.items()]
+
+
+@pytest.fixture
+def model() -> GPT2:
+    torch.manual_seed(4)
+    return GPT2(GPT2Config(n_vocab=5, n_ctx=4, n_embd=4, n_head=2, n_layer=1))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: GPT2) -> Path:
+    """A checkpoint of PyTorch's."""
+    gpt2.save(tmp_path, model)
+    (tmp_path / "model.safetensors").unlink()
+    tensors = {name: t.clone() for name, t in model.state_dict().items()}
+    torch.save(tensors, tmp_path / BIN)
+    return tmp_path
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["32 bits", "64 bits"])
+def test_the_writer_is_right(folder: Path, model: GPT2, wide: bool) -> None:
+    """Python's own reader of archives agrees, and the model is the same."""
+    import zipfile
+
+    path = folder / BIN
+    parts = parts_of(path)
+    path.write_bytes(archive(parts, wide=wide))
+    with zipfile.ZipFile(path) as written:
+        assert [(n, written.read(n)) for n in written.namelist()] == parts
+    loaded = gpt2.load_model(folder)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def refuse(folder: Path, message: str, *, looking: bool = True) -> None:
+    """Loading is refused, and so is looking, by an error with the file."""
+    with pytest.raises(CheckpointError, match=message) as caught:
+        gpt2.load_model(folder)
+    assert str(folder / BIN) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    if looking:
+        with pytest.raises(CheckpointError, match=message):
+            gpt2.look(folder)
+
+
+@pytest.mark.parametrize("change", [-4, -16, 4], ids=repr)
+def test_a_record_of_another_size_than_its_storage(
+    folder: Path, change: int
+) -> None:
+    """Nobody reads on in the record that comes next."""
+    path = folder / BIN
+    parts = []
+    for name, content in parts_of(path):
+        if name.endswith("/data/0"):
+            content = (content + bytes(4))[: len(content) + change]
+        parts.append((name, content))
+    path.write_bytes(archive(parts))
+    refuse(
+        folder,
+        rf"'wte\.weight' lies in a storage that should have 80 bytes, and "
+        rf"the file has {80 + change} of it",
+    )
+
+
+def test_a_storage_that_is_not_there(folder: Path) -> None:
+    path = folder / BIN
+    kept = [part for part in parts_of(path) if part[0][-7:] != "/data/3"]
+    path.write_bytes(archive(kept))
+    refuse(folder, "should have 16 bytes, and the file has 0 of it")
+
+
+def test_no_flipped_bit_is_loaded(folder: Path, model: GPT2) -> None:
+    """In any record: the archive's own checksums are compared.
+
+    Those of the numbers are, when they are read; looking does not read them.
+    """
+    path = folder / BIN
+    whole = path.read_bytes()
+    records = find_records(memoryview(whole), path)
+    for name, record in records.items():
+        data = bytearray(whole)
+        data[(record.begin + record.end) // 2] ^= 1
+        path.write_bytes(data)
+        own = name.partition("/")[2]
+        refuse(
+            folder,
+            f"is damaged: its record '{own}' has CRC-32 [0-9a-f]{{8}}, and ",
+            looking=own in ("data.pkl", "byteorder"),
+        )
+
+
+def test_a_file_without_checksums_is_read(folder: Path, model: GPT2) -> None:
+    """PyTorch can be told not to take them; then 0 stands for all of them."""
+    path = folder / BIN
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(dict(model.state_dict()), path)
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert torch.equal(gpt2.load_model(folder).wte.weight, model.wte.weight)
+    path.write_bytes(archive(parts_of(path), sums=False))
+    assert torch.equal(gpt2.load_model(folder).wte.weight, model.wte.weight)
+
+
+ARCHIVES: dict[str, tuple[dict[str, Any], str]] = {
+    "compressed": ({"method": 8}, "is compressed or encrypted"),
+    "encrypted": ({"flags": 1}, "is compressed or encrypted"),
+    "a record elsewhere": (
+        {"places": {"x/data/1": 7}},
+        "'x/data/1' is not where the list says",
+    ),
+    "a record beyond the end": (
+        {"places": {"x/data/1": 2**31}},
+        "'x/data/1' is not where the list says",
+    ),
+    "one record twice": (
+        {"places": {"x/data/1": 0}},
+        "overlaps something else",
+    ),
+    "a size beyond the list": (
+        {"sizes": {"x/version": 1000}},
+        "'x/version' overlaps something else",
+    ),
+    "a size beyond the next": (
+        {"sizes": {"x/data/0": 100}},
+        "overlaps something else",
+    ),
+    "a huge size": (
+        {"sizes": {"x/data/0": 2**60}, "wide": True},
+        "overlaps something else",
+    ),
+    "a huge place": (
+        {"places": {"x/data/0": 2**63}, "wide": True},
+        "'x/data/0' is not where the list says",
+    ),
+    "more records than listed": ({"count": 9}, "9 records, and 5 listed"),
+    "a list too long": ({"list_bytes": 10**5}, "its list of records should h"),
+    "a list far too long": (
+        {"list_bytes": 2**60, "wide": True},
+        "should have 1,152,921,504,606,846,976 bytes from",
+    ),
+    "a list elsewhere": ({"list_place": 3}, "its list of records is broken"),
+    "a list cut off": ({"list_bytes": 100}, "its list of records is broken"),
+    "a list beyond the end": ({"list_place": 2**31}, "its list of records sh"),
+}
+
+
+def small_parts() -> list[tuple[str, bytes]]:
+    stream = io.BytesIO()
+    torch.save({"w": torch.ones(2), "v": torch.ones(2)}, stream)
+    found = find_records(memoryview(stream.getvalue()), Path("x"))
+    wanted = ("data.pkl", "byteorder", "data/0", "data/1", "version")
+    return [
+        (f"x/{name}", stream.getvalue()[record.begin : record.end])
+        for name, record in (
+            (n.partition("/")[2], r) for n, r in found.items()
+        )
+        if name in wanted
+    ]
+
+
+@pytest.mark.parametrize("fault", ARCHIVES)
+def test_damaged_archives(tmp_path: Path, fault: str) -> None:
+    changes, message = ARCHIVES[fault]
+    path = tmp_path / BIN
+    path.write_bytes(archive(small_parts()))
+    assert open_weights(path).read("w").tolist() == [1, 1]
+    path.write_bytes(archive(small_parts(), **changes))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_weights(path)
+    assert str(path) in str(caught.value)
+
+
+def with_part(name: str, content: bytes) -> list[tuple[str, bytes]]:
+    """The small archive with one record more, or another one."""
+    kept = [part for part in small_parts() if part[0] != name]
+    return [*kept, (name, content)]
+
+
+PARTS: dict[str, tuple[Callable[[], list[tuple[str, bytes]]], str]] = {
+    "a name twice": (
+        lambda: [*small_parts(), ("x/data/0", bytes(8))],
+        "the name 'x/data/0' comes twice",
+    ),
+    "two folders": (
+        lambda: [*small_parts(), ("y/data/0", bytes(8))],
+        "should have one folder with a data.pkl",
+    ),
+    "no pickle": (
+        lambda: small_parts()[1:],
+        "should have one folder with a data.pkl",
+    ),
+    "nothing": (
+        lambda: [("x/nothing", b"")],
+        "should have one folder with a data.pkl",
+    ),
+    "the other order": (
+        lambda: with_part("x/byteorder", b"big"),
+        "its numbers are b'big'-endian",
+    ),
+    "a huge pickle": (
+        lambda: with_part("x/data.pkl", b"N" * 1_000_001),
+        "its data.pkl has 1,000,001 bytes, more than 1,000,000",
+    ),
+    "an empty pickle": (
+        lambda: with_part("x/data.pkl", b""),
+        "cannot be read as a PyTorch file",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PARTS)
+def test_odd_archives(tmp_path: Path, fault: str) -> None:
+    parts, message = PARTS[fault]
+    path = tmp_path / BIN
+    path.write_bytes(archive(parts()))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_weights(path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_archive_cut_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / BIN
+    whole = archive(small_parts())
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=BIN):
+            open_weights(path)
+
+
+# --- pickles ---
+
+
+class Stored:
+    """A storage, wherever it may be."""
+
+    def __init__(self, saved: Any) -> None:
+        self.saved = saved
+
+
+class Rebuilt:
+    """What is pickled as a call of a function."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+class Pickler(pickle.Pickler):
+    """Writes what `torch.save` would write, if there were such tensors."""
+
+    def persistent_id(self, thing: Any) -> Any:
+        return thing.saved if isinstance(thing, Stored) else None
+
+
+def pickled(thing: Any) -> bytes:
+    stream = io.BytesIO()
+    Pickler(stream, 2).dump(thing)
+    return stream.getvalue()
+
+
+def stored(n_numbers: Any = 2, key: Any = "0", *more: Any) -> Stored:
+    return Stored(
+        ("storage", torch.FloatStorage, key, "cpu", n_numbers, *more)
+    )
+
+
+def tensor(
+    storage: Any = None,
+    offset: Any = 0,
+    shape: Any = (2,),
+    strides: Any = (1,),
+    *others: Any,
+) -> Rebuilt:
+    return Rebuilt(
+        torch._utils._rebuild_tensor_v2,
+        stored() if storage is None else storage,
+        offset,
+        shape,
+        strides,
+        *(others or (False, collections.OrderedDict())),
+    )
+
+
+TUPLE_IN_TUPLES = b"\x80\x02}N" + b"\x85" * 300_000 + b"Ns."
+
+PICKLES: dict[str, tuple[Any, str]] = {
+    "beyond the storage": (
+        tensor(shape=(3,)),
+        r"a tensor \[3\] needs 3 numbers, and its storage '0' has 2",
+    ),
+    "far beyond the storage": (
+        tensor(shape=(2**31, 2**31), strides=(2**31, 1)),
+        r"needs 4,611,686,018,427,387,904 numbers",
+    ),
+    "an offset too far": (tensor(offset=1), "needs 3 numbers, and its stora"),
+    "a stride too far": (tensor(strides=(2,)), "needs 3 numbers, and its st"),
+    "a stride of 0": (
+        tensor(shape=(9, 2), strides=(0, 1)),
+        r"a tensor \[9, 2\] needs 18 numbers, and its storage '0' has 2",
+    ),
+    "a stride backwards": (
+        tensor(offset=1, strides=(-1,)),
+        "no proper storage",
+    ),
+    "an offset below 0": (tensor(offset=-1), "has no proper storage, shape"),
+    "a size below 0": (tensor(shape=(-2,)), "has no proper storage, shape or"),
+    "a size with a fraction": (tensor(shape=(2.0,)), "has no proper storage"),
+    "a truth as a size": (tensor(shape=(True,)), "has no proper storage, sha"),
+    "a size in a list": (tensor(shape=[2]), "has no proper storage, shape or"),
+    "a stride fewer": (tensor(shape=(2, 1)), "has no proper storage, shape"),
+    "many dimensions": (
+        tensor(shape=(1,) * 9, strides=(1,) * 9),
+        "has no proper storage, shape or",
+    ),
+    "huge sizes": (
+        tensor(shape=(2**2000,) * 8, strides=(1,) * 8),
+        "has no proper storage, shape or",
+    ),
+    "a negated tensor": (
+        tensor(None, 0, (2,), (1,), False, None, {"neg": True}),
+        "a tensor is more than its numbers",
+    ),
+    "no storage": (tensor("0"), "has no proper storage, shape or strides"),
+    "a storage of 2^50 numbers": (
+        tensor(stored(2**50)),
+        "should have 4,503,599,627,370,496 bytes, and the file has 8 of it",
+    ),
+    "a storage below 0": (tensor(stored(-2)), "has no proper name and size"),
+    "a storage without a size": (tensor(stored(None)), "no proper name and s"),
+    "a storage of another name": (
+        tensor(stored(2, "../0")),
+        "should have 8 bytes, and the file has 0 of it",
+    ),
+    "a storage named by a number": (
+        tensor(stored(2, 0)),
+        "no proper name and",
+    ),
+    "a view of a storage": (
+        tensor(stored(2, "0", ("1", 0, 2))),
+        "something outside the pickle is not a storage",
+    ),
+    "something else outside": (
+        tensor(Stored(("module", torch.FloatStorage, "0", "cpu", 2))),
+        "something outside the pickle is not a storage",
+    ),
+    "a text outside": (tensor(Stored("0")), "outside the pickle is not a sto"),
+    "a call with a list": (
+        Rebuilt(collections.OrderedDict, [("w", 1)]),
+        "cannot be read as a PyTorch file",
+    ),
+    "a function that is not PyTorch's": (
+        Rebuilt(os.getcwd),
+        r"it asks for '\w+\.getcwd', and to unpickle anything but tensors co",
+    ),
+    "a function that is a name": (os.getcwd, r"it asks for '\w+\.getcwd'"),
+    "another function of PyTorch's": (
+        Rebuilt(torch._utils._rebuild_sparse_tensor, 2**40),
+        r"it asks for 'torch\._utils\._rebuild_sparse_tensor', and to unpi",
+    ),
+    "a set": ({1, 2}, r"it asks for '\w+\.set'"),
+    "bytes": (b"abc", r"it asks for '_codecs\.encode'"),
+    "a large number": (10**700, "PyTorch does not write LONG4"),
+    "a list of tensors": ([tensor()], "holds a list, and a dictionary"),
+    "a dictionary in it": ({"w": {}}, "holds a dict under 'w', and a plain"),
+    "a name that is a tuple": ({(1, 2): 3}, "neither a text nor a number"),
+    "tuples in tuples": (TUPLE_IN_TUPLES, "neither a text nor a number"),
+    "a name twice": (
+        b"\x80\x02}(X\1\0\0\0wNX\1\0\0\0wNu.",
+        "the name 'w' comes twice",
+    ),
+    "a call of a text": (b"\x80\x02X\1\0\0\0w)R.", "called is not a function"),
+    "many arguments": (
+        b"\x80\x02ctorch._utils\n_rebuild_parameter\n(" + b"N" * 99 + b"tR.",
+        "has arguments that are none of it",
+    ),
+    "no mark": (b"\x80\x02t.", "cannot be read as a PyTorch file"),
+    "no memory": (b"\x80\x02h\x05.", "cannot be read as a PyTorch file"),
+    "an empty stack": (b"\x80\x02.", "there is not one thing left at the end"),
+    "two things": (b"\x80\x02NN.", "there is not one thing left at the end"),
+    "items for a text": (b"\x80\x02X\1\0\0\0wNNs.", "in pairs for a dictiona"),
+    "an append to a text": (
+        b"\x80\x02X\1\0\0\0wNa.",
+        "appended to what is no",
+    ),
+    "an opcode of a later protocol": (b"\x80\x05\x95", "not enough data|expe"),
+    "no opcode": (b"\x80\x02\xff.", "opcode"),
+    "without an end": (b"\x80\x02N", "pickle exhausted before seeing STOP"),
+}
+
+
+@pytest.mark.parametrize("fault", PICKLES)
+def test_odd_pickles(tmp_path: Path, fault: str) -> None:
+    """In an archive all of whose checksums are right."""
+    thing, message = PICKLES[fault]
+    if isinstance(thing, Rebuilt) and thing.call[0] is (
+        torch._utils._rebuild_tensor_v2
+    ):
+        thing = {"w": thing}
+    made = isinstance(thing, bytes) and thing.startswith(b"\x80")
+    program = thing if made else pickled(thing)
+    path = tmp_path / BIN
+    path.write_bytes(archive(with_part("x/data.pkl", program)))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_weights(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_the_writer_of_pickles_is_right(tmp_path: Path) -> None:
+    path = tmp_path / BIN
+    program = pickled({"w": tensor(), "v": tensor(stored(2, "1"))})
+    path.write_bytes(archive(with_part("x/data.pkl", program)))
+    for load in (open_pytorch(path).tensor, torch.load(path).__getitem__):
+        assert load("w").tolist() == load("v").tolist() == [1, 1]
+
+
+# --- the older format ---
+
+MAGIC = 0x1950A86A20F9469CFC6C
+SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
+
+
+def old_file(
+    state: Any = None,
+    *,
+    magic: int = MAGIC,
+    version: Any = 1001,
+    system: Any = SYSTEM,
+    keys: Any = ("0",),
+    count: int = 2,
+    data: bytes = struct.pack("<2f", 1, 2),
+) -> bytes:
+    state = {"w": tensor(stored(2, "0", None))} if state is None else state
+    things = (magic, version, system, state, list(keys))
+    return b"".join(map(pickled, things)) + struct.pack("<Q", count) + data
+
+
+OLD: dict[str, tuple[dict[str, Any], str]] = {
+    "another magic number": ({"magic": 5}, "it begins with some other pickle"),
+    "another version": ({"version": 1000}, "it is of some other version"),
+    "no system": ({"system": None}, "it is of some other version"),
+    "another machine": (
+        {"system": {"little_endian": False}},
+        "its numbers are big-endian",
+    ),
+    "no keys": ({"keys": ()}, "its storages are not those of its tensors"),
+    "keys of nothing": ({"keys": "01"}, "its storages are not those of its t"),
+    "a key twice": ({"keys": "00"}, "its storages are not those of its tens"),
+    "a key that is a number": ({"keys": (0,)}, "it has no list of storages"),
+    "a key that is a list": ({"keys": ([],)}, "it has no list of storages"),
+    "a storage of 2^50 numbers": (
+        {"state": {"w": tensor(stored(2**50, "0", None))}, "count": 2**50},
+        "its storage '0' should end at byte 4,503,599,627,37.* of .*; it may",
+    ),
+    "a storage promised larger": (
+        {"state": {"w": tensor(stored(2**50, "0", None))}},
+        "should have 4,503,599,627,370,496 bytes, and the file has 8 of it",
+    ),
+    "a storage that is shorter": ({"count": 1}, "4 bytes are left over"),
+    "a storage that is longer": ({"count": 3}, "should end at byte .* of "),
+    "bytes left over": ({"data": bytes(9)}, "1 bytes are left over"),
+    "cut off": ({"data": bytes(7)}, "it may not have been fetched whole"),
+    "a list": ({"state": [1]}, "holds a list, and a dictionary from names"),
+}
+
+
+@pytest.mark.parametrize("fault", OLD)
+def test_odd_files_of_the_older_format(tmp_path: Path, fault: str) -> None:
+    changes, message = OLD[fault]
+    path = tmp_path / BIN
+    path.write_bytes(old_file())
+    assert open_weights(path).read("w").tolist() == [1, 2]
+    path.write_bytes(old_file(**changes))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_weights(path)
+    assert str(path) in str(caught.value)
+
+
+# --- numbers that are several tensors' ---
+
+
+def test_a_model_takes_no_more_room_than_its_file(
+    tmp_path: Path, model: GPT2
+) -> None:
+    """Ten thousand layers could be one row of numbers in the file."""
+    config = GPT2Config(n_vocab=5, n_ctx=4, n_embd=64, n_head=2, n_layer=3)
+    gpt2.save(tmp_path, GPT2(config))
+    (tmp_path / "model.safetensors").unlink()
+    state = {n: t.clone() for n, t in GPT2(config).state_dict().items()}
+    for i in range(1, 3):
+        for name, value in list(state.items()):
+            if name.startswith("h.0."):
+                state[name.replace("h.0.", f"h.{i}.")] = value
+    torch.save(state, tmp_path / BIN)
+    refuse(tmp_path, "several are the same numbers")
+
+
+def test_the_output_may_be_the_embedding(folder: Path, model: GPT2) -> None:
+    state = {n: t.clone() for n, t in model.state_dict().items()}
+    state["lm_head.weight"] = state["wte.weight"]
+    torch.save(state, folder / BIN)
+    assert torch.equal(gpt2.load_model(folder).wte.weight, model.wte.weight)
