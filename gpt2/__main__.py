@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         open_closed_streams()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, ctrl_c)
+        warnings.showwarning = show_in_one_line
     from gpt2.bpe import TokenizerError
     from gpt2.commands.parsing import COMMANDS, parse
     from gpt2.weights.errors import CheckpointError
@@ -115,6 +117,11 @@ def open_closed_streams() -> None:
             number = os.open(os.devnull, os.O_RDWR)
             if name != "stdin":  # that stays None: nothing can be read
                 setattr(sys, name, os.fdopen(number, "w"))
+
+
+def show_in_one_line(message: object, *place: object, **more: object) -> None:
+    """Show a warning like an error, without the code that it comes from."""
+    fail(Warning(message), 0)
 
 
 def fail(error: BaseException, code: int) -> int:

@@ -83,7 +83,7 @@ def agree(fast: Maker, plain: Maker) -> bool:
     try:
         with warnings.catch_warnings():
             # Quantized tensors warn once that they are on their way out.
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore", UserWarning)
             kernel = fast(weight, bias)
         came = torch.cat([kernel(rows), kernel(rows[:1])]).float()
     except (AttributeError, RuntimeError):

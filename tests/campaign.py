@@ -29,7 +29,7 @@ from typing import Any
 
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
-IN_ONE_PROCESS = 100
+IN_ONE_PROCESS = 500
 """Cases that one process runs, so that a crash or a hang costs no more."""
 HANG = 60.0
 """Seconds without an outcome, after which a case counts as hanging."""
@@ -195,6 +195,43 @@ def kills(kind: str, first: int, count: int, seed: int) -> Outcomes:
         server.close()
 
 
+def checkpoints(kind: str, first: int, count: int, seed: int) -> Outcomes:
+    """Flip a bit of a training checkpoint: it is refused, and named."""
+    from test_training_processes import MODEL, RUN, TEXT
+
+    from gpt2.__main__ import main
+    from gpt2.training.checkpoint import ResumeError, read_checkpoint
+    from gpt2.training.checkpoint import checkpoints as found
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "text.txt").write_text(TEXT)
+        run = folder / "run"
+        with contextlib.redirect_stdout(io.StringIO()):
+            main(
+                [
+                    *("train", str(run), "--data", str(folder / "text.txt")),
+                    *(*MODEL, *RUN, "--quiet", "--n-steps=4"),
+                ]
+            )
+        files = sorted(found(run)[-1].iterdir())
+        read_checkpoint(run)
+        for i in range(first, first + count):
+            rng = random.Random(f"{seed} checkpoints {i}")
+            path = rng.choice(files)
+            sound = path.read_bytes()
+            flipped = bytearray(sound)
+            flipped[rng.randrange(len(sound))] ^= 1 << rng.randrange(8)
+            path.write_bytes(flipped)
+            try:
+                read_checkpoint(run)
+                yield i, f"wrong: {path.name} is accepted"
+            except ResumeError as error:
+                named = str(path.parent) in str(error)
+                yield i, "refused" if named else f"wrong: {error}"
+            path.write_bytes(sound)
+
+
 def saves(kind: str, first: int, count: int, seed: int) -> Outcomes:
     """Kill whoever saves one model over another: one of them is there."""
     import torch
@@ -260,6 +297,7 @@ KINDS: dict[str, tuple[int, Callable[[str, int, int, int], Outcomes]]] = {
     "strings": (100_000, strings),
     "configs": (200, configs),
     "commands": (500, commands),
+    "checkpoints": (200, checkpoints),
     "saves": (500, saves),
     "kills": (108, kills),
     "sanitizers": (100, sanitizers),

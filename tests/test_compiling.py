@@ -157,6 +157,21 @@ def test_where_others_could_write_nothing_is_kept_or_loaded(
 
 
 @needs_compiler
+def test_the_command_line_says_so_in_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    done = subprocess.run(
+        [sys.executable, "-m", "gpt2", "generate", "Ella", "-n", "1"],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        cwd=Path(compiling.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("gpt2: the compiled routines cannot be kept: other")
+
+
+@needs_compiler
 def test_a_folder_of_another_user_is_not_used(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
