@@ -76,11 +76,12 @@ def test_tokens_are_told_twice():
 
 def test_made_up_heads_are_recognised():
     # One layer, two heads: the one looks one back, the other does induction.
+    # Before anything comes again, the other looks at itself.
     length, n_positions = 5, 10
     weights = torch.zeros(1, 3, 2, n_positions, n_positions)
     for t in range(n_positions):
         weights[:, :, 0, t, max(t - 1, 0)] = 1
-        followed = t - length + 1 if t >= length else 0
+        followed = t - length + 1 if t >= length else t
         weights[:, :, 1, t, followed] = 1
     previous = circuits.previous_token_scores(weights)
     induction = circuits.induction_scores(weights, length)

@@ -1,6 +1,6 @@
 """Each mistake of `mutations.py` is noticed by the tests that it names.
 
-A minute or two, nearly all of this suite's time: `--ignore
+Some minutes, nearly all of this suite's time: `--ignore
 tests/test_mutations.py` leaves it out.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from mistakes import MUTATIONS
 from mistakes.mutation import Mutation
 from mutations import (
-    MUTATIONS,
     PROJECT,
     Run,
     all_runs,
@@ -33,6 +34,11 @@ def test_fits_the_source(mutation: Mutation, tmp_path: Path) -> None:
     shutil.copy(source, copy)
     mutation.apply(tmp_path)
     assert copy.read_bytes() != source.read_bytes()
+
+
+def test_each_has_a_name_of_its_own() -> None:
+    names = Counter(mutation.name for mutation in MUTATIONS)
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_one_that_no_longer_fits_says_so(tmp_path: Path) -> None:
@@ -57,7 +63,9 @@ def outcomes() -> Mapping[Run, tuple[int, str]]:
 @pytest.mark.parametrize(
     "what",
     all_runs(),
-    ids=lambda what: f"{what[0].name if what[0] else 'nothing'}-{what[1]}",
+    ids=[
+        f"{m.name if m else 'nothing'}-{tests[0]}" for m, tests in all_runs()
+    ],
 )
 def test_is_noticed(
     outcomes: Mapping[Run, tuple[int, str]], what: Run

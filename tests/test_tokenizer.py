@@ -119,6 +119,17 @@ def test_forestalled_is_what_merging_does_not_find(
             ranks[token], halves[token] = 300 + len(halves), (first, second)
 
 
+def test_of_equal_pairs_only_the_leftmost_forestalls():
+    ranks = {b"a": 0, b"aa": 256}
+    halves = {b"aa": (b"a", b"a")}
+    for first, second, forestalled in (
+        (b"a", b"aa", True),
+        (b"aa", b"a", False),
+        (b"aa", b"aa", False),
+    ):
+        assert is_forestalled(first, second, ranks, halves) is forestalled
+
+
 def test_a_token_without_halves_is_an_error():
     with pytest.raises(
         TokenizerError, match="no merge makes the token b'abc'"

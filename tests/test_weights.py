@@ -818,6 +818,7 @@ AGREED: dict[str, tuple[dict[str, Any], bool]] = {
         True,
     ),
     "both the same": ({"b": entry()}, False),
+    "a hole between": ({"b": entry(shape=[1], offsets=[12, 16])}, False),
     "a truth as a size": ({"a": entry(shape=[True, 2])}, False),
     "a size with a fraction": ({"a": entry(shape=[2.0])}, False),
     "a size below 0": ({"a": entry(shape=[-2])}, False),

@@ -1,11 +1,10 @@
-"""Mistakes in how files are read and written."""
+"""Mistakes in how files are written, whole or not at all."""
 
 from mistakes.mutation import Mutation
 
-FILES = "test_files.py"
+FILES, WEIGHTS = "test_files.py", "test_weights.py"
 
 MUTATIONS = [
-    # Files.
     Mutation(
         "two may hold a lock",
         "files/lock.py",
@@ -47,5 +46,19 @@ MUTATIONS = [
         "            _take_back(place, plan)\n",
         "            place.marker.rename(place.work)\n",
         (FILES,),
+    ),
+    Mutation(
+        "another model's tokenizer.json stays beside the new model",
+        "weights/saving.py",
+        "tokenizer is not None and name in OTHER_TOKENIZER_FILES",
+        "tokenizer is not None and name == 'tokenizer.model'",
+        (f"{WEIGHTS}::test_what_is_left_of_another_model_leaves",),
+    ),
+    Mutation(
+        "a model without a tokenizer is given the one that lies there",
+        "weights/saving.py",
+        "if tokenizer is None and found is not None:",
+        "if tokenizer is not None and found is None:",
+        (f"{WEIGHTS}::test_another_models_tokenizer_is_not_taken_over",),
     ),
 ]

@@ -113,7 +113,7 @@ MUTATIONS = [
         "for (long s = t + r + 2; s < n_scores; s++)",
     ),
     in_c(
-        "padding is looked at",
+        "a packed model looks at padding",
         "if (!real[s]) row[s] = LOWEST;",
         ";",
     ),

@@ -15,6 +15,8 @@ class Mutation:
     old: str
     new: str
     noticed_by: tuple[str, ...]
+    """Test files, or single tests such as `test_hub.py::test_fetches_once`;
+    each must notice it by itself."""
 
     def apply(self, package: Path) -> None:
         """Make the mistake in this copy of the package.

@@ -1,0 +1,125 @@
+"""Mistakes in how a model is measured, and in how one looks inside."""
+
+from mistakes.mutation import Mutation
+
+EVALUATION = "test_evaluation.py"
+CIRCUITS = "test_circuits.py"
+STORIES = "test_story_grades.py"
+
+MUTATIONS = [
+    # Losses and answers.
+    Mutation(
+        "a token is scored where it stands",
+        "evaluation.py",
+        "targets = tokens[:, 1:, None]",
+        "targets = tokens[:, :-1, None]",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "overlapping windows count twice",
+        "evaluation.py",
+        "one.log_probabilities[-n_new:]",
+        "one.log_probabilities[:]",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "a window has one token too few",
+        "evaluation.py",
+        "min(begin + n_ctx + 1, len(ids))",
+        "min(begin + n_ctx, len(ids))",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "a character is taken for a byte",
+        "evaluation.py",
+        "len(text.encode())",
+        "len(text)",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "an ending is compared together with its context",
+        "evaluation.py",
+        "one.log_probabilities[-n:].double()",
+        "one.log_probabilities.double()",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "an answer need only end right",
+        "evaluation.py",
+        "one.likeliest[-n:].all()",
+        "one.likeliest[-1:].all()",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "a long prompt keeps its beginning",
+        "evaluation.py",
+        "*tokenizer.encode(prompt)][-room:]",
+        "*tokenizer.encode(prompt)][:room]",
+        (EVALUATION,),
+    ),
+    # Heads.
+    Mutation(
+        "a head that looks at itself is a previous-token head",
+        "circuits.py",
+        "weights.diagonal(offset=-1,",
+        "weights.diagonal(offset=0,",
+        (CIRCUITS,),
+    ),
+    Mutation(
+        "an induction head looks at the same token",
+        "circuits.py",
+        "diagonal(offset=1 - length,",
+        "diagonal(offset=-length,",
+        (CIRCUITS,),
+    ),
+    Mutation(
+        "a token may be drawn twice",
+        "circuits.py",
+        "torch.randperm(len(choices), generator=generator)[:length]",
+        "torch.randint(len(choices), (length,), generator=generator)",
+        (CIRCUITS,),
+    ),
+    Mutation(
+        "the second telling is another one",
+        "circuits.py",
+        "return rows.repeat(1, 2)",
+        "return torch.cat([rows, rows.flip(1)], 1)",
+        (CIRCUITS,),
+    ),
+    Mutation(
+        "the end of the first telling counts as induction",
+        "circuits.py",
+        "followed[..., 1:].mean",
+        "followed.mean",
+        (CIRCUITS,),
+    ),
+    Mutation(
+        "the model itself is rebuilt to record its attention",
+        "circuits.py",
+        "    model = without_dropout(model)\n",
+        "",
+        (CIRCUITS,),
+    ),
+    # Stories.
+    Mutation(
+        "the end of a story costs nothing",
+        "story_grades.py",
+        "[[end, *tokenizer.encode(text), end] for",
+        "[[end, *tokenizer.encode(text)] for",
+        (STORIES,),
+    ),
+    Mutation(
+        "the stories of the training are measured",
+        "story_grades.py",
+        "random.Random(seed + 2**32)",
+        "random.Random(seed)",
+        (STORIES,),
+    ),
+    Mutation(
+        "what comes after a story's end is graded, too",
+        "story_grades.py",
+        "story = ids[: ids.index(end)] if end in ids else ids",
+        "story = ids",
+        (STORIES,),
+    ),
+]

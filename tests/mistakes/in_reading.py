@@ -1,0 +1,199 @@
+"""Mistakes in what is read from files, and in what is accepted from them."""
+
+from mistakes.mutation import Mutation
+
+CONFIG, HUB = "test_config.py", "test_hub.py"
+JSON, PYTORCH = "test_reading.py", "test_pytorch_files.py"
+TENSORFLOW = "test_tensorflow_checkpoint.py"
+WEIGHTS = "test_weights.py"
+
+MUTATIONS = [
+    # The config.
+    Mutation(
+        "n_ctx is read before n_positions",
+        "config.py",
+        '("n_positions", "n_ctx")',
+        '("n_ctx", "n_positions")',
+        (CONFIG,),
+    ),
+    Mutation(
+        "another scaling of attention is accepted",
+        "config.py",
+        '"scale_attn_by_inverse_layer_idx": False,',
+        "",
+        (CONFIG,),
+    ),
+    # Any file, and JSON.
+    Mutation(
+        "of a name that comes twice in JSON the last one counts",
+        "files/reading.py",
+        "if len(fields) < len(pairs):",
+        "if False:",
+        (f"{JSON}::test_odd_json_is_refused",),
+    ),
+    Mutation(
+        "pipes and devices are read",
+        "files/reading.py",
+        "if stat.S_ISREG(mode):",
+        "if not stat.S_ISDIR(mode):",
+        (f"{JSON}::test_pipes_and_devices",),
+    ),
+    Mutation(
+        "true is a whole number",
+        "files/reading.py",
+        "isinstance(value, bool) and bool not in kinds",
+        "False",
+        (f"{JSON}::test_a_field_of_another_kind",),
+    ),
+    # Files of PyTorch.
+    Mutation(
+        "a storage shorter than its tensor is accepted",
+        "weights/pytorch.py",
+        "if (found := record.end - record.begin) != expected:",
+        "if (found := record.end - record.begin) > expected:",
+        (f"{PYTORCH}::test_a_record_of_another_size_than_its_storage",),
+    ),
+    Mutation(
+        "an archive's checksums are not compared",
+        "weights/archive.py",
+        "if found != self.crc32:",
+        "if False:",
+        (f"{PYTORCH}::test_no_flipped_bit_is_loaded",),
+    ),
+    Mutation(
+        "two records of an archive may overlap",
+        "weights/archive.py",
+        "if places[name] < free or records[name].end > begin:",
+        "if records[name].end > begin:",
+        (f"{PYTORCH}::test_damaged_archives",),
+    ),
+    Mutation(
+        "a stride of 0 makes a large tensor of one number",
+        "weights/pickle_program.py",
+        "max(last + 1, prod(shape))",
+        "last + 1",
+        (f"{PYTORCH}::test_odd_pickles",),
+    ),
+    Mutation(
+        "a tensor may reach one number beyond its storage",
+        "weights/pickle_program.py",
+        "if needed > storage.n_numbers:",
+        "if needed > storage.n_numbers + 1:",
+        (f"{PYTORCH}::test_odd_pickles",),
+    ),
+    Mutation(
+        "a model may take far more room than its file",
+        "weights/formats.py",
+        "if needed > len(file.data):",
+        "if needed > 99 * len(file.data):",
+        (f"{PYTORCH}::test_a_model_takes_no_more_room_than_its_file",),
+    ),
+    # Files of safetensors and of TensorFlow.
+    Mutation(
+        "a hole between two tensors is accepted",
+        "weights/safetensors_header.py",
+        "if begin != free:",
+        "if begin < free:",
+        (f"{WEIGHTS}::test_agrees_with_the_library",),
+    ),
+    Mutation(
+        "a tensor may have more bytes than its shape needs",
+        "weights/safetensors_header.py",
+        "prod(shape) * DTYPE_BYTES[dtype]) != end - begin:",
+        "prod(shape) * DTYPE_BYTES[dtype]) > end - begin:",
+        (f"{WEIGHTS}::test_wrong_entries_of_the_header",),
+    ),
+    Mutation(
+        "the checksums of TensorFlow's tensors are not compared",
+        "weights/tensorflow.py",
+        'expect(came == stored, f"CRC',
+        'expect(True, f"CRC',
+        (f"{TENSORFLOW}::test_checksums_of_any_length",),
+    ),
+    Mutation(
+        "the checksums of TensorFlow's index are not compared",
+        "weights/sorted_table.py",
+        'expect(came == stored, f"{block}',
+        'expect(True, f"{block}',
+        (f"{TENSORFLOW}::test_hostile_indexes",),
+    ),
+    Mutation(
+        "every tensor is looked for in the first data file",
+        "weights/tensorflow.py",
+        ".data-{shard:05d}-of-",
+        ".data-{0:05d}-of-",
+        (f"{TENSORFLOW}::test_several_data_files",),
+    ),
+    # Which tensor is which.
+    Mutation(
+        "names that begin with transformer. are unknown",
+        "weights/layout.py",
+        'name.removeprefix("transformer.")',
+        'name.removeprefix("gpt2.")',
+        (f"{WEIGHTS}::test_reads_every_kind",),
+    ),
+    Mutation(
+        "the embeddings of tokens and of positions are swapped",
+        "weights/layout.py",
+        """\
+        "wte.weight": (config.n_vocab, width),
+        "wpe.weight": (config.n_ctx, width),
+""",
+        """\
+        "wpe.weight": (config.n_vocab, width),
+        "wte.weight": (config.n_ctx, width),
+""",
+        (f"{WEIGHTS}::test_parameter_shapes_are_those_of_the_model",),
+    ),
+    # Loading.
+    Mutation(
+        "a model is loaded before its checksums are compared",
+        "weights/loading.py",
+        "    weights.verify()\n",
+        "",
+        (f"{PYTORCH}::test_no_flipped_bit_is_loaded",),
+    ),
+    Mutation(
+        "an output that is not the token embedding is dropped",
+        "weights/loading.py",
+        '_check_tied(weights, names.pop(OUTPUT), names["wte.weight"])',
+        "names.pop(OUTPUT)",
+        (f"{WEIGHTS}::test_wrong_tensors",),
+    ),
+    Mutation(
+        "infinite weights are loaded",
+        "weights/loading.py",
+        "if not (low.isfinite() and high.isfinite()):",
+        "if low.isnan():",
+        (f"{WEIGHTS}::test_wrong_tensors",),
+    ),
+    # Files whose content is known.
+    Mutation(
+        "a file is known again by its size alone",
+        "weights/digests.py",
+        "[info.st_size, info.st_mtime_ns, info.st_ctime_ns]",
+        "[info.st_size]",
+        (f"{HUB}::test_remembers_a_file_as_it_stands",),
+    ),
+    Mutation(
+        "a preset takes files of which no digest is known",
+        "weights/pins.py",
+        "if expected is None:\n",
+        "if expected is None:\n            continue\n",
+        (f"{HUB}::test_each_pinned_file_is_compared",),
+    ),
+    Mutation(
+        "a preset's copy on the disk is not compared with its digests",
+        "weights/pins.py",
+        "if (found := sha256(path, expected)) != expected:",
+        "if not (found := sha256(path, expected)):",
+        (f"{HUB}::test_each_pinned_file_is_compared",),
+    ),
+    Mutation(
+        "what is fetched is not compared with its digest",
+        "weights/hub.py",
+        "if (found := sha256(path, expected)) != expected:",
+        "if not (found := sha256(path, expected)):",
+        (f"{HUB}::test_pinned_content",),
+    ),
+]

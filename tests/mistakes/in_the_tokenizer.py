@@ -1,0 +1,96 @@
+"""Mistakes in the tokenizer, and in how its vocabulary is read."""
+
+from mistakes.mutation import Mutation
+
+TOKENIZER = "test_tokenizer.py"
+
+
+def in_tokenizer(
+    name: str, file: str, old: str, new: str, test: str
+) -> Mutation:
+    """One that a single test of the tokenizer must notice."""
+    return Mutation(name, file, old, new, (f"{TOKENIZER}::{test}",))
+
+
+MUTATIONS = [
+    # Encoding and decoding.
+    in_tokenizer(
+        "of equal pairs the rightmost is merged first",
+        "bpe.py",
+        "at = found.index(lowest)",
+        "at = len(found) - 1 - found[::-1].index(lowest)",
+        "test_merging_takes_the_lowest_rank_and_then_the_leftmost",
+    ),
+    in_tokenizer(
+        "a long run of spaces is cut at the word, not one space before it",
+        "tokenizer.py",
+        r"(?=\s\S)",
+        r"(?=\S)",
+        "test_tiktoken_gets_no_longer_run_than_it_can_take",
+    ),
+    in_tokenizer(
+        "any text may spell a special token",
+        "tokenizer.py",
+        "allow_special: bool = False",
+        "allow_special: bool = True",
+        "test_special_tokens_are_text_unless_asked_for",
+    ),
+    in_tokenizer(
+        "half a character is streamed",
+        "tokenizer.py",
+        "decoder.decode(self.token_bytes(token_id))",
+        'self.token_bytes(token_id).decode("utf-8", "replace")',
+        "test_streaming_holds_back_unfinished_characters",
+    ),
+    # Learning.
+    in_tokenizer(
+        "the separator of documents is learned",
+        "bpe.py",
+        "for document in text.split(END_OF_TEXT):",
+        "for document in [text]:",
+        "test_the_separator_of_documents_is_not_learned",
+    ),
+    in_tokenizer(
+        "tokens are learned that are too long to be loaded",
+        "bpe.py",
+        "if len(best[0] + best[1]) > LONGEST_TOKEN:",
+        "if False:",
+        "test_no_token_is_learned_that_would_not_load",
+    ),
+    # The vocabulary's files.
+    in_tokenizer(
+        "merges are written in alphabetical order",
+        "tokenizer.py",
+        "for a, b in self.merges]",
+        "for a, b in sorted(self.merges)]",
+        "test_saving_and_loading_changes_nothing",
+    ),
+    in_tokenizer(
+        "ids may have gaps",
+        "vocabulary.py",
+        "if token_id != expected:",
+        "if token_id < expected:",
+        "test_a_hostile_vocabulary_is_refused_by_name_and_reason",
+    ),
+    in_tokenizer(
+        "a merge that can never happen is accepted",
+        "vocabulary.py",
+        "if is_forestalled(first, second, ranks, halves):",
+        "if False:",
+        "test_hostile_merges_are_refused_by_name_and_reason",
+    ),
+    in_tokenizer(
+        "a pair at the border does not go before an equal one behind it",
+        "bpe.py",
+        "last_of_second + 1, halves",
+        "last_of_second, halves",
+        "test_of_equal_pairs_only_the_leftmost_forestalls",
+    ),
+    in_tokenizer(
+        "merges before the border are undone first, however early they are",
+        "bpe.py",
+        "if last_of_first > last_of_second:",
+        "if last_of_first >= 0:",
+        "test_of_equal_pairs_only_the_leftmost_forestalls",
+    ),
+]

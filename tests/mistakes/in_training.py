@@ -1,0 +1,100 @@
+"""Mistakes in how a model is trained, and on what."""
+
+from mistakes.mutation import Mutation
+
+DATA = "test_data.py"
+TRAINING = "test_training.py"
+
+MUTATIONS = [
+    Mutation(
+        "every step sees the same rows",
+        "data.py",
+        "np.random.default_rng((seed, step))",
+        "np.random.default_rng(seed)",
+        (DATA,),
+    ),
+    Mutation(
+        "a held-out document begins without its end of text",
+        "data.py",
+        "cut = int(later[0])",
+        "cut = int(later[0]) + 1",
+        (DATA,),
+    ),
+    Mutation(
+        "the warm-up begins a step late",
+        "training/settings.py",
+        "(step + 1) / self.n_warmup",
+        "step / self.n_warmup",
+        (TRAINING,),
+    ),
+    Mutation(
+        "norms and biases decay, too",
+        "training/optimizer.py",
+        '"weight_decay": 0.0',
+        '"weight_decay": settings.weight_decay',
+        (TRAINING,),
+    ),
+    Mutation(
+        "the parts of a batch count alike, however long they are",
+        "training/loop.py",
+        "share = n_here / n_predicted",
+        "share = 1 / len(parts)",
+        (TRAINING,),
+    ),
+    Mutation(
+        "a seam is never found",
+        "commands/corpus.py",
+        'r".*\\S(?=[ \\n])"',
+        'r"(?!)"',
+        (TRAINING,),
+    ),
+    Mutation(
+        "Muon's mean is not taken up",
+        "training/optimizer.py",
+        "else workers.part_of(value, parameter)",
+        "else workers.part_of(value * (what != 'momentum_buffer'), parameter)",
+        (TRAINING,),
+    ),
+    Mutation(
+        "three checkpoints stay",
+        "training/checkpoint.py",
+        "_KEPT = 2",
+        "_KEPT = 3",
+        (TRAINING,),
+    ),
+    Mutation(
+        "an optimizer's shapes are not looked at",
+        "training/optimizer.py",
+        "if (tensor.shape, tensor.dtype) != (shape, dtype):",
+        "if tensor.dtype != dtype:",
+        (TRAINING,),
+    ),
+    Mutation(
+        "an optimizer's count of steps is not looked at",
+        "training/optimizer.py",
+        "if is_count and least != step:",
+        "if False:",
+        (TRAINING,),
+    ),
+    Mutation(
+        "a folder that was removed is not missed",
+        "training/hold.py",
+        "if inode != self.inode:",
+        "if False:",
+        (TRAINING,),
+    ),
+    Mutation(
+        "all processes drop the same numbers",
+        "training/loop.py",
+        "self.settings.seed, self.progress.step, self.workers.rank",
+        "self.settings.seed, self.progress.step, 0",
+        (TRAINING,),
+    ),
+    Mutation(
+        "a resumed run leaves out a step",
+        "training/loop.py",
+        "self.progress = state.progress",
+        "self.progress = state.progress\n        self.progress.step += 1\n",
+        (TRAINING,),
+    ),
+]
