@@ -25,7 +25,7 @@ def _ours(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
     import torch
 
     torch.set_num_threads(threads)
-    from gpt2.inference import for_inference
+    from gpt2.inference.packed import for_inference
     from gpt2.sampling import stream
     from gpt2.weights.loading import load_model
 

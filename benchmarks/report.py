@@ -15,7 +15,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from gpt2 import drawing
+from gpt2_book import drawing
 
 HERE = Path(__file__).parent
 PICTURES = HERE.parent / "book" / "_static"

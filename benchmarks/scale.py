@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from gpt2.config import GPT2Config
-from gpt2.inference import for_inference
+from gpt2.inference.packed import for_inference
 from gpt2.model import GPT2
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}

@@ -27,7 +27,8 @@ import torch
 from matplotlib.figure import Figure
 
 import gpt2
-from gpt2 import circuits, drawing
+from gpt2.evaluation import circuits
+from gpt2_book import drawing
 
 PLACE = Path(gpt2.__file__).parent / "pretrained" / "echo"
 WORDS = (PLACE / "words.txt").read_text(encoding="utf-8").split()

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from gpt2.completion import predict as predict
     from gpt2.config import GPT2Config as GPT2Config
     from gpt2.feed_forward import FeedForward as FeedForward
-    from gpt2.inference import for_inference as for_inference
+    from gpt2.inference.packed import for_inference as for_inference
     from gpt2.layer import GPT2Layer as GPT2Layer
     from gpt2.model import GPT2 as GPT2
     from gpt2.model import next_token_loss as next_token_loss
     from gpt2.sampling import beam_search as beam_search
     from gpt2.sampling import generate as generate
-    from gpt2.tokenizer import Tokenizer as Tokenizer
+    from gpt2.tokenizer.tokenizer import Tokenizer as Tokenizer
     from gpt2.weights.loading import load as load
     from gpt2.weights.loading import load_model as load_model
     from gpt2.weights.loading import look as look
@@ -42,13 +42,13 @@ _HOMES = {
     "predict": "completion",
     "GPT2Config": "config",
     "FeedForward": "feed_forward",
-    "for_inference": "inference",
+    "for_inference": "inference.packed",
     "GPT2Layer": "layer",
     "GPT2": "model",
     "next_token_loss": "model",
     "beam_search": "sampling",
     "generate": "sampling",
-    "Tokenizer": "tokenizer",
+    "Tokenizer": "tokenizer.tokenizer",
     "load": "weights.loading",
     "load_model": "weights.loading",
     "look": "weights.loading",

@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, ctrl_c)
         warnings.showwarning = show_in_one_line
-    from gpt2.bpe import TokenizerError
     from gpt2.commands.parsing import COMMANDS, parse
+    from gpt2.tokenizer.bpe import TokenizerError
     from gpt2.weights.errors import CheckpointError
 
     options = parse(arguments)

@@ -10,7 +10,7 @@ import torch
 
 from gpt2.model import GPT2
 from gpt2.sampling import Sampling, seeded, stream, without_dropout
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.tokenizer import Tokenizer
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -25,10 +25,10 @@ import torch
 from test_tensorflow_checkpoint import body, record, table
 
 import gpt2
-from gpt2.bpe import END_OF_TEXT, TokenizerError
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.bpe import END_OF_TEXT, TokenizerError
+from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.layout import parameter_shapes
 from gpt2.weights.sorted_table import read_table

@@ -58,7 +58,7 @@ def run(what: Run) -> tuple[int, str]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve()
         ignore = shutil.ignore_patterns("__pycache__", "data")
-        for name in ("gpt2", "tests"):
+        for name in ("gpt2", "gpt2_book", "tests"):
             shutil.copytree(PROJECT / name, copy / name, ignore=ignore)
         shutil.copy(PROJECT / "pyproject.toml", copy)
         if mutation is not None:

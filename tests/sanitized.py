@@ -77,7 +77,8 @@ def prepare(build: str) -> None:
     """Have this process use a library with the sanitizers."""
     import torch
 
-    from gpt2 import compiled, compiled_layers, compiling
+    from gpt2.inference import compiled, compiling
+    from gpt2.inference import layers as compiled_layers
 
     optional = ("-O3", "-march=native")
     usual = [flag for flag in compiling.FLAGS if flag not in optional]
@@ -101,7 +102,7 @@ def matrix(rng: random.Random) -> None:
     """Pack a matrix of any shape in each precision, and multiply with it."""
     import torch
 
-    from gpt2 import compiled
+    from gpt2.inference import compiled
 
     sizes = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100, 257]
     n_in, n_out = rng.choice(sizes), rng.choice(sizes)

@@ -15,12 +15,12 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 import gpt2
 from gpt2.__main__ import main
-from gpt2.exercises import check
-from gpt2.exercises.checking import CHECKERS
 from gpt2.training.checkpoint import check_folder
 from gpt2.weights.hub import _explained, _verify
 from gpt2.weights.loading import _STORY_FOLDER
 from gpt2.weights.pins import HUB_PRESETS, check_pinned
+from gpt2_book.exercises import check
+from gpt2_book.exercises.checking import CHECKERS
 
 TROUBLES = (BOOK / "troubleshooting.md").read_text(encoding="utf-8")
 TEACHING = (BOOK / "teaching.md").read_text(encoding="utf-8")

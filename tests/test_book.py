@@ -40,7 +40,7 @@ from nbformat.v4 import (
 from PIL import Image
 
 import gpt2
-from gpt2.exercises.checking import CHECKERS
+from gpt2_book.exercises.checking import CHECKERS
 
 PAGES = pages_of_the_toc()
 NOTEBOOKS = [page for page in PAGES if page.suffix == ".ipynb"]

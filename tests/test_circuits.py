@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gpt2 import circuits
 from gpt2.config import GPT2Config
+from gpt2.evaluation import circuits
 from gpt2.model import GPT2
 
 

@@ -24,13 +24,13 @@ from safetensors.torch import save_file
 
 import gpt2
 from gpt2.__main__ import CtrlC, main
-from gpt2.commands import corpus
 from gpt2.commands.common import check_memory
 from gpt2.commands.parsing import COMMANDS
 from gpt2.completion import complete, predict
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
-from gpt2.tokenizer import END_OF_TEXT, Tokenizer
+from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
+from gpt2.training import corpus
 from gpt2.weights import loading
 
 TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"

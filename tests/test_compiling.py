@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt2 import compiled, compiling, kernels
 from gpt2.files.cache import NAME, cache_folder, check_private
-from gpt2.kernels import MAKERS
+from gpt2.inference import compiled, compiling, kernels
+from gpt2.inference.kernels import MAKERS
 
 needs_compiler = pytest.mark.skipif(
     compiling.find_compiler() is None, reason="there is no compiler"

@@ -15,7 +15,7 @@ from gpt2.completion import complete, encode_prompt, predict, until
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
 from gpt2.sampling import Sampling, generate
-from gpt2.tokenizer import END_OF_TEXT, Tokenizer
+from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gpt2.config import GPT2Config
-from gpt2.evaluation import (
+from gpt2.evaluation.text import (
     Choice,
     choose_endings,
     continues_greedily,
@@ -18,7 +18,7 @@ from gpt2.evaluation import (
     text_loss,
 )
 from gpt2.model import GPT2, next_token_loss
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.tokenizer import Tokenizer
 
 BYTES = Tokenizer.bytes()
 CONFIG = GPT2Config(n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2)

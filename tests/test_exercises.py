@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from gpt2.exercises import check
-from gpt2.exercises.checking import (
+from gpt2_book.exercises import check
+from gpt2_book.exercises.checking import (
     CHECKERS,
     NotYet,
     act,

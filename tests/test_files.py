@@ -15,7 +15,6 @@ import torch
 from filelock import FileLock
 
 import gpt2
-from gpt2.bpe import TokenizerError
 from gpt2.config import GPT2Config
 from gpt2.data import DataError, read_tokens, write_tokens
 from gpt2.files import moving, writing
@@ -23,7 +22,8 @@ from gpt2.files.checksums import SUMS, check_sums, write_sums
 from gpt2.files.lock import InUseError, locked
 from gpt2.files.writing import check_whole, mend, replacing, write_file
 from gpt2.model import GPT2
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.bpe import TokenizerError
+from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights.errors import CheckpointError
 
 forks = pytest.mark.skipif(

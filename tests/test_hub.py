@@ -25,10 +25,10 @@ import torch
 from safetensors.torch import save as serialize
 
 import gpt2
-from gpt2.bpe import END_OF_TEXT, TokenizerError, spell
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.bpe import END_OF_TEXT, TokenizerError, spell
+from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights import digests
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.pins import HUB_PRESETS, Pin, check_pinned

@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 import gpt2
-from gpt2 import compiled, compiling, inference, kernels, stories
-from gpt2.compiled_layers import CompiledLayers
+from gpt2 import stories
 from gpt2.data import pad
-from gpt2.inference import for_inference
-from gpt2.kernels import MAKERS, Kernel, Precision, quantize
+from gpt2.inference import compiled, compiling, kernels
+from gpt2.inference import packed as inference
+from gpt2.inference.kernels import MAKERS, Kernel, Precision, quantize
+from gpt2.inference.layers import CompiledLayers
+from gpt2.inference.packed import for_inference
 from gpt2.model import GPT2
 
 every_precision = pytest.mark.parametrize("dtype", get_args(Precision))

@@ -21,8 +21,8 @@ from torch.func import functional_call
 import gpt2
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2, next_token_loss
-from gpt2.tokenizer import Tokenizer
-from gpt2.vocabulary import vocabulary_files
+from gpt2.tokenizer.files import vocabulary_files
+from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights import hub
 from gpt2.weights.layout import parameter_shapes
 from gpt2.weights.pins import HUB_PRESETS

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gpt2 import stories
 from gpt2.config import GPT2Config
+from gpt2.evaluation.stories import grade_probes, grade_samples, measure_gap
 from gpt2.model import GPT2
-from gpt2.story_grades import grade_probes, grade_samples, measure_gap
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(
     [stories.sample(seed) for seed in range(300)], 1024

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gpt2
 from gpt2 import stories
-from gpt2.story_grades import grade_probes, grade_samples, measure_gap
+from gpt2.evaluation.stories import grade_probes, grade_samples, measure_gap
 
 FOLDER = Path(gpt2.__file__).parent / "pretrained" / "story"
 

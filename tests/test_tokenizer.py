@@ -14,8 +14,8 @@ from fuzzing import damaged_tokenizer, outcome
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpt2 import tokenizer as module
-from gpt2.bpe import (
+from gpt2.tokenizer import tokenizer as module
+from gpt2.tokenizer.bpe import (
     BYTE_TO_CHARACTER,
     END_OF_TEXT,
     TokenizerError,
@@ -29,7 +29,7 @@ from gpt2.bpe import (
     split_text,
     unspell,
 )
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.tokenizer import Tokenizer
 
 TEXT = (
     "The cat that sat on the mat saw the other cat, and the other cat sat.\n"
@@ -140,7 +140,7 @@ def test_a_token_without_halves_is_an_error():
 def test_no_token_is_learned_that_would_not_load(tmp_path, monkeypatch):
     text = f"{'ab' * 16} {'ab' * 16} {'ba' * 9}"
     assert max(map(len, Tokenizer.train(text, 262).ranks)) == 32
-    for name in ("gpt2.bpe", "gpt2.vocabulary"):
+    for name in ("gpt2.tokenizer.bpe", "gpt2.tokenizer.files"):
         monkeypatch.setattr(f"{name}.LONGEST_TOKEN", 13)
     tokenizer = Tokenizer.train(text, 262)
     assert max(map(len, tokenizer.ranks)) in range(8, 14)
@@ -685,7 +685,7 @@ def test_a_long_token_that_merges_make_is_refused(folder):
 
 
 def test_files_are_read_up_to_a_size(folder, monkeypatch):
-    monkeypatch.setattr("gpt2.vocabulary.MOST_BYTES", 20)
+    monkeypatch.setattr("gpt2.tokenizer.files.MOST_BYTES", 20)
     load_after(
         (write_merges("a b", "b c"), "merges.txt has more than 20 bytes"),
         folder,

@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 import gpt2
 from gpt2 import stories
 from gpt2.__main__ import main
-from gpt2.commands import corpus as reading
+from gpt2.commands import train
 from gpt2.commands.parsing import parse
 from gpt2.commands.train import read_settings
 from gpt2.config import GPT2Config
@@ -41,7 +41,8 @@ from gpt2.data import (
 )
 from gpt2.files.checksums import write_sums
 from gpt2.model import GPT2, IGNORED, next_token_loss
-from gpt2.tokenizer import Tokenizer, TokenizerError
+from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
+from gpt2.training import corpus as reading
 from gpt2.training import cross_entropy as pieces
 from gpt2.training import metrics
 from gpt2.training.checkpoint import ResumeError, checkpoints, read_checkpoint
@@ -1454,12 +1455,17 @@ def test_what_is_not_said_follows_from_what_is_learned(
     assert (found.weight_decay, found.n_accumulate) == (decay, n_parts)
 
 
+def source(arguments: list[str]) -> reading.Source:
+    """What a command line learns from."""
+    return train.source(parse(arguments))
+
+
 def test_it_takes_the_vocabulary_of_gpt2() -> None:
     try:
         expected = Tokenizer.gpt2()
     except TokenizerError as error:
         pytest.skip(f"no vocabulary of GPT-2: {error}")
-    options = parse(["train", "run", *SMALL, "--tokenizer=gpt2"])
+    options = source(["train", "run", *SMALL, "--tokenizer=gpt2"])
     assert reading._tokenizer(options).ranks == expected.ranks
 
 
@@ -1523,7 +1529,7 @@ def test_a_folder_data_of_somebody_elses_is_left_alone(
     options = ["train", str(tmp_path / "run"), *SMALL]
     options += ["--data", str(text_file)]
     with pytest.raises(ValueError, match="no run has made it"):
-        reading.prepare(parse(options), tmp_path / "run", quiet=True)
+        reading.prepare(source(options), tmp_path / "run")
     assert theirs.read_text() == "years of work"
 
 
@@ -1663,7 +1669,7 @@ def test_data_are_made_once_and_again_when_they_change(
 
     def prepare(*more: str) -> int:
         options = ["train", str(folder), *SMALL, "--data", str(text_file)]
-        reading.prepare(parse([*options, *more]), folder, quiet=True)
+        reading.prepare(source([*options, *more]), folder)
         return (place / "train.bin").stat().st_mtime_ns
 
     first = prepare()
@@ -1697,7 +1703,7 @@ def test_a_damaged_note_on_the_data_is_refused_by_name(
     (place / "recipe.json").write_text(text)
     options = ["train", "run", *SMALL, "--data", str(text_file)]
     with pytest.raises(ResumeError, match=rf"recipe\.json.*{message}"):
-        reading.prepare(parse(options), tmp_path / "run", quiet=True)
+        reading.prepare(source(options), tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "recipe.json"])
@@ -1705,11 +1711,11 @@ def test_a_damaged_tokenizer_of_the_data_is_refused_by_name(
     text_file: Path, tmp_path: Path, name: str
 ) -> None:
     options = ["train", "run", *SMALL, "--data", str(text_file)]
-    reading.prepare(parse(options), tmp_path / "run", quiet=True)
+    reading.prepare(source(options), tmp_path / "run")
     path = tmp_path / "run" / "data" / name
     path.write_text(path.read_text() + "\n")
     with pytest.raises(ResumeError, match=rf"data/{name} has changed since"):
-        reading.prepare(parse(options), tmp_path / "run", quiet=True)
+        reading.prepare(source(options), tmp_path / "run")
 
 
 def broken(*_: Any) -> None:
@@ -1755,7 +1761,7 @@ def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
         (model, False),
     ):
         reading._make_data(
-            parse(["train", "run", *options]), tmp_path / "data"
+            source(["train", "run", *options]), tmp_path / "data"
         )
         assert Tokenizer.load(tmp_path / "data").add_bos_token is begins
 

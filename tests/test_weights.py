@@ -34,7 +34,7 @@ from transformers import GPT2Config as TheirConfig
 import gpt2
 from gpt2.config import PRESETS, GPT2Config
 from gpt2.model import GPT2
-from gpt2.tokenizer import Tokenizer, TokenizerError
+from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.formats import find_weights
 from gpt2.weights.layout import (
@@ -1704,7 +1704,7 @@ def test_a_failure_on_the_way_changes_nothing(
     where = {
         "the weights": ("safetensors.torch.save_file", fail),
         "the config": ("gpt2.weights.saving.json.dumps", fail),
-        "the tokenizer": ("gpt2.tokenizer.Tokenizer.write", fail),
+        "the tokenizer": ("gpt2.tokenizer.tokenizer.Tokenizer.write", fail),
         "on the disk": ("gpt2.files.writing.os.fsync", fail),
     }[step]
     monkeypatch.setattr(*where)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # torch is imported when a command needs it, not for --help
     import torch
 
     from gpt2.model import GPT2
-    from gpt2.tokenizer import Tokenizer
+    from gpt2.tokenizer.tokenizer import Tokenizer
 
 DEFAULT_MODEL = loading.STORY
 
@@ -146,7 +146,7 @@ def load(
     fast = ("float32", "bfloat16", "int8") if writes else ("bfloat16", "int8")
     if place.type != "cpu" or dtype not in fast:
         return loading.load(options.model, dtype, place)
-    from gpt2.inference import for_inference
+    from gpt2.inference.packed import for_inference
 
     # Packed from what the file has: it is rounded once.
     model, tokenizer = loading.load(options.model, None, place)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from gpt2.bpe import TokenizerError
 from gpt2.commands.common import MODEL_HELP
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.bpe import TokenizerError
+from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights import loading
 
 HELP = "write a checkpoint in Hugging Face's layout"

@@ -22,7 +22,7 @@ from gpt2.commands.common import (
 from gpt2.files.reading import field, parse_json
 
 if TYPE_CHECKING:
-    from gpt2.evaluation import Choice
+    from gpt2.evaluation.text import Choice
 
 HELP = "measure how good a model is"
 DESCRIPTION = (
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _text(options: argparse.Namespace) -> None:
-    from gpt2.evaluation import text_loss
+    from gpt2.evaluation.text import text_loss
 
     texts = _read(options)
     if not (text := "".join(texts.values())):
@@ -119,7 +119,7 @@ def _text(options: argparse.Namespace) -> None:
 
 
 def _hellaswag(options: argparse.Namespace) -> None:
-    from gpt2.evaluation import choose_endings
+    from gpt2.evaluation.text import choose_endings
 
     questions = [_question(*line) for line in _lines(options)]
     if not questions:
@@ -135,7 +135,7 @@ def _hellaswag(options: argparse.Namespace) -> None:
 
 
 def _lambada(options: argparse.Namespace) -> None:
-    from gpt2.evaluation import continues_greedily, last_word
+    from gpt2.evaluation.text import continues_greedily, last_word
 
     passages = [
         last_word(field(line, "text", str, place, ValueError))
@@ -158,7 +158,11 @@ def _lambada(options: argparse.Namespace) -> None:
 
 
 def _stories(options: argparse.Namespace) -> None:
-    from gpt2.story_grades import grade_probes, grade_samples, measure_gap
+    from gpt2.evaluation.stories import (
+        grade_probes,
+        grade_samples,
+        measure_gap,
+    )
 
     model, tokenizer = load(options)
     gap = measure_gap(model, tokenizer, options.stories, options.seed)
@@ -224,7 +228,7 @@ def _lines(options: argparse.Namespace) -> list[tuple[dict[str, Any], str]]:
 
 def _question(line: dict[str, Any], place: str) -> Choice:
     """Read one of HellaSwag's questions."""
-    from gpt2.evaluation import Choice
+    from gpt2.evaluation.text import Choice
 
     endings = field(line, "endings", list, place, ValueError)
     if not all(isinstance(ending, str) for ending in endings):

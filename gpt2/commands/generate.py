@@ -21,7 +21,7 @@ from gpt2.commands.common import (
 
 if TYPE_CHECKING:
     from gpt2.model import GPT2
-    from gpt2.tokenizer import Tokenizer
+    from gpt2.tokenizer.tokenizer import Tokenizer
 
 HELP = "continue a text"
 DESCRIPTION = (

@@ -9,8 +9,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2.bpe import END_OF_TEXT
-from gpt2.commands import corpus
 from gpt2.commands.common import (
     MODEL_HELP,
     SEED,
@@ -21,12 +19,14 @@ from gpt2.commands.common import (
     whole,
 )
 from gpt2.config import ACTIVATIONS, GPT2Config
+from gpt2.tokenizer.bpe import END_OF_TEXT
+from gpt2.training import corpus
 
 if TYPE_CHECKING:
-    from gpt2.commands.corpus import Data
     from gpt2.model import GPT2
-    from gpt2.tokenizer import Tokenizer
+    from gpt2.tokenizer.tokenizer import Tokenizer
     from gpt2.training.checkpoint import Progress
+    from gpt2.training.corpus import Data, Source
     from gpt2.training.hold import Hold
     from gpt2.training.loop import Report, Run
     from gpt2.training.metrics import Metrics
@@ -343,7 +343,12 @@ def _train(
                 f"{folder} is not the folder that the first process sees; all "
                 f"have to see one"
             )
-    data = corpus.prepare(options, folder, quiet=not workers.is_first)
+    data = corpus.prepare(
+        source(options),
+        folder,
+        resume=options.resume,
+        preparing=_announce if workers.is_first else lambda: None,
+    )
     if workers.is_first:
         workers.wait()
     torch.manual_seed(options.seed)
@@ -384,6 +389,22 @@ def _train(
         metrics.close()
     draw(folder)
     _summarise(folder, run.progress, entropy)
+
+
+def source(options: argparse.Namespace) -> Source:
+    """Return what the run learns from."""
+    return corpus.Source(
+        options.data and tuple(map(Path, options.data)),
+        options.stories,
+        options.held_out,
+        options.tokenizer,
+        options.n_vocab,
+        options.model,
+    )
+
+
+def _announce() -> None:
+    print("Preparing the data ...", file=sys.stderr)
 
 
 def _summarise(

@@ -26,7 +26,7 @@ from gpt2.files.checksums import check_sums, write_sums
 from gpt2.files.reading import field, read_json_object
 from gpt2.files.writing import replacing
 from gpt2.model import GPT2
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.settings import TrainingSettings
 from gpt2.weights.formats import open_weights
 from gpt2.weights.saving import write_model, write_tensors

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from gpt2.attention import MultiHeadAttention
 from gpt2.data import Tokens, draw_batch, first_documents
 from gpt2.model import GPT2, next_token_loss
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.checkpoint import (
     OPTIMIZER,
     Progress,

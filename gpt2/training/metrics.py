@@ -14,6 +14,8 @@ from gpt2.training.loop import Report
 
 RECORD = "metrics.jsonl"
 PICTURE = "loss.png"
+_TRAINING, _HELD_OUT, _ENTROPY = "#9ca3af", "#dc2626", "#1f2937"
+"""The colours of the three lines."""
 
 _MOST_BYTES = 1_000_000
 """Of a line; one of a step has 200."""
@@ -114,27 +116,23 @@ def draw(folder: Path) -> Path:
     """
     from matplotlib.figure import Figure
 
-    from gpt2 import drawing
-
     facts, *steps = read(folder)
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     axes = figure.subplots()
     tokens = [step["n_tokens"] / 1e6 for step in steps]
     losses = [step["loss"] for step in steps]
-    axes.plot(
-        tokens, losses, color=drawing.PALE, linewidth=0.6, label="training"
-    )
+    axes.plot(tokens, losses, color=_TRAINING, linewidth=0.6, label="training")
     looks = [step for step in steps if "held_out_loss" in step]
     if looks:
         axes.plot(
             [step["n_tokens"] / 1e6 for step in looks],
             [step["held_out_loss"] for step in looks],
-            color=drawing.COLORS["surprise"],
+            color=_HELD_OUT,
             label="held out",
         )
     floor = facts.get("entropy")
     if floor is not None:
-        axes.axhline(floor, color=drawing.INK, linestyle="--", label="entropy")
+        axes.axhline(floor, color=_ENTROPY, linestyle="--", label="entropy")
     axes.set(
         xlabel="tokens seen (millions)",
         ylabel="loss (nats per token)",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gpt2.config import GPT2Config
 from gpt2.files.reading import SETTINGS_BYTES, is_there, read_json_object
 from gpt2.files.writing import check_whole
-from gpt2.tokenizer import Tokenizer
-from gpt2.vocabulary import vocabulary_files
+from gpt2.tokenizer.files import vocabulary_files
+from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights import hub
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.formats import Weights, find_weights, open_weights

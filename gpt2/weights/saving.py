@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2.files.reading import read_json_object
 from gpt2.files.writing import replacing
 from gpt2.model import GPT2
-from gpt2.tokenizer import OTHER_TOKENIZER_FILES, Tokenizer
+from gpt2.tokenizer.tokenizer import OTHER_TOKENIZER_FILES, Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt2 import next_token_loss
-from gpt2.exercises.a_museum_of_bugs import FAULTS
+from gpt2_book.exercises.ch16_a_museum_of_bugs import FAULTS
 
 Parts = list[tuple[Tensor, Tensor]]
 Answers = tuple[object, dict[str, object]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gpt2.attention import causal_mask
-from gpt2.exercises.attention import QUERY
+from gpt2_book.exercises.ch04_attention import QUERY
 
 Answers = tuple[object, dict[str, object]]
 

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from gpt2.circuits import induction_scores, previous_token_scores
+from gpt2.evaluation.circuits import induction_scores, previous_token_scores
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2
 

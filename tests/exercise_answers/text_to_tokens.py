@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpt2.bpe import SPLIT_PATTERN
+from gpt2.tokenizer.bpe import SPLIT_PATTERN
 
 Answers = tuple[object, dict[str, object]]
 

@@ -3,7 +3,7 @@
 from mistakes.mutation import Mutation
 
 INFERENCE, COMPILING = "test_inference.py", "test_compiling.py"
-C = "compiled.c"
+C = "inference/compiled.c"
 
 
 def in_c(name: str, old: str, new: str) -> Mutation:
@@ -163,42 +163,42 @@ MUTATIONS = [
     # What C is told.
     Mutation(
         "a cache of other heads is believed",
-        "compiled_layers.py",
+        "inference/layers.py",
         "            cache.config.n_head,\n",
         "            self.config.n_head,\n",
         (INFERENCE,),
     ),
     Mutation(
         "a cache that is full is believed",
-        "compiled_layers.py",
+        "inference/layers.py",
         "if not 0 <= self.length <= self.n_positions - n_new:",
         "if not 0 <= self.length:",
         (INFERENCE,),
     ),
     Mutation(
         "a matrix of another size is believed",
-        "compiled_layers.py",
+        "inference/layers.py",
         "            check_layer(layer, *sizes)\n",
         "",
         (INFERENCE,),
     ),
     Mutation(
         "ids in the last block are taken for tokens",
-        "inference.py",
+        "inference/packed.py",
         '        check_ids(tokens, self.config.n_vocab, "tokens")\n',
         "",
         (INFERENCE,),
     ),
     Mutation(
         "what all tokens share is left out",
-        "inference.py",
+        "inference/packed.py",
         "logits += (rows @ self.shared)[:, None]",
         "pass",
         (INFERENCE,),
     ),
     Mutation(
         "a fork goes unseen",
-        "compiled.py",
+        "inference/compiled.py",
         "_threads_of = _threads_of or os.getpid()",
         "_threads_of = os.getpid()",
         (INFERENCE,),
@@ -206,7 +206,7 @@ MUTATIONS = [
     # What is loaded.
     Mutation(
         "a library is loaded whatever it holds",
-        "compiling.py",
+        "inference/compiling.py",
         "return stored == hashlib",
         "return stored != hashlib",
         (COMPILING,),

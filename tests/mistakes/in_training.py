@@ -43,7 +43,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a seam is never found",
-        "commands/corpus.py",
+        "training/corpus.py",
         'r".*\\S(?=[ \\n])"',
         'r"(?!)"',
         (TRAINING,),

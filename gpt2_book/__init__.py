@@ -1,0 +1,1 @@
+"""What only the book needs: its figures, and what checks the exercises."""
