@@ -436,6 +436,11 @@ def without_dropout(model: GPT2) -> GPT2:
 def _twin(module: nn.Module, uncompiled: bool) -> nn.Module:
     if uncompiled:  # what is compiled would run the module it was made from
         module = getattr(module, "_orig_mod", module)
+    if module.training and "forward" in vars(module):
+        raise ValueError(
+            f"the forward of a {type(module).__name__} was replaced, and may "
+            f"run the module in training mode; call `model.eval()` first"
+        )
     twin = object.__new__(type(module))
     vars(twin).update(vars(module))
     vars(twin).update(

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sampling": MODEL,
     "completion": MODEL | {"sampling", "tokenizer"},
     "weights": MODEL | {"files", "tokenizer"},
-    "inference": MODEL | {"files", "layer", "layer_norm"},
+    "inference": MODEL
+    | {"feed_forward", "files", "layer", "layer_norm", "linear"},
     "evaluation": MODEL
     | {"data", "layer", "sampling", "stories", "tokenizer"},
     "training": MODEL | {"data", "files", "stories", "tokenizer", "weights"},

@@ -18,6 +18,7 @@ from gpt2.files.cache import NAME, cache_folder, check_private
 from gpt2.inference import compiled, compiling, kernels
 from gpt2.inference.kernels import MAKERS
 
+PROJECT = Path(__file__).parent.parent
 needs_compiler = pytest.mark.skipif(
     compiling.find_compiler() is None, reason="there is no compiler"
 )
@@ -162,7 +163,7 @@ def test_the_command_line_says_so_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gpt2", "generate", "Ella", "-n", "1"],
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
-        cwd=Path(compiling.__file__).parent.parent,
+        cwd=PROJECT,
         capture_output=True,
         text=True,
     )
@@ -188,6 +189,41 @@ def test_what_others_may_read_is_closed(tmp_path: Path) -> None:
     folder.chmod(0o755)
     check_private(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
+@pytest.mark.parametrize("name", ["draft", "library"])
+def test_whatever_has_its_name_goes(fresh: Path, kind: str, name: str) -> None:
+    assert works()
+    (library,) = fresh.glob("*.so")
+    path = library if name == "library" else fresh / "draft"
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+        (path / "file").touch()
+    elif kind == "file":
+        path.touch()
+    else:
+        path.symlink_to("nowhere")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert works()
+    assert suffixes(fresh) == KEPT
+
+
+@needs_compiler
+def test_only_the_last_few_libraries_stay(fresh: Path) -> None:
+    fresh.mkdir(mode=0o700)
+    for i in range(20):
+        for suffix in KEPT:
+            path = fresh / f"compiled-{i:016x}{suffix}"
+            path.touch()
+            os.utime(path, (i, i))
+    assert works()
+    assert len(list(fresh.glob("*.so"))) == 9
+    assert len(list(fresh.glob("*.sha256"))) == 9
+    assert (fresh / f"compiled-{19:016x}.so").exists()
 
 
 def test_a_relative_cache_home_is_not_one(
@@ -225,11 +261,11 @@ def test_a_kill_leaves_nothing_behind(fresh: Path, tmp_path: Path) -> None:
     compiler.write_text('#!/bin/sh\ntouch "$TMPDIR/temporary"\nkill -9 $PPID')
     compiler.chmod(0o755)
     path = f"{compiler.parent}:{os.environ['PATH']}"
-    code = "from gpt2 import compiling; compiling.load()"
+    code = "from gpt2.inference import compiling; compiling.load()"
     killed = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PATH": path},
-        cwd=Path(compiling.__file__).parent.parent,
+        cwd=PROJECT,
     )
     assert killed.returncode == -signal.SIGKILL
     assert (fresh / "draft" / "temporary").exists()
@@ -240,7 +276,7 @@ def test_a_kill_leaves_nothing_behind(fresh: Path, tmp_path: Path) -> None:
 def test_the_process_keeps_its_arithmetic() -> None:
     """What is linked for speed may set tiny numbers to 0, everywhere."""
     code = (
-        "from gpt2 import compiled\n"
+        "from gpt2.inference import compiled\n"
         "compiled.library()\n"
         "assert 5e-324 > 0 and 5e-324 / 1 > 0, 'tiny numbers are gone'\n"
         "tiny = float.fromhex('0x1p-1070')\n"

@@ -351,11 +351,23 @@ def test_a_cache_whose_insides_were_changed_is_refused(
         ("n_positions", 64),
         ("keys", torch.zeros(3)),
         ("values", torch.zeros(3)),
+        ("keys", packed.new_cache(1, 4).keys.to("meta")),
     ):
         cache = packed.new_cache(1, 4)
         setattr(cache, name, value)
         with pytest.raises(ValueError, match="the cache"):
             packed(tokens, cache=cache)
+
+
+def test_a_cache_of_no_possible_size_is_refused(model: GPT2) -> None:
+    packed = for_inference(model, "float32")
+    if packed.compiled is None:
+        pytest.skip("there is no compiler")
+    for sizes in ((-1, 5), (1, -5)):
+        with pytest.raises(ValueError, match="0 sequences and positions or"):
+            packed.new_cache(*sizes)
+    with pytest.raises(MemoryError, match="no memory for"):
+        packed.new_cache(1, 10**15)
 
 
 def test_c_is_told_the_truth_or_nothing() -> None:
@@ -688,6 +700,72 @@ def test_a_packed_model_is_not_copied(model: GPT2, dtype: Precision) -> None:
     assert torch.equal(again(tokens), packed(tokens))
 
 
+def hooked(model: GPT2) -> None:
+    model.h[1].mlp.register_forward_hook(lambda m, i, output: 2 * output)
+
+
+def wrapped(model: GPT2) -> None:
+    model.h[0].attn.c_attn = nn.Sequential(model.h[0].attn.c_attn)
+
+
+def patched(model: GPT2) -> None:
+    model.ln_f.forward = lambda x: x
+
+
+def another_layer(model: GPT2) -> None:
+    class Layer(type(model.h[1])):  # type: ignore[misc]
+        pass
+
+    model.h[1].__class__ = Layer
+
+
+def another_activation(model: GPT2) -> None:
+    model.h[1].mlp.activation = torch.tanh
+
+
+def another_epsilon(model: GPT2) -> None:
+    model.h[0].ln_2.epsilon = 0.1
+
+
+def other_heads(model: GPT2) -> None:
+    model.h[0].attn.n_head = 1
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        (hooked, r"h\.1\.mlp"),
+        (wrapped, r"h\.0\.attn\.c_attn"),
+        (patched, "ln_f"),
+        (another_layer, r"h\.1"),
+        (another_activation, r"h\.1\.mlp"),
+        (another_epsilon, r"h\.0\.ln_2"),
+        (other_heads, r"h\.0\.attn"),
+    ],
+)
+def test_a_model_that_is_not_what_its_config_says_is_refused(
+    model: GPT2, change: Any, name: str
+) -> None:
+    """What is packed would compute something else, without a word."""
+    change(model)
+    with pytest.raises(ValueError, match=f"{name}[, ].*plain GPT2 can be"):
+        for_inference(model, "float32")
+
+
+def test_what_c_points_to_stays(model: GPT2) -> None:
+    tokens = torch.tensor([[1, 5, 2]])
+    packed = for_inference(model, "float32")
+    if packed.compiled is None:
+        pytest.skip("there is no compiler")
+    expected = packed(tokens)
+    for layer in packed.h:
+        layer.ln_1.weight.data = torch.full((12,), float("nan"))
+        layer.c_attn = None
+    gc.collect()
+    kept = [torch.full((12,), float("nan")) for _ in range(100)]
+    assert torch.equal(packed(tokens), expected) and kept
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_after_a_fork_it_does_not_wait_for_threads_that_are_not_there() -> (
     None
@@ -697,7 +775,7 @@ import os, torch, gpt2
 model = gpt2.for_inference(gpt2.load_model("story"), "int8")
 if model.compiled is None:
     raise SystemExit("no compiler")
-tokens = torch.tensor([[1, 5, 2]])
+tokens = torch.arange(200)[None]  # enough for PyTorch to share the work
 torch.set_num_threads(2)
 expected = model(tokens)
 reader, writer = os.pipe()

@@ -1138,3 +1138,19 @@ def test_beams_equal_those_of_transformers(
     greedy = generate(model, tokens, 9, attention_mask=real, **GREEDY)
     assert not torch.equal(found, greedy)
     torch.testing.assert_close(scores / 9, expected.sequences_scores)
+
+
+def test_a_forward_that_was_replaced_is_not_run_with_dropout(
+    model: GPT2, tokens: Tensor
+) -> None:
+    """It would run the module that it was taken from."""
+    expected = generate(model, tokens, 3, temperature=0)
+    for module in (model, model.drop):
+        own = module.forward
+        module.forward = lambda *a, own=own, **k: own(*a, **k)
+        with pytest.raises(ValueError, match=r"call `model\.eval\(\)` first"):
+            generate(model.train(), tokens, 3, temperature=0)
+        assert torch.equal(
+            generate(model.eval(), tokens, 3, temperature=0), expected
+        )
+        del module.forward

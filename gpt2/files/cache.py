@@ -34,7 +34,7 @@ def cache_folder() -> Path:
             raise OSError(str(error)) from error
     if not root.is_absolute():
         raise OSError(f"the home folder {Path.home()} is not an absolute path")
-    folder = root / NAME
+    folder = root.resolve() / NAME  # what is checked is what is used
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_private(folder)
     return folder

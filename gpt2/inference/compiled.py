@@ -217,7 +217,10 @@ def in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     is asked before anything is written.
     """
     n_bytes = math.prod(shape) * dtype.itemsize
-    memory = mmap.mmap(-1, n_bytes + LARGE_PAGE)
+    try:
+        memory = mmap.mmap(-1, n_bytes + LARGE_PAGE)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"no memory for {n_bytes:,} bytes") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     room = torch.frombuffer(memory, dtype=torch.uint8)

@@ -29,6 +29,8 @@ FLAGS = (
     *("-ffinite-math-only", "-fno-math-errno"),
     "-fno-strict-aliasing",  # a word of 32 bits is also two or four numbers
 )
+_OTHERS = 8
+"""How many libraries stay beside the one that is made."""
 _SECONDS = 60
 """The most that a compiler may take, or another process that compiles."""
 
@@ -83,14 +85,15 @@ def _load_kept(compiler: str) -> ctypes.CDLL:
     folder = cache_folder()
     kept = folder / f"compiled-{_key(compiler)}.so"
     draft = folder / "draft"  # which a process that was killed may have left
-    if draft.exists() or not _is_whole(kept):
+    if os.path.lexists(draft) or not _is_whole(kept):
         with locked(folder / "compiling.lock", _SECONDS):
-            shutil.rmtree(draft, ignore_errors=True)
+            _remove(draft)
             try:
                 if not _is_whole(kept):  # nor has another process made it so
+                    _remove(kept)
                     _keep(_compile(compiler, draft), kept)
             finally:
-                shutil.rmtree(draft, ignore_errors=True)
+                _remove(draft)
     return ctypes.CDLL(str(kept))
 
 
@@ -103,8 +106,26 @@ def _is_whole(kept: Path) -> bool:
         return False
 
 
+def _remove(path: Path) -> None:
+    """Remove whatever has this name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _keep(made: Path, kept: Path) -> None:
-    """Move a library to its place, and write down its SHA-256."""
+    """Move a library to its place, and write down its SHA-256.
+
+    Of those for other sources and processors, only the last few stay.
+    """
+    others = sorted(
+        kept.parent.glob("compiled-*.so"),
+        key=lambda path: path.lstat().st_mtime,
+    )
+    for old in others[: -_OTHERS or None]:
+        _remove(old)
+        _remove(_digest_of(old))
     digest = made.with_suffix(".sha256")
     digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
     for path, place in ((digest, _digest_of(kept)), (made, kept)):

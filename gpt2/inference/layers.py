@@ -90,6 +90,11 @@ class PackedCache(KeyValueCache):
             dtype: float32 or bfloat16.
             n_layers: How many layers have one of their own.
         """
+        if batch_size < 0 or n_positions < 0:
+            raise ValueError(
+                f"a cache is for 0 sequences and positions or more; got "
+                f"{batch_size} and {n_positions}"
+            )
         self.config, self.dtype, self.n_layers = config, dtype, n_layers
         self.batch_size, self.n_positions = batch_size, n_positions
         keys, values = self._shapes()
@@ -138,6 +143,7 @@ class PackedCache(KeyValueCache):
             if (
                 tensor.shape != shape
                 or tensor.dtype != self.dtype
+                or tensor.device.type != "cpu"
                 or not tensor.is_contiguous()
                 or tensor.data_ptr() % ALIGNMENT
             ):
@@ -176,15 +182,19 @@ class CompiledLayers:
         dtype = getattr(torch, precision)
         self.kept = dtype if dtype == torch.float32 else KEPT
         self.array = (_Layer * len(layers))()
+        self.held: list[object] = []  # what C points to must stay
         sizes = (config.n_embd, config.inner_size)
         for struct, layer in zip(self.array, layers, strict=True):
             check_layer(layer, *sizes)
             for norm in ("ln_1", "ln_2"):
                 for part in ("weight", "bias"):
-                    tensor = getattr(getattr(layer, norm), part)
+                    tensor = getattr(getattr(layer, norm), part).detach()
+                    self.held.append(tensor)
                     setattr(struct, f"{norm}_{part}", tensor.data_ptr())
-            for matrix in ("c_attn", "c_proj", "c_fc", "c_mlp"):
-                setattr(struct, matrix, getattr(layer, matrix).struct)
+            for name in ("c_attn", "c_proj", "c_fc", "c_mlp"):
+                matrix = getattr(layer, name)
+                self.held.append(matrix)
+                setattr(struct, name, matrix.struct)
         self.struct = _Model(
             KINDS.index(dtype),
             len(layers),
@@ -230,9 +240,11 @@ class CompiledLayers:
         elif not self.made(cache):
             raise ValueError(NOT_ITS_OWN)
         cache.check(batch_size, n_new)
+        # Another thread may select others meanwhile: these stay until the end.
+        keys, values = cache.keys, cache.values
         memory = _Memory(
-            cache.keys.data_ptr(),
-            cache.values.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
             cache.length,
             cache.room,
             alone,

@@ -13,14 +13,15 @@ import copy
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from gpt2.attention import fused_attention
+from gpt2.attention import MultiHeadAttention, fused_attention
 from gpt2.cache import KeyValueCache, LayerCache
 from gpt2.embeddings import Embedding, check_ids
+from gpt2.feed_forward import ACTIVATION_FUNCTIONS, FeedForward
 from gpt2.inference import compiled
 from gpt2.inference.kernels import (
     PRECISIONS,
@@ -34,6 +35,7 @@ from gpt2.inference.kernels import (
 from gpt2.inference.layers import CompiledLayers
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
+from gpt2.linear import Linear
 from gpt2.model import GPT2
 
 
@@ -71,6 +73,7 @@ def for_inference(
         raise ValueError(
             f"weights are packed for the CPU, and the model is on {device}"
         )
+    check_parts(model)
     try:
         return PackedGPT2(model, precision, use_up)
     except ValueError as error:
@@ -80,6 +83,45 @@ def for_inference(
             f"{name} has numbers that are not finite; the model cannot be "
             f"packed"
         ) from error
+
+
+_PARTS = (
+    *(GPT2, GPT2Layer, MultiHeadAttention, FeedForward, Embedding, Linear),
+    *(LayerNorm, nn.Dropout, nn.ModuleList),
+)
+
+
+def check_parts(model: GPT2) -> None:
+    """Refuse a model that computes something else than its config says.
+
+    What is packed is computed by other code, which knows the weights and the
+    config, and none of the modules.
+
+    Raises:
+        ValueError: A part was replaced, wrapped or hooked, and which.
+    """
+    config = model.config
+    for name, module in model.named_modules():
+        if isinstance(module, LayerNorm):
+            own = module.epsilon == config.layer_norm_epsilon
+        elif isinstance(module, MultiHeadAttention):
+            own = module.n_head == config.n_head
+        elif isinstance(module, FeedForward):
+            own = module.activation is ACTIVATION_FUNCTIONS[config.activation]
+        else:
+            own = True
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        if type(module) not in _PARTS or hooked or not own:
+            raise ValueError(
+                f"{name or 'the model'}, a {type(module).__name__}, is not "
+                f"the package's own as the config has it, or has hooks; only "
+                f"a plain GPT2 can be packed"
+            )
+        if "forward" in vars(module):
+            raise ValueError(
+                f"the forward of {name or 'the model'} was replaced; only a "
+                f"plain GPT2 can be packed"
+            )
 
 
 def _not_finite(model: GPT2) -> str | None:
@@ -136,8 +178,7 @@ class PackedGPT2(GPT2):
             compiled.let_go(model.wte.weight)
         layers = []
         for layer in model.h:
-            assert isinstance(layer, GPT2Layer)
-            layers.append(PackedLayer(layer, precision))
+            layers.append(PackedLayer(cast(GPT2Layer, layer), precision))
             if use_up:
                 for parameter in layer.parameters():
                     compiled.let_go(parameter)
@@ -158,6 +199,8 @@ class PackedGPT2(GPT2):
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         """Return the stream after the final norm, as the model does."""
+        if self.compiled is not None:
+            compiled.n_workers()  # before PyTorch, too, would wait for threads
         past = 0 if cache is None else cache.length
         positions, mask = self.positions_and_mask(tokens, attention_mask, past)
         if len(tokens) == 0:
