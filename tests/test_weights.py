@@ -897,7 +897,10 @@ def test_code_in_a_pickle_does_not_run(
 WRONG_PICKLES: dict[str, tuple[Any, str]] = {
     "a list": ([torch.ones(2)], "holds a list, and a dictionary"),
     "a tensor": (torch.ones(2), "holds a Tensor, and a dictionary"),
-    "a number for a name": ({1: torch.ones(2)}, "a Tensor under 1, and"),
+    "a number for a name": (
+        {1: torch.ones(2)},
+        "a dictionary with a name of type int, and",
+    ),
     "a training's state": (
         {"model": {"wte.weight": torch.ones(2)}, "step": 3},
         "a dict under 'model', and a plain tensor",
