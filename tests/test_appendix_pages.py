@@ -51,6 +51,12 @@ def pickled(folder: Path) -> Path:
     return path
 
 
+def numbered(folder: Path) -> Path:
+    path = folder / "model.pt"
+    torch.save({"optimizer": {"state": {0: torch.zeros(1)}}}, path)
+    return path
+
+
 def with_config(folder: Path) -> Path:
     path = folder / "config.json"
     path.write_text("{}")
@@ -99,6 +105,9 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
         with_weights(f, WHOLE[:-1000])
     ),
     "it was damaged or replaced on its way here, and is removed": replaced,
+    "cannot be read: NaN is not a number in JSON": lambda f: gpt2.load(
+        changed(f, "config.json", '"n_layer": 4', '"n_layer": NaN')
+    ),
     "and this is only GPT-2": lambda f: gpt2.load(
         changed(f, "config.json", '"gpt2"', '"llama"')
     ),
@@ -119,6 +128,11 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
     ),
     "is not a plain dictionary of tensors: it asks for ..., and to unpickle "
     "anything but tensors could run code": lambda f: gpt2.load(pickled(f)),
+    "holds a dictionary with a name of type ..., and a dictionary from texts "
+    "to tensors was expected": lambda f: gpt2.load(numbered(f)),
+    "the token ... has ... characters, more than 1,024": lambda f: gpt2.load(
+        changed(f, "vocab.json", '"!":', f'"{"a" * 1025}":')
+    ),
     "the prompt has ... tokens, and the model reads at most ... (n_ctx); "
     "shorten it": lambda f: list(
         gpt2.complete(*gpt2.load("story"), "Ella lost her kite. " * 99, 5)

@@ -787,6 +787,30 @@ def test_without_a_memory_files_are_read(
     assert reads == ["file", "file"]
 
 
+def test_a_killed_process_leaves_nothing_for_ever(
+    tmp_path: Path, memory: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    code = (
+        "import os, pathlib, sys\n"
+        "from gpt2.weights import digests\n"
+        "pathlib.Path.replace = lambda *_: os._exit(9)\n"
+        "digests.sha256(pathlib.Path(sys.argv[1]), sys.argv[2])\n"
+    )
+    arguments = (str(path), sha256_of(b"1"))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(digests.__file__).parents[2]),
+    }
+    killed = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, check=False
+    )
+    assert killed.returncode == 9
+    digests.sha256(path, sha256_of(b"1"))
+    assert list(memory.parent.iterdir()) == [memory]
+
+
 def test_not_everything_is_remembered_for_ever(
     tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

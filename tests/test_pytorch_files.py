@@ -25,6 +25,7 @@ from torch import Tensor
 import gpt2
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
+from gpt2.weights import formats
 from gpt2.weights.archive import find_records
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.formats import open_weights
@@ -53,7 +54,18 @@ def several() -> Tensors:
         "empty": torch.empty(0, 7),
         "parameter": torch.nn.Parameter(torch.randn(4)),
         "counted": torch.randn(3, requires_grad=True),
+        "expanded": torch.tensor([1.5]).expand(9),
+        "expanded rows": base[1].expand(5, 3, 8),
+        "with an attribute": with_attribute(torch.randn(3)),
+        "parameter with an attribute": with_attribute(
+            torch.nn.Parameter(torch.randn(3))
+        ),
     }
+
+
+def with_attribute(tensor: Tensor) -> Tensor:
+    tensor.remark = {"of": "somebody"}  # type: ignore[attr-defined]
+    return tensor
 
 
 def ordered(tensors: Tensors) -> Any:
@@ -433,6 +445,21 @@ def test_odd_archives(tmp_path: Path, fault: str) -> None:
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("wide", [False, True], ids=["32 bits", "64 bits"])
+@pytest.mark.parametrize("length", [1, 22, 65_535])
+def test_an_archive_with_something_behind_it(
+    tmp_path: Path, wide: bool, length: int
+) -> None:
+    path = tmp_path / BIN
+    whole = archive(small_parts(), wide=wide)
+    for comment in (whole[:-2] + struct.pack("<H", length), whole):
+        path.write_bytes(comment + b"P" * length)
+        assert open_weights(path).read("w").tolist() == [1, 1]
+    path.write_bytes(whole + bytes(65_536))
+    with pytest.raises(CheckpointError, match="not end as an archive does"):
+        open_weights(path)
+
+
 def test_an_archive_cut_anywhere(tmp_path: Path) -> None:
     path = tmp_path / BIN
     whole = archive(small_parts())
@@ -511,9 +538,13 @@ PICKLES: dict[str, tuple[Any, str]] = {
     ),
     "an offset too far": (tensor(offset=1), "needs 3 numbers, and its stora"),
     "a stride too far": (tensor(strides=(2,)), "needs 3 numbers, and its st"),
-    "a stride of 0": (
-        tensor(shape=(9, 2), strides=(0, 1)),
-        r"a tensor \[9, 2\] needs 18 numbers, and its storage '0' has 2",
+    "a stride of 0 and one too far": (
+        tensor(shape=(9, 3), strides=(0, 1)),
+        r"a tensor \[9, 3\] needs 3 numbers, and its storage '0' has 2",
+    ),
+    "a large tensor of two numbers": (
+        tensor(shape=(10**6, 2), strides=(0, 1)),
+        "would take 8,000,000: too many are the same numbers",
     ),
     "a stride backwards": (
         tensor(offset=1, strides=(-1,)),
@@ -552,6 +583,10 @@ PICKLES: dict[str, tuple[Any, str]] = {
         tensor(stored(2, 0)),
         "no proper name and",
     ),
+    "a storage with a long name": (
+        tensor(stored(2, "0" * 81)),
+        "no proper name and",
+    ),
     "a view of a storage": (
         tensor(stored(2, "0", ("1", 0, 2))),
         "something outside the pickle is not a storage",
@@ -579,8 +614,56 @@ PICKLES: dict[str, tuple[Any, str]] = {
     "a large number": (10**700, "PyTorch does not write LONG4"),
     "a list of tensors": ([tensor()], "holds a list, and a dictionary"),
     "a dictionary in it": ({"w": {}}, "holds a dict under 'w', and a plain"),
-    "a name that is a tuple": ({(1, 2): 3}, "neither a text nor a number"),
-    "tuples in tuples": (TUPLE_IN_TUPLES, "neither a text nor a number"),
+    "a name that is a tuple": ({(1, 2): 3}, "with a name of type tuple, and"),
+    "a name that is a number": ({5: 3}, "with a name of type int, and a dict"),
+    "a name that is None": ({None: 3}, "with a name of type NoneType, and a"),
+    "a name that is a function": (
+        {collections.OrderedDict: 3},
+        "with a name of type _Name, and a dict",
+    ),
+    "a number as a name further in": (
+        {"w": {"v": {2**61 - 1: 3}}},
+        "with a name of type int, and a dict",
+    ),
+    "tuples in tuples": (TUPLE_IN_TUPLES, "with a name of type tuple, and a"),
+    "tuples for a module": (
+        b"\x80\x04))\x86\x8c\1x\x93.",
+        "what is named is not named by texts",
+    ),
+    "tuples for a function": (
+        b"\x80\x04\x8c\1x))\x86\x93.",
+        "what is named is not named by texts",
+    ),
+    "attributes of another class": (
+        Rebuilt(
+            torch._tensor._rebuild_from_type_v2,
+            torch._utils._rebuild_tensor_v2,
+            torch.FloatStorage,
+            (),
+            {},
+        ),
+        "a tensor is of a class of its own",
+    ),
+    "attributes of attributes": (
+        Rebuilt(
+            torch._tensor._rebuild_from_type_v2,
+            torch._tensor._rebuild_from_type_v2,
+            Tensor,
+            (),
+            {},
+        ),
+        "a tensor is of a class of its own",
+    ),
+    "attributes of a list": (
+        Rebuilt(
+            torch._tensor._rebuild_from_type_v2,
+            torch._utils._rebuild_tensor_v2,
+            Tensor,
+            [],
+            {},
+        ),
+        "a tensor has no proper arguments",
+    ),
     "a name twice": (
         b"\x80\x02}(X\1\0\0\0wNX\1\0\0\0wNu.",
         "the name 'w' comes twice",
@@ -696,10 +779,9 @@ def test_odd_files_of_the_older_format(tmp_path: Path, fault: str) -> None:
 # --- numbers that are several tensors' ---
 
 
-def test_a_model_takes_no_more_room_than_its_file(
-    tmp_path: Path, model: GPT2
-) -> None:
-    """Ten thousand layers could be one row of numbers in the file."""
+@pytest.fixture
+def tied(tmp_path: Path) -> Path:
+    """A checkpoint all of whose layers are the same numbers."""
     config = GPT2Config(n_vocab=5, n_ctx=4, n_embd=64, n_head=2, n_layer=3)
     gpt2.save(tmp_path, GPT2(config))
     (tmp_path / "model.safetensors").unlink()
@@ -709,7 +791,41 @@ def test_a_model_takes_no_more_room_than_its_file(
             if name.startswith("h.0."):
                 state[name.replace("h.0.", f"h.{i}.")] = value
     torch.save(state, tmp_path / BIN)
-    refuse(tmp_path, "several are the same numbers")
+    return tmp_path
+
+
+def test_layers_may_be_the_same(tied: Path) -> None:
+    """And what is written to one of them leaves the others alone."""
+    loaded = gpt2.load_model(tied)
+    first, second = (h.mlp.c_fc.weight.detach() for h in loaded.h[:2])
+    assert torch.equal(first, second)
+    kept = second.clone()
+    first.add_(1)
+    assert torch.equal(second, kept)
+
+
+@pytest.mark.parametrize("limit", ["_MOST_REPEATS", "_MOST_REPEATED_BYTES"])
+def test_a_model_takes_little_more_room_than_its_file(
+    tied: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """Ten thousand layers could be one row of numbers in the file."""
+    monkeypatch.setattr(formats, limit, 1)
+    refuse(tied, "too many are the same numbers")
+
+
+def test_biases_may_be_one_number(folder: Path, model: GPT2) -> None:
+    """And a mask that the model does not need, of whatever size."""
+    state = {n: t.clone() for n, t in model.state_dict().items()}
+    zero = torch.zeros(1)
+    for name in state:
+        if name.endswith("bias"):
+            state[name] = zero.expand(state[name].shape)
+    state["h.0.attn.bias"] = torch.ones(1).expand(1, 1, 10**6, 10**6)
+    torch.save(state, folder / BIN)
+    loaded = gpt2.load_model(folder)
+    assert loaded.ln_f.bias.tolist() == [0] * 4
+    loaded.ln_f.bias.detach()[0] = 1
+    assert loaded.h[0].ln_1.bias.tolist() == [0] * 4
 
 
 def test_the_output_may_be_the_embedding(folder: Path, model: GPT2) -> None:

@@ -8,6 +8,7 @@ list says where a record's own header lies, behind which its bytes are::
     entry   name             the list: one for each record
     ...
     end                      22 bytes: how many entries, and from where
+    comment                  at most 65,535 bytes, usually none
 
 Numbers are little-endian. Those that do not fit into 32 bits stand elsewhere,
 in 64: of the end in another one before it, of an entry in its extra field.
@@ -37,6 +38,7 @@ _ENTRY = Struct("<4s4xHH4xIIIHHH8xI")  # as `_entries` names it
 _END = Struct("<4s6xHII2x")  # how many entries, in how many bytes, from where
 _END_64 = Struct("<4s28xQQQ")  # the same
 _LOCATOR = Struct("<4s4xQ4x")  # where that one is, if there is one
+_LONGEST_COMMENT = 2**16 - 1  # behind the end
 _ELSEWHERE = 2**32 - 1  # the number stands in the extra field, in 64 bits
 
 
@@ -104,9 +106,11 @@ def find_records(data: memoryview, path: Path) -> dict[str, Record]:
 
 def _list(data: memoryview, path: Path) -> tuple[int, int, int]:
     """Find the list of records: its begin and end, and how many there are."""
-    place = len(data) - _END.size
-    if place < 0 or not _begins(data, place, b"PK\5\6"):
+    tail = bytes(data[-_END.size - _LONGEST_COMMENT :])
+    found = tail.rfind(b"PK\5\6", 0, len(tail) - _END.size + 4)
+    if len(tail) < _END.size or found < 0:
         raise _damaged(path, "it does not end as an archive does")
+    place = len(data) - len(tail) + found
     _, count, size, begin = _END.unpack_from(data, place)
     locator = place - _LOCATOR.size
     if locator >= 0 and _begins(data, locator, b"PK\6\7"):

@@ -12,11 +12,11 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpt2.files.cache import cache_folder, read_private
+from gpt2.files.lock import locked
 from gpt2.files.reading import open_file, parse_json
 from gpt2.weights.errors import CheckpointError
 
@@ -73,9 +73,10 @@ def _remember(memory: dict[str, Any]) -> None:
     """Write it all down, whole or not at all."""
     latest = dict(list(memory.items())[-_MOST_FILES:])
     with contextlib.suppress(OSError):
-        place = cache_folder()
-        with tempfile.TemporaryDirectory(dir=place) as stage:
-            path = Path(stage, _MEMORY)
-            path.write_text(json.dumps(latest, indent=1), encoding="utf-8")
-            path.chmod(0o600)
-            path.replace(place / _MEMORY)
+        path = cache_folder() / _MEMORY
+        # One name, so that what a killed process leaves is written over.
+        new = path.with_suffix(".new")
+        with locked(path.with_suffix(".lock"), seconds=1):
+            new.write_text(json.dumps(latest, indent=1), encoding="utf-8")
+            new.chmod(0o600)
+            new.replace(path)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any, BinaryIO
 
 from gpt2.weights.errors import CheckpointError
@@ -75,12 +74,16 @@ def _storage(saved: Any) -> Storage:
     word, kind, key, _, n_numbers, *view = saved
     if word != "storage" or not isinstance(kind, _Name) or view not in _NONE:
         raise ValueError("something outside the pickle is not a storage")
-    if type(key) is not str or not _is_whole(n_numbers):
+    # PyTorch's are numbers in digits. A long one, of many tensors, would be
+    # looked up many times.
+    named = type(key) is str and len(key) <= _LONGEST_KEY
+    if not named or not _is_whole(n_numbers):
         raise ValueError("a storage has no proper name and size")
     return Storage(_STORAGES[kind], key, n_numbers)
 
 
 _NONE: tuple[list[None], ...] = ([], [None])
+_LONGEST_KEY = 80
 
 
 def _is_whole(number: Any) -> bool:
@@ -104,8 +107,7 @@ def _tensor(
         raise ValueError("a tensor has no proper storage, shape or strides")
     steps = zip(shape, strides, strict=True)
     last = offset + sum((size - 1) * stride for size, stride in steps)
-    # Where a stride is 0, a number counts more than once.
-    needed = max(last + 1, prod(shape)) if all(shape) else 0
+    needed = last + 1 if all(shape) else 0
     if needed > storage.n_numbers:
         raise ValueError(
             f"a tensor {list(shape)} needs {needed:,} numbers, and its "
@@ -117,6 +119,19 @@ def _tensor(
 def _parameter(tensor: Any, *others: Any) -> Any:
     """Describe a parameter: for us, its tensor."""
     return tensor
+
+
+def _with_attributes(
+    function: Any, kind: Any, arguments: Any, attributes: Any
+) -> View:
+    """Describe a tensor to which Python attributes were added."""
+    # Any other function here could be this one again, without end.
+    plain = isinstance(function, _Name) and _CALLS.get(function) is _tensor
+    if not plain or not isinstance(kind, _Name) or kind != _TENSOR:
+        raise ValueError("a tensor is of a class of its own")
+    if not isinstance(arguments, tuple):
+        raise ValueError("a tensor has no proper arguments")
+    return _tensor(*arguments)
 
 
 def _dictionary() -> dict[Any, Any]:
@@ -136,8 +151,11 @@ _CALLS: dict[_Name, Callable[..., Any]] = {
     _Name("torch._utils _rebuild_tensor"): _tensor,
     _Name("torch._utils _rebuild_tensor_v2"): _tensor,
     _Name("torch._utils _rebuild_parameter"): _parameter,
+    _Name("torch._utils _rebuild_parameter_with_state"): _parameter,
+    _Name("torch._tensor _rebuild_from_type_v2"): _with_attributes,
     _Name("torch Size"): _size,
 }
+_TENSOR = _Name("torch Tensor")
 _MOST_ARGUMENTS = 8
 _CONSTANTS = {
     "NONE": None,
@@ -226,6 +244,9 @@ class _Machine:
                 stack.append(self._named(argument))
             case "STACK_GLOBAL":
                 inner, module = stack.pop(), stack.pop()
+                # A tuple in tuples can be far longer in writing than here.
+                if type(module) is not str or type(inner) is not str:
+                    raise ValueError("what is named is not named by texts")
                 stack.append(self._named(f"{module} {inner}"))
             case "BINPERSID":
                 stack.append(_storage(stack.pop()))
@@ -258,9 +279,14 @@ class _Machine:
         if not isinstance(target, dict) or len(things) % 2:
             raise ValueError("items do not come in pairs for a dictionary")
         for name, value in zip(things[::2], things[1::2], strict=True):
-            # To look for tuples in tuples in tuples could overflow a stack.
-            if not isinstance(name, str | int):
-                raise ValueError("a name is neither a text nor a number")
+            # To look for tuples in tuples in tuples could overflow a stack,
+            # and numbers can be chosen to collide in a dictionary.
+            if type(name) is not str:
+                raise CheckpointError(
+                    f"{self.file} holds a dictionary with a name of type "
+                    f"{type(name).__name__}, and a dictionary from texts to "
+                    f"tensors was expected"
+                )
             if name in target:
                 raise ValueError(f"the name {name!r:.80} comes twice")
             target[name] = value
@@ -283,7 +309,7 @@ class _Machine:
 
     def _named(self, text: str) -> _Name:
         name = _Name(text)
-        if name not in _STORAGES and name not in _CALLS:
+        if name not in (*_STORAGES, *_CALLS, _TENSOR):
             asked = ".".join(text.split(" "))
             raise CheckpointError(
                 f"{self.file} is not a plain dictionary of tensors: it asks "

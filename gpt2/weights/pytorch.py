@@ -95,7 +95,7 @@ def _views(value: Any, path: Path) -> dict[str, View]:
             f"tensors was expected"
         )
     for name, view in value.items():
-        if not isinstance(name, str) or not isinstance(view, View):
+        if not isinstance(view, View):
             raise CheckpointError(
                 f"{path} holds a {_kind(view)} under {name!r:.80}, and a "
                 f"plain tensor under a name was expected"

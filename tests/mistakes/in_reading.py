@@ -68,10 +68,10 @@ MUTATIONS = [
         (f"{PYTORCH}::test_damaged_archives",),
     ),
     Mutation(
-        "a stride of 0 makes a large tensor of one number",
+        "the names in a pickle may be numbers",
         "weights/pickle_program.py",
-        "max(last + 1, prod(shape))",
-        "last + 1",
+        "if type(name) is not str:",
+        "if type(name) not in (str, int):",
         (f"{PYTORCH}::test_odd_pickles",),
     ),
     Mutation(
@@ -84,9 +84,9 @@ MUTATIONS = [
     Mutation(
         "a model may take far more room than its file",
         "weights/formats.py",
-        "if needed > len(file.data):",
-        "if needed > 99 * len(file.data):",
-        (f"{PYTORCH}::test_a_model_takes_no_more_room_than_its_file",),
+        "if needed > most:",
+        "if needed > 99 * most:",
+        (f"{PYTORCH}::test_a_model_takes_little_more_room_than_its_file",),
     ),
     # Files of safetensors and of TensorFlow.
     Mutation(
