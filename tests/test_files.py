@@ -22,8 +22,10 @@ from gpt2.files.checksums import SUMS, check_sums, write_sums
 from gpt2.files.lock import InUseError, locked
 from gpt2.files.writing import check_whole, mend, replacing, write_file
 from gpt2.model import GPT2
+from gpt2.tokenizer import files
 from gpt2.tokenizer.bpe import TokenizerError
 from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.weights import loading
 from gpt2.weights.errors import CheckpointError
 
 forks = pytest.mark.skipif(
@@ -456,6 +458,113 @@ def test_one_file(tmp_path: Path) -> None:
     assert names(tmp_path / "new") == ["file"]
 
 
+@pytest.mark.parametrize("kind", ["link", "file", "somebody else's"])
+def test_what_a_save_has_not_left_is_not_removed(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    """Nor are files put where a link leads."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious").write_text("mine")
+    if kind == "link":
+        (folder / ".saving").symlink_to(other)
+    elif kind == "file":
+        (folder / ".saving").write_text("mine")
+    else:
+        (folder / ".saving").mkdir()
+        (folder / ".saving" / "precious").write_text("mine")
+    before = texts(folder)
+    with pytest.raises(OSError, match=rf"{folder}/.saving (is not|holds)"):
+        save(folder, {"a": "x", "b": "x"})
+    assert texts(folder) == before
+    assert names(other) == ["precious"]
+    assert os.path.lexists(folder / ".saving")
+
+
+def test_a_link_is_not_locked(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (folder / ".saving.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=r"saving.lock is a link"):
+        save(folder, {"a": "x"})
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_folder_that_is_called_like_the_twin_stays(folder: Path) -> None:
+    mine = folder.parent / ".folder.exchanging"
+    mine.mkdir()
+    (mine / "precious").write_text("mine")
+    save(folder, {"a": "x", "b": "x"})
+    assert texts(folder)["a"] == "x"
+    assert texts(mine) == {"precious": "mine"}
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_marker_without_a_plan_says_how_to_get_out(
+    folder: Path, tmp_path: Path, link: bool
+) -> None:
+    marker = folder / ".half-saved"
+    if link:
+        marker.symlink_to(tmp_path / "nowhere")
+    else:
+        marker.mkdir()
+    with pytest.raises(
+        ValueError, match=rf"{marker} says that .* look into it, .* remove it"
+    ):
+        save(folder, {"a": "x"})
+    marker.unlink() if link else marker.rmdir()
+    save(folder, {"a": "x"})
+    assert texts(folder)["a"] == "x"
+
+
+@both_ways
+@pytest.mark.parametrize("letter", ["n", "é"])
+def test_the_longest_name_will_do(
+    tmp_path: Path, letter: str, exchanges: bool
+) -> None:
+    folder = tmp_path / (letter * (255 // len(letter.encode())))
+    for text in ("1", "2"):
+        save(folder, {"a": text, "b": text})
+        write_file(folder / folder.name, text.encode())
+        assert texts(folder) == {"a": text, "b": text, folder.name: text}
+        assert names(tmp_path) == [folder.name]
+    (folder / ".saving.lock").touch()
+    mend(folder)
+    assert names(folder) == ["a", "b", folder.name]
+
+
+@pytest.mark.parametrize(
+    "what", ["mkdir", "open", "fsync", "FileLock.acquire"]
+)
+@pytest.mark.parametrize("new", [False, True])
+def test_what_cannot_be_written_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, what: str, new: bool
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place = folder.parent / "new" if new else folder
+    where = {"FileLock.acquire": (FileLock, "acquire")}.get(what, (os, what))
+    with monkeypatch.context() as patch:
+        if what == "open":
+            patch.setattr(Path, "write_text", full)
+        else:
+            patch.setattr(*where, full)
+        with pytest.raises(
+            OSError, match=f"{place} cannot be written: No space left on"
+        ) as caught:
+            save(place, {"a": "x"})
+    assert caught.value.errno == errno.ENOSPC
+    assert texts(folder)["a"] == "1"
+
+
+def test_what_cannot_be_read_meanwhile_is_not_called_unwritable(
+    folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError) as caught, replacing(folder):
+        (tmp_path / "missing").read_text()
+    assert caught.value.filename == str(tmp_path / "missing")
+
+
 # Several at once.
 
 
@@ -524,6 +633,96 @@ def test_without_locks_it_is_written_all_the_same(
     assert contents(tmp_path / "new") == {"a": b"2"}
 
 
+# Read meanwhile.
+
+
+@both_ways
+@pytest.mark.parametrize(
+    "at", ["open_weights", "read_config", "read_tokenizer"]
+)
+def test_what_is_saved_while_it_is_read_is_not_mixed(
+    tmp_path: Path,
+    two: tuple[Saved, Saved],
+    exchanges: bool,
+    at: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is read once more, and refused if it is never left alone."""
+    folder = tmp_path / "model"
+    reading = getattr(loading, at)
+    once = True
+    others = itertools.cycle([two[1], two[0]])
+
+    def busy(*arguments: Any) -> Any:
+        if at == "open_weights":  # between the header and the numbers
+            weights = reading(*arguments)
+        if not (once and calls):
+            gpt2.save(folder, *next(others))
+        calls.append(at)
+        return weights if at == "open_weights" else reading(*arguments)
+
+    gpt2.save(folder, *two[0])
+    monkeypatch.setattr(loading, at, busy)
+    calls: list[str] = []
+    assert loaded(folder, two) == "B"
+    assert len(calls) == 2
+    once = False
+    for load in (gpt2.load, gpt2.load_model):
+        if load is gpt2.load or at != "read_tokenizer":
+            with pytest.raises(
+                CheckpointError,
+                match=f"{folder} was saved to while it was read",
+            ):
+                load(folder)
+
+
+@both_ways
+def test_a_tokenizer_that_is_saved_while_it_is_read_is_not_mixed(
+    tmp_path: Path,
+    two: tuple[Saved, Saved],
+    exchanges: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, other = (tokenizer for _, tokenizer in two)
+    one.save(tmp_path / "t")
+    read_merges = files._read_merges
+    coming = iter([other])
+
+    def busy(path: Path) -> Any:
+        for tokenizer in coming:
+            tokenizer.save(tmp_path / "t")
+        return read_merges(path)
+
+    monkeypatch.setattr(files, "_read_merges", busy)
+    assert Tokenizer.load(tmp_path / "t").ranks == other.ranks
+    others = itertools.cycle([one, other])
+
+    def always(path: Path) -> Any:
+        next(others).save(tmp_path / "t")
+        return read_merges(path)
+
+    monkeypatch.setattr(files, "_read_merges", always)
+    with pytest.raises(TokenizerError, match="was saved to while it was read"):
+        Tokenizer.load(tmp_path / "t")
+
+
+def test_a_log_beside_a_model_may_grow_while_it_is_read(
+    tmp_path: Path, two: tuple[Saved, Saved], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    gpt2.save(folder, *two[0])
+    read_config, calls = loading.read_config, []
+
+    def busy(*arguments: Any) -> Any:
+        calls.append(1)
+        (folder / f"{len(calls)}.log").write_text("a line")
+        return read_config(*arguments)
+
+    monkeypatch.setattr(loading, "read_config", busy)
+    assert loaded(folder, two) == "A"
+    assert len(calls) == 1
+
+
 # Checksums.
 
 
@@ -583,4 +782,13 @@ def test_odd_checksums_are_refused(summed: Path, text: str | None) -> None:
     if text is not None:
         (summed / SUMS).write_text(text)
     with pytest.raises(ValueError, match="SHA256SUMS"):
+        check_sums(summed, ["a"], ValueError)
+
+
+def test_checksums_that_are_missing_can_be_written(summed: Path) -> None:
+    """As they have to be for a run of a version that kept none."""
+    (summed / SUMS).unlink()
+    with pytest.raises(
+        ValueError, match=r"has no SHA256SUMS: an older.*`sha256sum \* >"
+    ):
         check_sums(summed, ["a"], ValueError)

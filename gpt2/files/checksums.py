@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from gpt2.files.reading import is_there
+
 SUMS = "SHA256SUMS"
 """The file that has them; `sha256sum -c SHA256SUMS` checks the others."""
 
@@ -41,6 +43,13 @@ def check_sums(
         ValueError: `error`: a file is damaged or missing, or the file with
             the checksums is.
     """
+    if not is_there(folder / SUMS):
+        raise error(
+            f"{folder} has no {SUMS}: an older version, which kept no "
+            f"checksums, wrote it, or the file was removed. If you trust the "
+            f"other files, write their checksums, in that folder, with "
+            f"`sha256sum * > {SUMS}`"
+        )
     sums = _read_sums(folder / SUMS, error)
     for name, expected in sums.items():
         path = folder / name

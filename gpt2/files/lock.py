@@ -33,6 +33,8 @@ def locked(path: Path, seconds: float = 0) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # takes a while, and few write
 
+    if path.is_symlink():
+        raise OSError(f"{path} is a link, and cannot be locked; remove it")
     lock = FileLock(
         path, timeout=seconds, thread_local=False, fallback_to_soft=False
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -51,11 +52,53 @@ class Place:
     @property
     def twin(self) -> Path:
         """Where a folder is built that this one is exchanged for."""
-        return self.folder.parent / f".{self.folder.name}.exchanging"
+        hidden = f".{_short(self.folder.name)}.exchanging"
+        return self.folder.parent / hidden / "exchanged"
 
     def _hidden(self, what: str) -> Path:
-        name = f".{self.name}" if self.name else ""
+        name = f".{_short(self.name)}" if self.name else ""
         return self.folder / f"{name}.{what}"
+
+
+def _short(name: str) -> str:
+    """Return a name with room for more: most systems allow 255 bytes."""
+    data = os.fsencode(name)
+    return name if len(data) <= 200 else hashlib.sha256(data).hexdigest()
+
+
+def clear(place: Path, parts: Collection[str]) -> None:
+    """Remove a folder that a writer may have left, if it can be a writer's.
+
+    Args:
+        place: The folder; it may not be there.
+        parts: What writers put into it.
+
+    Raises:
+        OSError: It is a link or no folder, or has something else in it.
+    """
+    if not os.path.lexists(place):
+        return
+    if place.is_symlink() or not place.is_dir():
+        raise NotADirectoryError(
+            f"{place} is not a folder; saving needs that name: move it away"
+        )
+    others = sorted({path.name for path in place.iterdir()} - {*parts})
+    if others:
+        raise FileExistsError(
+            f"{place} holds {others[0]!r:.80}, which no save has put there; "
+            f"saving needs that name: move the folder away"
+        )
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def clear_twin(place: Place) -> None:
+    """Remove the twin of a folder; what is somebody else's stays."""
+    with suppress(OSError):
+        clear(place.twin.parent, [place.twin.name])
+
+
+WORK = ("new", "old", "plan.json")
+"""What `Place.work` may hold."""
 
 
 def move_in(
@@ -139,12 +182,13 @@ def _exchange(
             for name in changed:
                 os.link(place.work / "new" / name, twin / name)
             flush(twin)
+            flush(twin.parent)
             done = _swap(twin, folder)
     except (OSError, NotImplementedError):
         pass
     finally:
         if not done:
-            shutil.rmtree(twin, ignore_errors=True)
+            clear_twin(place)
     if not done:
         return False
     # Others may have put something into the old folder in the meantime.
@@ -152,7 +196,7 @@ def _exchange(
         with suppress(OSError):
             if not _is_same(path, folder / path.name):
                 path.replace(folder / path.name)
-    shutil.rmtree(twin, ignore_errors=True)
+    clear_twin(place)
     return True
 
 
@@ -166,6 +210,7 @@ def _build_twin(place: Place, left_out: Collection[str]) -> bool:
     folder, twin = place.folder, place.twin
     if folder.is_mount() or folder.samefile(Path.cwd()):
         return False
+    twin.parent.mkdir()
     twin.mkdir()
     shutil.copystat(folder, twin)
     was, now = folder.stat(), twin.stat()
@@ -247,19 +292,17 @@ def finish(place: Place) -> None:
 
     Raises:
         OSError: One cannot be moved.
-        ValueError: The plan is damaged.
+        ValueError: The plan is missing or damaged.
     """
     folder, marker = place.folder, place.marker
-    plan = read_json_object(marker / "plan.json", ValueError)
-    names = {}
-    for way in ("out", "in"):
-        names[way] = field(plan, way, list, marker / "plan.json", ValueError)
-        for name in names[way]:
-            if not isinstance(name, str) or Path(name).name != name:
-                raise ValueError(
-                    f"{marker / 'plan.json'} names {name!r:.80}, which is not "
-                    f"the name of a file"
-                )
+    try:
+        names = _read_plan(marker)
+    except ValueError as problem:
+        raise ValueError(
+            f"{problem}. {marker} says that a save into {folder} was "
+            f"interrupted, and without its plan that cannot be finished: look "
+            f"into it, move out what you need, and remove it"
+        ) from problem
     flush(folder)
     for name in names["out"]:
         aside = marker / "old" / name
@@ -272,6 +315,24 @@ def finish(place: Place) -> None:
             (marker / "new" / name).replace(folder / name)
     flush(folder)
     marker.rename(place.work)
+
+
+def _read_plan(marker: Path) -> dict[str, list[str]]:
+    """Read which files are to be moved out and in."""
+    path = marker / "plan.json"
+    if marker.is_symlink():
+        raise ValueError(f"{marker} is a link, and not a folder")
+    plan = read_json_object(path, ValueError)
+    names = {}
+    for way in ("out", "in"):
+        names[way] = field(plan, way, list, path, ValueError)
+        for name in names[way]:
+            if not isinstance(name, str) or Path(name).name != name:
+                raise ValueError(
+                    f"{path} names {name!r:.80}, which is not the name of a "
+                    f"file"
+                )
+    return names
 
 
 def _take_back(place: Place, plan: dict[str, list[str]]) -> None:

@@ -14,9 +14,20 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from gpt2.files.lock import InUseError, locked
-from gpt2.files.moving import Place, finish, flush, move_in
+from gpt2.files.moving import (
+    WORK,
+    Place,
+    clear,
+    clear_twin,
+    finish,
+    flush,
+    move_in,
+)
+
+Value = TypeVar("Value")
 
 _PATIENCE = 60.0
 """Seconds to wait for another process that writes to the same place."""
@@ -56,13 +67,17 @@ def replacing(
     folder = folder.resolve()
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file, and not a folder")
-    if name:
-        _make(folder)
-    with _alone_at(folder, name) as place:
+    with _naming(folder / name) as others, _alone_at(folder, name) as place:
         stage = place.work / "new"
-        stage.mkdir(parents=True)
+        place.work.mkdir()  # its own, and no link that was put there
+        stage.mkdir()
         try:
-            yield stage
+            try:
+                yield stage
+            except OSError as error:
+                if not _is_about(error, stage):
+                    others.append(error)
+                raise
             _flush_files(stage)
             if place.folder == folder:
                 move_in(place, leaves, first)
@@ -71,6 +86,33 @@ def replacing(
             _flush_names(folder)
         finally:
             shutil.rmtree(place.work, ignore_errors=True)
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[list[OSError]]:
+    """Name what was to be written in what the system says.
+
+    Yields:
+        A list, for errors that are about something else.
+    """
+    others: list[OSError] = []
+    try:
+        yield others
+    except OSError as error:
+        # Without a number, it is a sentence of ours.
+        if error.errno is None or error in others:
+            raise
+        raise OSError(
+            error.errno, f"{target} cannot be written: {error.strerror}"
+        ) from error
+
+
+def _is_about(error: OSError, stage: Path) -> bool:
+    """Tell whether an error is about a file in the stage, or about none."""
+    file = error.filename
+    return not isinstance(file, str | bytes) or Path(
+        os.fsdecode(file)
+    ).is_relative_to(stage)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -98,6 +140,69 @@ def check_whole(folder: Path, error: type[ValueError], name: str = "") -> None:
         )
 
 
+def read_whole(
+    folder: Path, read: Callable[[], Value], error: type[ValueError]
+) -> Value:
+    """Read files of a folder that belong together.
+
+    If somebody saves there in the meantime, all are read once more.
+
+    Args:
+        folder: Where they are; it may not be there.
+        read: What opens them, the first to the last.
+        error: What to raise.
+
+    Raises:
+        ValueError: `error`: somebody saved there both times; or what `read`
+            raises while nobody does.
+    """
+    for _ in range(2):
+        before = _state(folder)
+        try:
+            result = read()
+        except ValueError:
+            if _state(folder) == before:
+                raise
+        else:
+            if _state(folder) == before:
+                return result
+            del result  # two models may be one too many
+    raise error(f"{folder} was saved to while it was read; load it again")
+
+
+_MODEL_FILE = re.compile(
+    r".+\.(json|safetensors|bin|pt|pth|index|bpe)|merges\.txt"
+    r"|.*\.ckpt\..*|checkpoint"
+)
+"""Files that a model is read from; a log beside them may grow meanwhile."""
+
+
+def _state(folder: Path) -> object:
+    """Note what a save changes: which folder it is, and which files.
+
+    A number of a file can be given to another one, later; not along with its
+    size and its time.
+    """
+    files = {}
+    try:
+        own = folder.stat()
+        for entry in os.scandir(folder):
+            if _MODEL_FILE.fullmatch(entry.name):
+                files[entry.name] = _version(entry)
+    except (OSError, ValueError) as problem:  # ValueError: NUL in the name
+        return str(problem)
+    marked = os.path.lexists(Place(folder).marker)
+    return own.st_dev, own.st_ino, files, marked
+
+
+def _version(entry: os.DirEntry[str]) -> tuple[int, ...]:
+    try:
+        info = entry.stat()
+    except OSError:  # it has just left, or is a link to nothing
+        return ()
+    return info.st_ino, info.st_size, info.st_mtime_ns
+
+
 def mend(folder: Path) -> None:
     """Put in order what writers have left in a folder who were killed.
 
@@ -123,6 +228,8 @@ def _alone_at(folder: Path, name: str) -> Iterator[Place]:
     Where there is no folder yet, the place is the one beside it.
     """
     while True:
+        if name:
+            _make(folder)
         there = folder.is_dir()
         place = (
             Place(folder, name) if there else Place(folder.parent, folder.name)
@@ -137,9 +244,9 @@ def _alone_at(folder: Path, name: str) -> Iterator[Place]:
                 ) from None
             if folder.is_dir() != there:  # made, or removed, meanwhile
                 continue
-            if place.marker.exists():
+            if os.path.lexists(place.marker):
                 finish(place)
-            shutil.rmtree(place.work, ignore_errors=True)
+            clear(place.work, WORK)
             if not name:
                 _clear_beside(folder, there)
             yield place
@@ -148,11 +255,11 @@ def _alone_at(folder: Path, name: str) -> Iterator[Place]:
 
 def _clear_beside(folder: Path, there: bool) -> None:
     """Clear away what lies beside a folder for want of one, or for a twin."""
-    shutil.rmtree(Place(folder).twin, ignore_errors=True)
+    clear_twin(Place(folder))
     beside = Place(folder.parent, folder.name)
     if there and beside.lock.exists():
         with suppress(OSError), locked(beside.lock):
-            shutil.rmtree(beside.work, ignore_errors=True)
+            clear(beside.work, WORK)
 
 
 def _make(folder: Path) -> None:

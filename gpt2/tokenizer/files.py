@@ -19,7 +19,7 @@ from gpt2.files.reading import (
     read_bytes,
     read_json_object,
 )
-from gpt2.files.writing import check_whole
+from gpt2.files.writing import check_whole, read_whole
 from gpt2.tokenizer.bpe import (
     BYTE_TO_CHARACTER,
     CHARACTER_TO_BYTE,
@@ -87,6 +87,11 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         TokenizerError: A file is missing or wrong; the message says which,
             and what about it.
     """
+    return read_whole(folder, lambda: _read(folder), TokenizerError)
+
+
+def _read(folder: Path) -> Vocabulary:
+    """Read the vocabulary in a folder to which nobody saves meanwhile."""
     check_whole(folder, TokenizerError)
     found = find_vocabulary(folder)
     if found is None:

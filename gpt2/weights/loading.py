@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpt2.config import GPT2Config
 from gpt2.files.reading import SETTINGS_BYTES, is_there, read_json_object
-from gpt2.files.writing import check_whole
+from gpt2.files.writing import check_whole, read_whole
 from gpt2.tokenizer.files import vocabulary_files
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights import hub
@@ -28,6 +29,8 @@ if TYPE_CHECKING:  # looking into a file should not wait for torch
     from torch import Tensor
 
     from gpt2.model import GPT2
+
+Value = TypeVar("Value")
 
 STORY = "story"
 """The small model that comes with the package."""
@@ -67,9 +70,12 @@ def load(
         TokenizerError: The tokenizer's files are damaged, or missing and
             not to be had elsewhere.
     """
-    place = locate(source)
-    model = _fill(place, dtype, device)
-    return model, read_tokenizer(place.folder, model.config)
+
+    def read(place: Place) -> tuple[GPT2, Tokenizer]:
+        model = _fill(place, dtype, device)
+        return model, read_tokenizer(place.folder, model.config)
+
+    return _read_whole(source, read)
 
 
 def load_model(
@@ -78,7 +84,18 @@ def load_model(
     device: str | torch.device = "cpu",
 ) -> GPT2:
     """Load a GPT-2 without a tokenizer; arguments and errors as in `load`."""
-    return _fill(locate(source), dtype, device)
+    return _read_whole(source, lambda place: _fill(place, dtype, device))
+
+
+def _read_whole(source: str | Path, read: Callable[[Place], Value]) -> Value:
+    """Locate a checkpoint and read it, all files as of one save."""
+    if source in PRESET_NAMES:  # nobody saves to these
+        return read(locate(source))
+    folder = Path(source)
+    with suppress(OSError, RuntimeError, ValueError):  # `locate` says why
+        folder = folder.expanduser()
+        folder = folder if folder.is_dir() else folder.parent
+    return read_whole(folder, lambda: read(locate(source)), CheckpointError)
 
 
 @dataclass(frozen=True)
