@@ -3,6 +3,7 @@
 from mistakes.mutation import Mutation
 
 INFERENCE, COMPILING = "test_inference.py", "test_compiling.py"
+WAITING = f"{INFERENCE}::test_the_workers_wait_for_each_other"
 C = "inference/compiled.c"
 
 
@@ -14,7 +15,7 @@ def in_c(name: str, old: str, new: str) -> Mutation:
 def without_barrier(name: str, before: str, after: str) -> Mutation:
     """One in which a worker does not wait for the others."""
     barrier = f"{before}            BARRIER\n{after}"
-    return in_c(name, barrier, before + after)
+    return Mutation(name, C, barrier, before + after, (WAITING,))
 
 
 MUTATIONS = [
@@ -143,10 +144,12 @@ MUTATIONS = [
         "                     desk.wide + at * 3 * C, n, STORE, desk.sums);\n",
         "        }\n",
     ),
-    in_c(
+    Mutation(
         "nobody waits for the keys to be remembered",
+        C,
         "        BARRIER\n        // A later query",
         "        // A later query",
+        (WAITING,),
     ),
     without_barrier(
         "nobody waits for the activations",
