@@ -55,7 +55,7 @@ def complete(
         ValueError: The prompt is too long, a stop is empty, or a setting is
             out of its range.
     """
-    device = model.wte.weight.device
+    device = model.device
     ids = torch.tensor([encode_prompt(tokenizer, prompt)], device=device)
     drawn = stream(
         model,
@@ -163,7 +163,7 @@ def predict(
         ValueError: The prompt is too long, or a setting is out of its range.
     """
     ids = encode_prompt(tokenizer, prompt)
-    tokens = torch.tensor([ids], device=model.wte.weight.device)
+    tokens = torch.tensor([ids], device=model.device)
     settings = Sampling(**sampling)
     model = without_dropout(model)
     logits = model(tokens, last_only=True).float()  # (1, V)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,34 @@ from gpt2.config import GPT2Config
 from gpt2.embeddings import Embedding, positions_of
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
+
+
+class LanguageModel(Protocol):
+    """What generation and evaluation ask of a model.
+
+    `GPT2` is one, and so is the packed model of `gpt2.inference`.
+    """
+
+    config: GPT2Config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the token ids have to be."""
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        cache: KeyValueCache | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Return logits, as `GPT2.forward` does."""
+
+    def new_cache(
+        self, batch_size: int, n_positions: int | None = None
+    ) -> KeyValueCache:
+        """Reserve a cache for sequences of up to `n_positions` tokens."""
 
 
 class GPT2(nn.Module):
@@ -41,6 +70,11 @@ class GPT2(nn.Module):
             GPT2Layer(config) for _ in range(config.n_layer)
         )
         self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights, where the token ids have to be."""
+        return self.wte.weight.device
 
     def forward(
         self,

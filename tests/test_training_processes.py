@@ -241,12 +241,13 @@ def test_a_second_run_keeps_out_from_the_beginning(
     start: Start, tmp_path: Path
 ) -> None:
     """While the first has not even prepared its data."""
-    folder = tmp_path / "one"
-    first = start("one", "--n-steps=2", "--save-every=1")
-    wait_for(lambda: (folder / ".running").exists())
+    first = start("one", "--n-steps=50")
+    errors = first.output.with_suffix(".err")
+    # Said with the folder in hand; the file `.running` is there before that.
+    wait_for(lambda: errors.exists() and "Preparing" in first.err)
     os.kill(first.pid, signal.SIGSTOP)
     try:
-        second = start("one", "--n-steps=2", "--tokenizer=own")
+        second = start("one", "--n-steps=50", "--tokenizer=own")
         assert second.wait() == 2
         assert "is in use" in second.err
     finally:

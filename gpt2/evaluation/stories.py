@@ -115,7 +115,7 @@ def grade_samples(
         temperature: 1 is the model's own distribution.
     """
     end = tokenizer.end_of_text
-    device = model.wte.weight.device
+    device = model.device
     generator = seeded(seed, device)
     samples: list[Sample] = []
     while len(samples) < n_samples:

@@ -59,7 +59,7 @@ def _scores(
     model: GPT2, sequences: Sequence[Sequence[int]], batch_size: int
 ) -> Iterator[Score]:
     model = without_dropout(model)
-    device = model.wte.weight.device
+    device = model.device
     for first in range(0, len(sequences), batch_size):
         some = sequences[first : first + batch_size]
         tokens, mask = (part.to(device) for part in pad(some))
