@@ -24,7 +24,11 @@ from gpt2_book.exercises.checking import (
 
 
 def answers() -> Iterator[tuple[str, object, dict[str, object]]]:
-    """Yield the name, the right answer and the wrong ones of each exercise."""
+    """Yield what the files of `exercise_answers` have for each exercise.
+
+    Its name, the right answer, and wrong ones, each under some words that the
+    checker's hint must contain.
+    """
     folder = Path(__file__).parent / "exercise_answers"
     for path in sorted(folder.glob("*.py")):
         spec = importlib.util.spec_from_file_location(path.stem, path)

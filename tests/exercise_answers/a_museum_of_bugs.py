@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 16: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 16."""
 
 from __future__ import annotations
 
@@ -73,8 +73,6 @@ def specimen(right: str) -> Answers:
     return right, wrong
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "unbiased-norm": (
         lambda width: math.sqrt((width - 1) / width),

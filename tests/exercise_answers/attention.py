@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 4: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 4."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ def turned(*row: float) -> Tensor:
     return torch.cat([QUERY[:2], torch.tensor([row])])
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "key-bias": (
         lambda query, bias: query @ bias / math.sqrt(len(bias)),

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 6: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 6."""
 
 from __future__ import annotations
 

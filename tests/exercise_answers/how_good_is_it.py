@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 13: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 13."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ def best(
     return choose
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "least-gap": (
         lambda share, n: -math.log(share) / n,

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 15: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 15."""
 
 from __future__ import annotations
 
@@ -66,8 +66,6 @@ def patch(
     return logits
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "idle-scores": (
         idle,

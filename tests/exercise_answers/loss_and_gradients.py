@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 11: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 11."""
 
 from __future__ import annotations
 
@@ -47,8 +47,6 @@ def all_off(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.softmax(-1) - one_hot
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "squared-error-gradient": (
         squared_error,

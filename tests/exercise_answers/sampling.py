@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 9: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 9."""
 
 from __future__ import annotations
 

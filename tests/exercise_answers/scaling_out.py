@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 17: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 17."""
 
 from __future__ import annotations
 

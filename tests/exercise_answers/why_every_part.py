@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 14: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 14."""
 
 from __future__ import annotations
 
@@ -39,8 +39,6 @@ def fixed(x: Tensor, sigma: float, weight: Tensor, bias: Tensor) -> Tensor:
     return (x - x.mean(-1, keepdim=True)) / sigma * weight + bias
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "absorbed-scale": (
         absorbed,
