@@ -116,7 +116,7 @@ def _explain_pieces(text: str, pieces: list[str], right: list[str]) -> None:
     """Say what is wrong with the pieces of a text."""
     if "".join(pieces) != text:
         raise NotYet(
-            f"of {text!r} only {pieces} remains; every character has to be in "
+            f"only {pieces} remains of {text!r}; every character has to be in "
             "some piece"
         )
     numbers = [p for p in pieces if sum(c.isnumeric() for c in p) > 1]

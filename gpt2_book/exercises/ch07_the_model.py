@@ -103,7 +103,7 @@ def _maps(right: int, c: int, n_layer: int) -> list[Mistake]:
             right - (n_layer - 1) * (12 * c**2 + 13 * c),
         ),
         Mistake(
-            "of attention you count only `c_proj`; `c_attn` makes queries, "
+            "you count only attention's `c_proj`; `c_attn` makes queries, "
             "keys and values",
             right - 3 * n_layer * one_map,
         ),
@@ -114,8 +114,8 @@ def _maps(right: int, c: int, n_layer: int) -> list[Mistake]:
         ),
         Mistake("attention's `c_proj` is missing", right - n_layer * one_map),
         Mistake(
-            "of the feed-forward network you count one map; there is one up "
-            "and one back down",
+            "you count one map of the feed-forward network; there is one up "
+            "and one down",
             right - n_layer * (4 * c**2 + c),
         ),
     ]
@@ -136,7 +136,7 @@ def parallel_layer(answer: Any) -> str:
         parameter.normal_(std=0.5)
     x = torch.randn(2, 5, CONFIG.n_embd)  # (B, T, C)
     same(call(layer, x), _result(layer, x), mistakes=_layer_mistakes(layer, x))
-    spare = sum(p.numel() for p in layer.parameters()) - n_parameters(layer)
+    spare = sum(p.numel() for p in layer.parameters()) - _n_parameters(layer)
     if spare:
         raise NotYet(
             f"the result is right, but {spare} parameters are left over; "
@@ -165,7 +165,7 @@ def _check_cache(layer: Any, x: Tensor) -> None:
     same(torch.cat(steps, dim=1), call(layer, x), what)
 
 
-def n_parameters(layer: Any) -> int:
+def _n_parameters(layer: Any) -> int:
     """Count the parameters of the parts that are needed."""
     parts = (layer.ln_1, layer.attn, layer.mlp)
     return sum(p.numel() for part in parts for p in part.parameters())

@@ -40,7 +40,7 @@ def file_size(answer: Any) -> str:
 def _size_mistakes(
     numbers: int, every: int, width: int, n_layer: int
 ) -> list[Mistake]:
-    """List mistakes; `every` also counts the masks, if they were asked for."""
+    """List the mistakes; `every` counts parameters and, if asked for, masks."""
     square = 1024**2
     return [
         Mistake(
@@ -116,7 +116,7 @@ def write_tensors(answer: Any) -> str:
 def _split(raw: bytes) -> tuple[dict[str, Any], bytes]:
     """Split a file into its header and its data."""
     if raw[:1] == b"{":
-        raise NotYet("the file begins with 8 bytes: the length of the header")
+        raise NotYet("the length of the header is missing, 8 bytes in front")
     if len(raw) < 8:
         raise NotYet(f"the file has only {len(raw)} bytes")
     (n,) = struct.unpack("<Q", raw[:8])
@@ -164,7 +164,7 @@ def _check_offsets(name: str, entry: Any, tensor: Tensor, data: bytes) -> int:
             f"got {entry}"
         )
     if entry["dtype"] != "F32":
-        raise NotYet(f"the dtype is written F32; got {entry['dtype']!r}")
+        raise NotYet(f"the dtype should read F32; got {entry['dtype']!r}")
     shape = list(tensor.shape)
     if entry["shape"] != shape:
         raise NotYet(

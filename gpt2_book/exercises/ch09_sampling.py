@@ -24,8 +24,8 @@ def heat_and_cut(answer: Any) -> str:
     """Exercise 9.2: a distribution for which the order matters."""
     shares = _three_shares(answer)
     logits = shares.log()[None]  # (1, V)
-    hot_first = n_left(keep_top_p(scale_by_temperature(logits, 2.0), 0.7))
-    cut_first = n_left(scale_by_temperature(keep_top_p(logits, 0.7), 2.0))
+    hot_first = _n_left(keep_top_p(scale_by_temperature(logits, 2.0), 0.7))
+    cut_first = _n_left(scale_by_temperature(keep_top_p(logits, 0.7), 2.0))
     if hot_first > cut_first:
         return (
             f"temperature first leaves {hot_first} tokens, top-p first "
@@ -71,7 +71,7 @@ def _three_shares(answer: Any) -> Tensor:
     return shares
 
 
-def n_left(logits: Tensor) -> int:
+def _n_left(logits: Tensor) -> int:
     """Count the tokens that are not ruled out."""
     return int((logits > -math.inf).sum())
 

@@ -151,7 +151,7 @@ def _check_cache(
             f"{' and '.join(map(str, lengths))}; each layer has its own"
         )
     if lengths[0] != kept and lengths[0] == n:
-        raise NotYet(f"of {n_read} positions it keeps {n}; it should drop {n}")
+        raise NotYet(f"it keeps {n} of {n_read} positions; it should drop {n}")
     if lengths[0] == n_read and n > 0:
         raise NotYet(
             f"the cache still holds all {n_read} positions; the `length` of "

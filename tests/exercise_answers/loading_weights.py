@@ -93,7 +93,7 @@ ANSWERS: dict[str, Answers] = {
     "write-tensors": (
         writer(),
         {
-            "begins with 8 bytes": writer(length=lambda text: b""),
+            "8 bytes in front": writer(length=lambda text: b""),
             "little-endian": writer(
                 length=lambda text: struct.pack(">Q", len(text))
             ),
@@ -113,7 +113,7 @@ ANSWERS: dict[str, Answers] = {
             "order of its memory": writer(to_bytes=in_memory_order),
             "come back changed": writer(order=-1),
             "the shape of": writer(shape=lambda tensor: [tensor.numel()]),
-            "written F32": writer(dtype="float32"),
+            "read F32": writer(dtype="float32"),
             "there are gaps": writer(pad=bytes(8)),
             "wrote no file": lambda path, tensors: None,
             "raises": lambda path, tensors: torch.save(

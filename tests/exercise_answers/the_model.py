@@ -151,7 +151,7 @@ ANSWERS: dict[str, Answers] = {
             "one map from C to C": lambda v, n, c, d: (
                 count(v, n, c, d) - d * (2 * c**2 + 2 * c)
             ),
-            "one up and one back down": lambda v, n, c, d: (
+            "one up and one down": lambda v, n, c, d: (
                 count(v, n, c, d) - d * (4 * c**2 + c)
             ),
             "V=50257, n_ctx=1024, C=1600, L=48": lambda v, n, c, d: 124439808,
