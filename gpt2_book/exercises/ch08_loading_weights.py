@@ -40,7 +40,7 @@ def file_size(answer: Any) -> str:
 def _size_mistakes(
     numbers: int, every: int, width: int, n_layer: int
 ) -> list[Mistake]:
-    """List the mistakes; `every` counts parameters and, if asked for, masks."""
+    """`every` counts the parameters and, if asked for, the masks."""
     square = 1024**2
     return [
         Mistake(
