@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from gpt2.weights.loading import load_model
 from gpt2_book.exercises import check
+from gpt2_book.exercises.ch16_a_museum_of_bugs import specimen
 from gpt2_book.exercises.checking import (
     CHECKERS,
     Mistake,
@@ -21,6 +23,7 @@ from gpt2_book.exercises.checking import (
     same,
     unpack,
 )
+from gpt2_book.exercises.specimens import FAULTS, broken_model, symptoms_of
 
 
 def answers() -> Iterator[tuple[str, object, dict[str, object]]]:
@@ -182,3 +185,22 @@ def test_a_known_mistake_is_named() -> None:
     same(1.0, 1.0, mistakes=[Mistake("the same by chance", 1.0)])
     same(1.00001, 1.0)
     same(torch.tensor([1, 2]), torch.tensor([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_printing_a_broken_model_does_not_give_it_away(fault: str) -> None:
+    assert repr(broken_model(fault)) == repr(load_model("story"))
+
+
+def test_every_fault_has_symptoms_of_its_own() -> None:
+    """Otherwise no measurement could contradict a wrong diagnosis."""
+    seen = {symptoms_of(fault): fault for fault in FAULTS}
+    assert len(seen) == len(FAULTS)
+    assert not any(symptoms_of("healthy"))
+    assert all(map(any, zip(*seen, strict=True)))  # each symptom is shown
+
+
+@pytest.mark.parametrize("letter", ["F", "a", "", "AB"])
+def test_a_box_that_does_not_exist(letter: str) -> None:
+    with pytest.raises(ValueError, match=f"A, B, C, D, E; got '{letter}'"):
+        specimen(letter)
