@@ -142,7 +142,7 @@ def _positions(patient: GPT2) -> None:
 
 
 class _TwoTables(model.GPT2):
-    output: nn.Parameter
+    output: Tensor
 
     def unembed(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.output)
@@ -150,8 +150,9 @@ class _TwoTables(model.GPT2):
 
 def _tying(patient: GPT2) -> None:
     _become(patient, _TwoTables)
-    copied = patient.wte.weight.detach().clone()
-    patient.register_parameter("output", nn.Parameter(copied))
+    table = patient.wte.weight.detach().clone()
+    # A buffer, because the number of parameters would reveal a second one.
+    patient.register_buffer("output", table, persistent=False)
 
 
 class _AlwaysOn(nn.Dropout):
