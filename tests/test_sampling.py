@@ -448,7 +448,7 @@ def test_bad_settings(
 
 
 def test_a_seed_is_a_whole_number(model: GPT2, tokens: Tensor) -> None:
-    with pytest.raises(TypeError, match="integer"):
+    with pytest.raises(TypeError):
         stream(model, tokens, seed=1.5)  # type: ignore[arg-type]
 
 
