@@ -1,4 +1,4 @@
-"""What the pages on troubles and on teaching say, held against the package."""
+"""The pages on troubleshooting and teaching agree with the package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEACHING = (BOOK / "teaching.md").read_text(encoding="utf-8")
 
 
 def changed(folder: Path, name: str, old: str, new: str) -> Path:
-    """A copy of the story model with one text in one file exchanged."""
+    """Copy the story model, with a replacement in one of its files."""
     copy = folder / "copy"
     shutil.copytree(_STORY_FOLDER, copy)
     path = copy / name
@@ -247,7 +247,7 @@ def test_the_comparison_of_devices(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def exercises() -> dict[str, tuple[str, str]]:
-    """For each number, the label and the title."""
+    """Return the label and the title of each exercise, by its number."""
     found = {}
     for path in BOOK.glob("[0-9]*.ipynb"):
         for number, label, title in re.findall(

@@ -845,7 +845,7 @@ def test_a_mistake_of_ours_is_not_hidden(
         raise KeyError("oops")
 
     monkeypatch.setattr(COMMANDS["inspect"], "run", fail)
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="oops"):
         run("inspect", "x")
 
 

@@ -52,9 +52,11 @@ def test_what_is_json_passes(value: Any) -> None:
 @given(st.binary() | st.text('[]{}",:0-9eE+.ntf \\u\ufeff').map(str.encode))
 def test_whatever_is_not_is_refused_by_its_name(data: bytes) -> None:
     try:
-        parse_json(data, "the name", OurError)
+        value = parse_json(data, "the name", OurError)
     except OurError as error:
         assert str(error).startswith("the name cannot be read: ")
+    else:
+        assert value == json.loads(data)
 
 
 ODD: dict[str, tuple[bytes, str]] = {
