@@ -34,7 +34,7 @@ from gpt2.training import corpus
 from gpt2.weights import loading
 
 TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"
-BYTES = Tokenizer.bytes()
+BYTES = Tokenizer.bytes_only()
 SHARES = {"a": 0.5, "b": 0.25, " ": 0.125, "\n": 0.1, "é": 0.025, "z": 3.21e-7}
 
 

@@ -20,7 +20,7 @@ from gpt2.evaluation.text import (
 from gpt2.model import GPT2, next_token_loss
 from gpt2.tokenizer.tokenizer import Tokenizer
 
-BYTES = Tokenizer.bytes()
+BYTES = Tokenizer.bytes_only()
 CONFIG = GPT2Config(n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2)
 
 

@@ -1055,7 +1055,7 @@ def test_a_folder_that_was_removed_is_not_made_again(
 def test_a_model_that_cannot_be_saved_there_is_not_trained(
     start: Start, tmp_path: Path
 ) -> None:
-    Tokenizer.bytes().save(tmp_path / "run")
+    Tokenizer.bytes_only().save(tmp_path / "run")
     with pytest.raises(ValueError, match="has a tokenizer"):
         start()
 
