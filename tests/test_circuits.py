@@ -43,6 +43,18 @@ def test_the_model_is_left_as_it_was_where_it_fails():
     assert not any(layer.attn.attn_dropout._forward_hooks for layer in model.h)
 
 
+class Packed:
+    """A language model with no layers to look into."""
+
+    def __init__(self, model):
+        self.config, self.device = model.config, model.device
+
+
+def test_a_packed_model_is_refused_with_what_to_pass_instead(model, tokens):
+    with pytest.raises(ValueError, match=r"GPT2.*Packed\b.*GPT2.*from"):
+        circuits.record_attention(Packed(model), tokens)
+
+
 def test_others_may_use_the_model_meanwhile(model, tokens):
     """Their attention is not recorded, and fused and dropout are theirs."""
     expected = circuits.record_attention(model, tokens)
@@ -70,8 +82,10 @@ def test_tokens_are_told_twice():
     assert set(rows.flatten().tolist()) <= set(choices.tolist())
     assert torch.equal(rows, circuits.repeated_tokens(choices, 4, 7, seed=1))
     assert not torch.equal(rows, circuits.repeated_tokens(choices, 4, 7))
-    with pytest.raises(ValueError, match="seed must be from 0"):
+    with pytest.raises(ValueError, match=f"seed .*{2**32 + 1}$"):
         circuits.repeated_tokens(choices, 4, 7, seed=2**32 + 1)
+    with pytest.raises(ValueError, match=r"length .*\b30\b.*31$"):
+        circuits.repeated_tokens(choices, 4, 31)
 
 
 def test_made_up_heads_are_recognised():
