@@ -98,24 +98,7 @@ class Tokenizer:
                     f"got {token_id} instead of {expected}"
                 )
         self._tokens = [token for _, token in by_id]
-        size = sum(map(len, tokens[len(ranks) :]))
-        if size > _MOST_SPECIAL_BYTES:
-            raise TokenizerError(
-                f"expected at most {_MOST_SPECIAL_BYTES:,} bytes of special "
-                f"tokens, got {len(special_tokens):,} tokens of {size:,} bytes"
-            )
-        try:
-            self._encoding = tiktoken.Encoding(
-                "gpt2-like",
-                pat_str=_TIKTOKEN_PATTERN,
-                mergeable_ranks=self.ranks,
-                special_tokens=self.special_tokens,
-            )
-        except ValueError as error:
-            raise TokenizerError(
-                f"tiktoken cannot compile {len(special_tokens):,} special "
-                f"tokens of {size:,} bytes: {error}"
-            ) from error
+        self._encoding = _compiled(self.ranks, self.special_tokens)
 
     def __repr__(self) -> str:
         n_merges = sum(len(token) > 1 for token in self.ranks)
@@ -385,6 +368,30 @@ class Tokenizer:
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
+
+
+def _compiled(
+    ranks: dict[bytes, int], special_tokens: dict[str, int]
+) -> tiktoken.Encoding:
+    """Compile a vocabulary with tiktoken, or say why it cannot be compiled."""
+    size = sum(len(to_utf8(name)) for name in special_tokens)
+    what = f"{len(special_tokens):,} special tokens of {size:,} bytes"
+    if size > _MOST_SPECIAL_BYTES:
+        raise TokenizerError(
+            f"expected at most {_MOST_SPECIAL_BYTES:,} bytes of special "
+            f"tokens, got {what}"
+        )
+    try:
+        return tiktoken.Encoding(
+            "gpt2-like",
+            pat_str=_TIKTOKEN_PATTERN,
+            mergeable_ranks=ranks,
+            special_tokens=special_tokens,
+        )
+    except ValueError as error:
+        raise TokenizerError(
+            f"tiktoken cannot compile {what}: {error}"
+        ) from error
 
 
 def one_row(ids: Any) -> Iterable[SupportsIndex]:
