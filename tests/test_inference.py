@@ -119,8 +119,9 @@ def test_without_the_routines_it_is_right_too(
 def test_without_the_routines_a_prompt_may_come_in_pieces(
     model: GPT2, dtype: Precision, sizes: list[int]
 ) -> None:
-    """Several tokens at a time after others in the cache, and padding."""
-    tokens, mask = padded(model)
+    """After others in the cache, and behind padding."""
+    rows = [[1, 5, 2, 7, 4, 3], [4, 4], [6, 2, 8, 1]]
+    tokens, mask = pad(rows, side="left")
     packed = for_inference(model, dtype)
     cache, end, steps = packed.new_cache(3, 6), 0, []
     for part in tokens.split(sizes, dim=1):
