@@ -108,7 +108,7 @@ def test_writing_and_reading_take_no_more_memory_for_a_longer_corpus(
 
 
 def test_pieces_are_written_as_they_come(tmp_path: Path) -> None:
-    """Before the next one is asked for, the last but one is in the file."""
+    """When a chunk is requested, all but the last one are in the file."""
     ahead: list[int] = []
 
     def chunks() -> Iterator[list[int]]:
@@ -194,10 +194,10 @@ def test_refuses_a_damaged_corpus_by_name(
         read_tokens(tmp_path / "c.bin")
 
 
-def test_damage_anywhere_is_noticed_or_changes_nothing(
+def test_damage_anywhere_is_detected_or_changes_nothing(
     corpus: Tokens, tmp_path: Path
 ) -> None:
-    """Bytes flipped, cut off, taken out and put in, in each of the files."""
+    """Flip, cut off, remove and insert bytes, in each of the files."""
     rng = random.Random(0)
     for name in ("c.bin", "c.starts", "c.json"):
         path = tmp_path / name
@@ -373,7 +373,7 @@ def test_anywhere_is_uniform(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("longest", [9, 5])
 def test_rows_of_documents_are_documents(corpus: Tokens, longest: int) -> None:
-    """With the ends of text about them, cut where there is no room."""
+    """Each with its ends of text, cut off where it is too long."""
     rows, mask = draw_batch(corpus, 0, 200, longest, windows="documents")
     drawn = [row[real].tolist() for row, real in zip(rows, mask, strict=True)]
     edges = [i for i, token in enumerate(ROW) if token == END]

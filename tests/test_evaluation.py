@@ -1,4 +1,4 @@
-"""Scores, losses and grades, against sums made by hand."""
+"""Scores, losses and grades, compared with sums by hand."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ CONFIG = GPT2Config(n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2)
 
 @pytest.fixture
 def writer(shake) -> GPT2:
-    """A random model of bytes, with some opinions."""
+    """A random model of bytes, far from uniform."""
     return shake(GPT2(CONFIG)).eval()
 
 
 def by_hand(model: GPT2, ids: list[int]) -> list[float]:
-    """The log-probability of each id but the first, one call for each."""
+    """The log-probability of each id but the first, with one call each."""
     found = []
     for n in range(1, len(ids)):
         with torch.no_grad():
@@ -97,7 +97,7 @@ def test_score_refuses_more_tokens_than_can_be_predicted(
 
 
 class Plain:
-    """A language model that is no module, as a packed model is none."""
+    """A language model that is not a module, like a packed model."""
 
     def __init__(self, model: GPT2) -> None:
         self.model, self.config, self.device = model, model.config, "cpu"
@@ -140,7 +140,7 @@ def test_score_refuses_lengths(writer: GPT2, ids: list[int]) -> None:
 @pytest.mark.parametrize("strange", [257, -1, -100])
 @pytest.mark.parametrize("place", [0, 2])
 def test_score_refuses_ids(writer: GPT2, place: int, strange: int) -> None:
-    """At once, and the last one too, which is only asked for."""
+    """At once, and also in the last place, which is only a target."""
     ids = [1, 2, 3]
     ids[place] = strange
     with pytest.raises(ValueError, match=f"tokens .*{strange}$"):
@@ -239,7 +239,7 @@ def test_normalised_by_length() -> None:
 
 
 def test_endings_are_scored_after_their_context(writer: GPT2) -> None:
-    """Whichever ending is called right, the same one is chosen."""
+    """The choice does not depend on which ending is labelled right."""
     context, endings = "Moo", (" a", " the dog", " no.")
     sums, means = [], []
     for ending in endings:
@@ -297,7 +297,7 @@ def test_continues_greedily() -> None:
 
 
 class FirstWins(GPT2):
-    """Says the first token that it has read, again and again."""
+    """Predicts the first token of its input, everywhere."""
 
     def forward(self, tokens, attention_mask=None, **_):
         first = torch.nn.functional.one_hot(tokens[:, :1], 257)

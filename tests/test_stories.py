@@ -1,4 +1,4 @@
-"""The invented language: exact, unambiguous, and true to itself."""
+"""The language of stories: exact, unambiguous and consistent."""
 
 from __future__ import annotations
 
@@ -638,8 +638,8 @@ def test_probes_have_one_right_answer_and_wrong_alternatives() -> None:
             assert right.offset == len(probe.prompt + probe.answer)
         assert probe.alternatives
         for wrong in probe.alternatives:
-            # The text ends here, so a wrong answer that begins the right one
-            # strays at its end.
+            # The full stop is needed for a wrong answer that is a prefix of
+            # the right one.
             verdict = stories.check(probe.prompt + wrong + ".", "held_out")
             assert verdict.offset is not None
             assert (

@@ -23,7 +23,7 @@ CONFIG = GPT2Config(n_vocab=1024, n_ctx=256, n_embd=8, n_head=2, n_layer=1)
 
 
 class Reciter(GPT2):
-    """Goes on with the first text that it knows and that fits."""
+    """Predicts the continuation of the first known text that fits."""
 
     def __init__(self, texts: list[str]) -> None:
         super().__init__(CONFIG)
@@ -76,7 +76,7 @@ def test_gap_of_a_model_that_knows_nothing() -> None:
 
 
 def test_a_model_can_be_too_sure() -> None:
-    """One that knows these very stories by heart is below the entropy."""
+    """One that has memorized these stories is below the entropy."""
     texts = texts_of(2, seed=5 + 2**32)
     gap = measure_gap(Reciter(texts), TOKENIZER, n_stories=2, seed=5)
     assert gap.nats < gap.least_nats
@@ -91,7 +91,7 @@ def test_samples_that_are_stories_are_accepted() -> None:
 
 
 class Plain:
-    """A language model that is no module, as a packed model is none."""
+    """A language model that is not a module, like a packed model."""
 
     def __init__(self, model: GPT2) -> None:
         self.model, self.config, self.device = model, CONFIG, model.device

@@ -51,14 +51,14 @@ FRAGMENTS = [
 ]
 TEXTS = st.lists(st.sampled_from(FRAGMENTS) | st.text()).map("".join)
 
-# The two encoders use different libraries for Unicode, which may disagree on
-# whether a character is a letter when only one knows it: none of those here.
+# The two encoders use different libraries for Unicode. They may disagree on
+# unassigned characters, which one of them may know as letters: none of those.
 KNOWN = st.text(st.characters(exclude_categories=["Cs", "Cn"]))
 KNOWN_TEXTS = st.lists(st.sampled_from(FRAGMENTS) | KNOWN).map("".join)
 
 
 def border_tokenizer() -> Tokenizer:
-    """Merge across borders of pieces wherever no border is, to show each."""
+    """Show each border of pieces: across any other place, tokens merge."""
     tokens = [bytes([byte]) for byte in BYTE_TO_CHARACTER]
     tokens += [bytes([a, b]) for a in b"a1! \n'" for b in range(256)]
     ranks = {token: rank for rank, token in enumerate(tokens)}
@@ -67,7 +67,7 @@ def border_tokenizer() -> Tokenizer:
 
 BORDERS = border_tokenizer()
 
-# A busy machine may be slow now and then, which is no fault of the code.
+# No deadline: a busy machine may be slow.
 unhurried = settings(deadline=None)
 
 
@@ -105,7 +105,7 @@ MERGES = st.lists(st.tuples(st.integers(0), st.integers(0)), max_size=12)
 def test_forestalled_is_what_merging_does_not_find(
     merges, letters, bytes_last
 ):
-    """Whatever the vocabulary, and whatever the ids of its bytes."""
+    """For any vocabulary, with any ids of the bytes."""
     first_id = 1000 if bytes_last else 0
     ranks = {bytes([byte]): first_id + byte for byte in letters}
     halves = {}
@@ -225,9 +225,9 @@ def test_a_lone_surrogate_is_an_error(method):
         Tokenizer.train("smile \ude00", 257)
 
 
-# A million spaces before a word are more than tiktoken 0.14 can step back
-# from: its encode raises ValueError, "Max stack size exceeded for
-# backtracking". No test asks it to; they test that no such text reaches it.
+# On a million spaces before a word, tiktoken 0.14 raises ValueError, "Max
+# stack size exceeded for backtracking". These tests check that no such text
+# reaches it.
 
 
 @unhurried
@@ -240,7 +240,7 @@ def test_cutting_long_runs_changes_no_piece(text):
 
 @pytest.mark.parametrize("space", [" ", "\n", "\u3000"])
 def test_tiktoken_gets_no_longer_run_than_it_can_take(monkeypatch, space):
-    """A run may be longer at the end, from where nothing steps back."""
+    """A run at the end may be longer: there is no backtracking."""
     seen = []
 
     class Spy:
@@ -589,7 +589,7 @@ def test_without_cache_and_network_the_error_says_what_to_do(
 
 
 def change_vocabulary(**changes):
-    """Rewrite vocab.json: a token with the id None is taken out."""
+    """Rewrite vocab.json; a token with the id None is removed."""
 
     def change(folder):
         path = folder / "vocab.json"
@@ -733,7 +733,7 @@ def test_merges_may_end_as_they_like(folder, end):
 
 
 def test_a_long_token_that_merges_make_is_refused(folder):
-    """Its halves could be found, but in a time that grows with its square."""
+    """Finding its halves would take time quadratic in its length."""
     merges = ["a b", "b c", "ab c", "a a"]
     ids = {**MERGED, END_OF_TEXT: 271, "aa": 259}
     for i in range(1, 12):
@@ -822,15 +822,15 @@ def test_a_byte_is_no_added_token(folder):
 
 
 def test_too_many_special_tokens(monkeypatch):
-    """tiktoken takes half a minute for 20 MB of them."""
+    """tiktoken would take half a minute to compile 20 MB of them."""
     monkeypatch.setattr(module, "_MOST_SPECIAL_BYTES", 13)
     Tokenizer(BYTES.ranks, {END_OF_TEXT: 256})
     with pytest.raises(TokenizerError, match=r"\b13\b.*\b2\b.*\b14\b"):
         Tokenizer(BYTES.ranks, {END_OF_TEXT: 256, "x": 257})
 
 
-def test_tiktokens_own_words_are_explained(monkeypatch):
-    """What it says to 1,000 special tokens of 1,000 letters."""
+def test_tiktokens_own_error_is_explained(monkeypatch):
+    """The message is tiktoken's for 1,000 special tokens of 1,000 letters."""
 
     def refuse(name, **options):
         raise ValueError("Error compiling regex: error building NFA")
@@ -908,7 +908,7 @@ def test_transformers_own_file_loads(tmp_path):
 
 
 def one_file(**changes):
-    """Put all that is in the two files into one, and change its model."""
+    """Write a tokenizer.json with the contents of the two files, changed."""
 
     def change(folder):
         ids = json.loads((folder / "vocab.json").read_text())

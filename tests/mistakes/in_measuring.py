@@ -1,4 +1,4 @@
-"""Mistakes in how a model is measured, and in how one looks inside."""
+"""Mistakes in measuring a model and in looking inside it."""
 
 from mistakes.mutation import Mutation
 
