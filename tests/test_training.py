@@ -1586,8 +1586,8 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:
         ("--data nowhere.txt", 1, "No such file or directory: 'nowhere.txt'"),
         ("--data empty.txt", 2, "empty.txt is empty"),
         ("--data ends.txt --tokenizer=bytes", 2, "expected text"),
-        ("--data short.txt --tokenizer=bytes", 2, "one row 17"),
-        ("--data text.txt --held-out=0.001", 2, "one row 17"),
+        ("--data short.txt --tokenizer=bytes", 2, "a row needs 17"),
+        ("--data text.txt --held-out=0.001", 2, "a row needs 17"),
         ("--data text.txt --held-out=1", 2, "--held-out"),
         ("--data text.txt --n-vocab=5000", 1, "n_vocab=5000"),
         (
