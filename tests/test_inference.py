@@ -113,25 +113,6 @@ def test_without_the_routines_it_is_right_too(
     assert_near(for_inference(model, dtype)(tokens), model(tokens), dtype)
 
 
-@pytest.mark.usefixtures("no_kernels")
-@every_precision
-@pytest.mark.parametrize("sizes", [[3, 1, 2], [1] * 6])
-def test_without_the_routines_a_prompt_may_come_in_pieces(
-    model: GPT2, dtype: Precision, sizes: list[int]
-) -> None:
-    """After others in the cache, and behind padding."""
-    rows = [[1, 5, 2, 7, 4, 3], [4, 4], [6, 2, 8, 1]]
-    tokens, mask = pad(rows, side="left")
-    packed = for_inference(model, dtype)
-    cache, end, steps = packed.new_cache(3, 6), 0, []
-    for part in tokens.split(sizes, dim=1):
-        end += part.size(1)
-        steps.append(packed(part, mask[:, :end], cache=cache))
-    assert cache.length == 6
-    came, expected = torch.cat(steps, dim=1), model(tokens, mask)
-    assert_near(came[mask], expected[mask], dtype)
-
-
 @every_precision
 def test_the_story_model_loses_nothing_to_speak_of(dtype: Precision) -> None:
     model, tokenizer = gpt2.load("story")
