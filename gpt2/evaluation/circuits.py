@@ -36,9 +36,8 @@ def record_attention(model: GPT2, tokens: Tensor) -> Tensor:
     """
     if not isinstance(model, GPT2):
         raise ValueError(
-            f"expected a GPT2, whose layers show their attention; got a "
-            f"{type(model).__name__}. For a packed model, pass the GPT2 that "
-            f"it was packed from"
+            f"expected a GPT2, got a {type(model).__name__}; of a packed "
+            "model, pass the GPT2 that it was packed from"
         )
     recorded: list[Tensor] = []
 
