@@ -285,7 +285,7 @@ def draw_batch(
         seed: The seed of the run.
 
     Returns:
-        Tokens and attention mask, as from `pad`.
+        Tokens (B, T) int64 and attention mask (B, T) bool, as from `pad`.
 
     Raises:
         DataError: The corpus is shorter than a row, or has no document.
@@ -350,8 +350,8 @@ def first_documents(
         longest: The most ids of each.
 
     Returns:
-        Tokens and attention mask, as from `pad`: each document with the
-        `<|endoftext|>` before it and the one after it.
+        Tokens (B, T) int64 and attention mask (B, T) bool, as from `pad`: each
+        document with the `<|endoftext|>` before it and the one after it.
 
     Raises:
         DataError: The corpus has no document.

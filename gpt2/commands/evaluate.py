@@ -80,7 +80,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure a model on one of the tasks, and print the result."""
+    """Measure a model on one of the tasks, and print the result.
+
+    Raises:
+        ValueError: An option, a file or the model does not fit the task.
+    """
     tasks = {
         "text": _text,
         "hellaswag": _hellaswag,
