@@ -1,14 +1,13 @@
-"""From texts to batches of token ids, by way of a file that need not fit.
+"""Token files that may be larger than memory, and batches drawn from them.
 
-A corpus is tokenised once and kept as one long row of ids, in which
-`<|endoftext|>` stands before, between and behind the documents. The file is
-written bit by bit and mapped into memory for reading, so a corpus may be
-larger than memory.
+A corpus is tokenized once and stored as one long row of ids, with
+`<|endoftext|>` before, between and after the documents. The file is written
+chunk by chunk and memory-mapped for reading, so a corpus may be larger than
+memory.
 
-Which rows make up the batch of a step depends on the seed and on the step, and
-on nothing else. So a run that goes on after a break needs only the number of
-the step to find its place, and several processes agree on a batch without a
-word.
+The batch of a step depends only on the seed and the number of the step. So a
+resumed run needs only the step to continue with the right batches, and several
+processes agree on a batch without communicating.
 """
 
 from __future__ import annotations
@@ -29,54 +28,64 @@ from gpt2.files.reading import field, read_json_object
 from gpt2.files.writing import check_whole, replacing
 
 Windows = Literal["documents", "anywhere"]
-"""Where the rows of a batch may begin."""
+"""Where the rows of a batch begin; see `draw_batch`."""
 
 
 class DataError(ValueError):
-    """A file of tokens is missing, damaged, or does not fit the model."""
+    """A token file is missing, damaged or too short, or an id is invalid."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenised corpus, mapped from its file."""
+    """A tokenized corpus, memory-mapped from its file."""
 
     ids: np.ndarray
-    """(N,), uint16 or uint32."""
+    """(N,) uint16 or uint32."""
     starts: np.ndarray
-    """(D + 1,) of int64: where the ends of text stand, of which each but the
-    last leads a document."""
+    """(D + 1,) int64: the positions of `<|endoftext|>`. Each but the last is
+    where a document starts."""
     n_vocab: int
-    """Ids lie below this."""
+    """All ids are below this."""
     fingerprint: int
-    """A number that another corpus is unlikely to have."""
+    """A checksum that tells corpora apart."""
 
     def __len__(self) -> int:
-        """Return how many ids there are, ends of documents included."""
+        """Return the number of ids, including every `<|endoftext|>`."""
         return len(self.ids)
 
-    def split(self, fraction: float) -> tuple[Tokens, Tokens]:
-        """Cut off the last `fraction`, where a document begins if one does.
+    def __repr__(self) -> str:
+        n_documents = max(0, len(self.starts) - 1)
+        return (
+            f"Tokens(n_tokens={len(self)}, n_documents={n_documents}, "
+            f"n_vocab={self.n_vocab})"
+        )
 
-        Where none begins soon enough to leave half of what was asked for, as
-        in a text that is one long document, the cut goes through a document.
+    def split(self, fraction: float) -> tuple[Tokens, Tokens]:
+        """Split off the last `fraction` of the ids, between two documents.
+
+        If the next document starts so late that less than half of that would
+        be left, as in a text that is one long document, the split goes
+        through a document.
+
+        Args:
+            fraction: The share to split off, between 0 and 1.
 
         Returns:
-            What comes before and what comes after.
+            The first part and the last part.
 
         Raises:
-            ValueError: Nothing or everything is to be cut off.
+            ValueError: The fraction is not between 0 and 1.
         """
         if not 0 < fraction < 1:
             raise ValueError(
-                f"the share to cut off must lie between 0 and 1; got "
-                f"{fraction}"
+                f"fraction must lie between 0 and 1; got {fraction}"
             )
         n_last = round(len(self) * fraction)
         cut = end = len(self) - n_last
         later = self.starts[np.searchsorted(self.starts, cut) :]
         if later.size and len(self) - later[0] > n_last / 2:
             cut = int(later[0])
-            end = cut + 1  # its end of text also ends the document before
+            end = cut + 1  # this end of text also ends the first part
         return self._part(0, end), self._part(cut, len(self))
 
     def _part(self, begin: int, end: int) -> Tokens:
@@ -95,25 +104,26 @@ def write_tokens(
     n_vocab: int,
     end_of_text: int,
 ) -> Tokens:
-    """Write a corpus to a file of ids.
+    """Write a corpus to a token file, all or nothing.
 
-    Written whole or not at all, and never held in memory as a whole.
+    Only one chunk is in memory at a time.
 
     Args:
-        path: The file of ids; a `.starts` and a `.json` go beside it.
-        chunks: Its ids, in pieces of any length, with an end of text behind
-            each document. One is put before the first.
-        n_vocab: Ids lie below this; up to 65,536 they take two bytes each.
-        end_of_text: The id that ends a document.
+        path: The file of ids; a `.starts` and a `.json` file go next to it.
+        chunks: The ids, in chunks of any length, with `end_of_text` after each
+            document. Another one is written before the first document.
+        n_vocab: All ids are below this. Up to 65,536, an id takes two bytes;
+            above, four.
+        end_of_text: The id of `<|endoftext|>`.
 
     Returns:
-        The corpus, mapped.
+        The corpus, memory-mapped.
 
     Raises:
-        DataError: There is no text, or an id is out of range.
-        OSError: The file cannot be written.
+        DataError: There is no text, or an id is not in the vocabulary.
+        OSError: The files cannot be written.
     """
-    # Without its facts, which come last, there is no corpus.
+    # A reader looks for the facts first, so they are moved in last.
     first = [_places(path)[2].name]
     with replacing(path.parent, path.name, first=first) as stage:
         _write_parts(stage / path.name, chunks, n_vocab, end_of_text)
@@ -126,7 +136,7 @@ def _write_parts(
     n_vocab: int,
     end_of_text: int,
 ) -> None:
-    """Write the three parts of a corpus as the pieces of it come."""
+    """Write the three files of a corpus, chunk by chunk."""
     ids_path, starts_path, facts_path = _places(path)
     n_tokens = n_ends = 0
     with (
@@ -142,7 +152,9 @@ def _write_parts(
             n_tokens += len(ids)
             n_ends += len(ends)
     if n_tokens == n_ends:
-        raise DataError("there is no text to make tokens of")
+        raise DataError(
+            "expected text, but the corpus has no tokens except ends of text"
+        )
     facts = {
         "n_tokens": n_tokens,
         "n_vocab": n_vocab,
@@ -152,7 +164,7 @@ def _write_parts(
 
 
 def _places(path: Path) -> tuple[Path, Path, Path]:
-    """Return where the three parts of a corpus lie."""
+    """Return the paths of the ids, the starts and the facts of a corpus."""
     return path, path.with_suffix(".starts"), path.with_suffix(".json")
 
 
@@ -161,7 +173,15 @@ def _dtype(n_vocab: int) -> np.dtype[Any]:
 
 
 def checksum(*paths: Path, begin: int = 0) -> int:
-    """Read files through, block by block, and return their checksum."""
+    """Return the CRC-32 of the contents of files, read block by block.
+
+    Args:
+        paths: The files, in order.
+        begin: The value to start from.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
     value = begin
     for path in paths:
         with path.open("rb") as file:
@@ -173,18 +193,16 @@ def checksum(*paths: Path, begin: int = 0) -> int:
 def _check_range(ids: np.ndarray, n_vocab: int) -> None:
     if ids.size and not (ids.min() >= 0 and ids.max() < n_vocab):
         raise DataError(
-            f"token ids must lie between 0 and {n_vocab - 1}; "
-            f"got {ids.min()} to {ids.max()}"
+            f"token ids must lie between 0 and {n_vocab - 1}; got ids from "
+            f"{ids.min()} to {ids.max()}"
         )
 
 
 def read_tokens(path: Path) -> Tokens:
-    """Map a corpus that `write_tokens` wrote.
-
-    It is read through, to see that it is what was written.
+    """Memory-map a corpus that `write_tokens` wrote, and verify its checksum.
 
     Raises:
-        DataError: It is not there, or damaged.
+        DataError: A file is missing or damaged.
     """
     check_whole(path.parent, DataError, path.name)
     ids_path, starts_path, facts_path = _places(path)
@@ -194,15 +212,15 @@ def read_tokens(path: Path) -> Tokens:
         size = ids_path.stat().st_size
         if size != n_tokens * dtype.itemsize:
             raise DataError(
-                f"{path} is damaged: it has {size:,} bytes, and the "
-                f"{n_tokens:,} tokens of which {facts_path.name} speaks take "
-                f"{n_tokens * dtype.itemsize:,}"
+                f"{path} is damaged: expected "
+                f"{n_tokens * dtype.itemsize:,} bytes for {n_tokens:,} tokens "
+                f"({facts_path.name}), got {size:,}"
             )
         found = checksum(ids_path, starts_path, begin=n_vocab)
         if found != expected:
             raise DataError(
-                f"{path} is damaged, or a file beside it: together they have "
-                f"the checksum {found}, and {facts_path.name} has {expected}"
+                f"{path} or {starts_path.name} is damaged: expected the "
+                f"checksum {expected} ({facts_path.name}), got {found}"
             )
         ids = np.memmap(ids_path, dtype, "r")
         starts = np.memmap(starts_path, "<i8", "r")
@@ -213,13 +231,12 @@ def read_tokens(path: Path) -> Tokens:
     rising = bool((starts[1:] > starts[:-1]).all())
     if not (rising and starts[0] >= 0 and starts[-1] < n_tokens):
         raise DataError(
-            f"{starts_path} is damaged: the places at which documents begin "
-            f"must rise, and lie below {n_tokens:,}"
+            f"{starts_path} is damaged: the starts of documents must "
+            f"increase and be from 0 to {n_tokens - 1:,}"
         )
     if (highest := int(ids.max())) >= n_vocab:
         raise DataError(
-            f"{path} is damaged: it has the id {highest}, and a vocabulary of "
-            f"{n_vocab}"
+            f"{path} is damaged: expected ids below {n_vocab}, got {highest}"
         )
     return Tokens(ids, starts, n_vocab, found)
 
@@ -253,23 +270,22 @@ def draw_batch(
     windows: Windows = "anywhere",
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Draw the rows of one training step.
+    """Draw the batch of one training step.
 
     Args:
         tokens: The corpus.
-        step: The number of the step, which with the seed decides all.
-        n_rows: How many rows.
-        length: How many ids in each, at most; a model that reads T needs
-            T + 1.
-        windows: `documents` gives each row one document, with the end of text
-            before it and the one behind it, and pads it: no token lacks its
-            context, and none sees another document. Of a longer one, only the
-            first `length` ids are ever seen. `anywhere` is for long
-            texts: rows begin wherever they like, and are full.
-        seed: Of the run.
+        step: The number of the step; it and the seed determine the batch.
+        n_rows: The number of rows, B.
+        length: The most ids in a row: T + 1 for a model that reads T.
+        windows: With `documents`, each row is one document, padded, with the
+            `<|endoftext|>` before it and the one after it. So every token has
+            its whole context, and none sees another document. Of a longer
+            document, only the first `length` ids are used. With `anywhere`,
+            for long texts, rows start at any position and are full.
+        seed: The seed of the run.
 
     Returns:
-        As from `pad`.
+        Tokens (B, T) int64 and attention mask (B, T) bool, as from `pad`.
 
     Raises:
         DataError: The corpus is shorter than a row, or has no document.
@@ -277,15 +293,15 @@ def draw_batch(
     rng = np.random.default_rng((seed, step))
     if windows == "documents":
         which = rng.integers(_n_documents(tokens), size=n_rows)
-        # Like beside like: less padding, where the rows are cut into parts.
+        # Sorted by length, the parts of a split batch need less padding.
         lengths = tokens.starts[which + 1] - tokens.starts[which]
         which = which[lengths.argsort(kind="stable")]
         return _documents(tokens, which, length)
     last = len(tokens) - length
     if last < 0:
         raise DataError(
-            f"the corpus has {len(tokens):,} tokens, and one row {length:,}; "
-            f"take more text or a shorter context"
+            f"the corpus has {len(tokens):,} tokens, and a row needs "
+            f"{length:,}; use more text or a shorter context"
         )
     begins = rng.integers(last + 1, size=n_rows)
     return pad([tokens.ids[b : b + length] for b in begins])
@@ -296,22 +312,22 @@ def pad(
     padding: int = 0,
     side: Literal["left", "right"] = "right",
 ) -> tuple[Tensor, Tensor]:
-    """Put sequences of different lengths into one batch.
+    """Pad sequences of different lengths to one batch.
 
     Args:
-        sequences: B lists of ids.
-        padding: The id to fill up with; the mask says that it is not read.
-        side: Where to put it.
+        sequences: B sequences of ids.
+        padding: The id to pad with; any will do, since the mask hides it.
+        side: The side to pad on.
 
     Returns:
-        Tokens (B, T) of int64 and attention mask (B, T) of bool, where T is
-        the length of the longest.
+        Tokens (B, T) int64, and an attention mask (B, T) bool that is false at
+        padding. T is the length of the longest sequence.
 
     Raises:
         ValueError: There are no sequences.
     """
     if not sequences:
-        raise ValueError("there are no sequences to put into a batch")
+        raise ValueError("expected at least one sequence, got none")
     longest = max(map(len, sequences))
     tokens = torch.full((len(sequences), longest), padding)
     mask = torch.zeros_like(tokens, dtype=torch.bool)
@@ -326,27 +342,31 @@ def pad(
 def first_documents(
     tokens: Tokens, n_documents: int, longest: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the first documents of a corpus, one to a row.
+    """Return the first documents of a corpus, one per row.
 
     Args:
         tokens: The corpus.
-        n_documents: How many; fewer if there are not so many.
-        longest: At most so many ids of each.
+        n_documents: The most documents to return.
+        longest: The most ids of each.
 
     Returns:
-        As from `pad`: each document with the end of text before it and the
-        one behind it.
+        Tokens (B, T) int64 and attention mask (B, T) bool, as from `pad`: each
+        document with the `<|endoftext|>` before it and the one after it.
+
+    Raises:
+        DataError: The corpus has no document.
     """
     count = min(n_documents, _n_documents(tokens))
     return _documents(tokens, np.arange(count), longest)
 
 
 def _n_documents(tokens: Tokens) -> int:
-    """Count the documents, of which there has to be one."""
+    """Count the documents, and raise `DataError` if there are none."""
     count = len(tokens.starts) - 1
     if count < 1:
         raise DataError(
-            "the corpus has no whole document, from one end of text to another"
+            "expected a whole document, between two ends of text; the corpus "
+            "has none"
         )
     return count
 
@@ -354,7 +374,7 @@ def _n_documents(tokens: Tokens) -> int:
 def _documents(
     tokens: Tokens, which: np.ndarray, longest: int
 ) -> tuple[Tensor, Tensor]:
-    """Return documents, one to a row, with the ends of text about them."""
+    """Return documents, one per row, each between its two ends of text."""
     begins, ends = tokens.starts[which], tokens.starts[which + 1]
     return pad(
         [

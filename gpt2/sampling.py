@@ -11,13 +11,13 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from gpt2.embeddings import check_ids
-from gpt2.model import GPT2
+from gpt2.model import LanguageModel
 
 
 def penalize_repetition(
@@ -207,7 +207,7 @@ def _numbers(logits: Tensor) -> Tensor:
 
 
 def generate(
-    model: GPT2,
+    model: LanguageModel,
     tokens: Tensor,
     max_new_tokens: int = 100,
     *,
@@ -261,7 +261,7 @@ def generate(
 
 
 def stream(
-    model: GPT2,
+    model: LanguageModel,
     tokens: Tensor,
     max_new_tokens: int = 100,
     *,
@@ -289,7 +289,7 @@ def stream(
 
 @torch.no_grad()
 def _draw(
-    model: GPT2,
+    model: LanguageModel,
     tokens: Tensor,
     n_new: int,
     real: Tensor | None,
@@ -328,7 +328,7 @@ def _draw(
 
 @torch.no_grad()
 def beam_search(
-    model: GPT2,
+    model: LanguageModel,
     tokens: Tensor,
     max_new_tokens: int = 100,
     *,
@@ -411,7 +411,10 @@ def beam_search(
     return tokens[winners], scores[winners]
 
 
-def without_dropout(model: GPT2) -> GPT2:
+Model = TypeVar("Model", bound=LanguageModel)
+
+
+def without_dropout(model: Model) -> Model:
     """Return a model in eval mode that shares its weights with this one.
 
     `model.eval()` would switch dropout off for everybody who uses the model:
@@ -429,8 +432,10 @@ def without_dropout(model: GPT2) -> GPT2:
         The same modules once more, with the same tensors and hooks; a forward
         hook that is added to it is its own.
     """
+    if not isinstance(model, nn.Module):
+        return model
     training = any(module.training for module in model.modules())
-    return cast(GPT2, _twin(model, uncompiled=training))
+    return cast(Model, _twin(model, uncompiled=training))
 
 
 def _twin(module: nn.Module, uncompiled: bool) -> nn.Module:
@@ -457,7 +462,7 @@ def _twin(module: nn.Module, uncompiled: bool) -> nn.Module:
 
 
 def _room(
-    model: GPT2,
+    model: LanguageModel,
     tokens: Tensor,
     attention_mask: Tensor | None,
     max_new_tokens: int,
@@ -503,7 +508,7 @@ def _room(
 
 
 def _stops(
-    model: GPT2, stop_tokens: Sequence[int], device: torch.device
+    model: LanguageModel, stop_tokens: Sequence[int], device: torch.device
 ) -> Tensor:
     """Return the stop tokens as a tensor, (N,)."""
     ids = [operator.index(token) for token in stop_tokens]

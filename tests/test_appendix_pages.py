@@ -151,11 +151,11 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
     "expected an id from 0 to ...": (
         lambda f: gpt2.load("story")[1].decode([50256])
     ),
-    "no line makes the token ...": lambda f: gpt2.load(short_merges(f)),
+    "no merge makes the token ...": lambda f: gpt2.load(short_merges(f)),
     "there is no exercise named ...; did you mean ...?": (
         lambda f: check("window-masks", None)
     ),
-    "expected text with pairs enough for n_vocab=..., got enough for ...": (
+    "expected text with enough pairs for n_vocab=..., got enough for ...": (
         lambda f: gpt2.Tokenizer.train("short text", 2048)
     ),
     "holds a run already; resume it, or choose another folder": held,

@@ -1,4 +1,4 @@
-"""Heads are found by what they do."""
+"""Attention is recorded, and heads are found by what they do."""
 
 from __future__ import annotations
 
@@ -43,8 +43,20 @@ def test_the_model_is_left_as_it_was_where_it_fails():
     assert not any(layer.attn.attn_dropout._forward_hooks for layer in model.h)
 
 
+class Packed:
+    """A language model with no layers to look into."""
+
+    def __init__(self, model):
+        self.config, self.device = model.config, model.device
+
+
+def test_a_packed_model_is_refused_with_what_to_pass_instead(model, tokens):
+    with pytest.raises(ValueError, match=r"GPT2.*Packed\b.*GPT2.*from"):
+        circuits.record_attention(Packed(model), tokens)
+
+
 def test_others_may_use_the_model_meanwhile(model, tokens):
-    """Their attention is not recorded, and fused and dropout are theirs."""
+    """Their calls are not recorded, and keep their dropout and `fused`."""
     expected = circuits.record_attention(model, tokens)
     model.train()
     seen = []
@@ -61,7 +73,7 @@ def test_others_may_use_the_model_meanwhile(model, tokens):
     assert not any(layer.attn.attn_dropout._forward_hooks for layer in model.h)
 
 
-def test_tokens_are_told_twice():
+def test_rows_are_drawn_and_repeated():
     choices = torch.arange(100, 130)
     rows = circuits.repeated_tokens(choices, 4, 7, seed=1)
     assert rows.shape == (4, 14)
@@ -70,13 +82,15 @@ def test_tokens_are_told_twice():
     assert set(rows.flatten().tolist()) <= set(choices.tolist())
     assert torch.equal(rows, circuits.repeated_tokens(choices, 4, 7, seed=1))
     assert not torch.equal(rows, circuits.repeated_tokens(choices, 4, 7))
-    with pytest.raises(ValueError, match="seed must be from 0"):
+    with pytest.raises(ValueError, match=f"seed .*{2**32 + 1}$"):
         circuits.repeated_tokens(choices, 4, 7, seed=2**32 + 1)
+    with pytest.raises(ValueError, match=r"length .*\b30\b.*31$"):
+        circuits.repeated_tokens(choices, 4, 31)
 
 
 def test_made_up_heads_are_recognised():
-    # One layer, two heads: the one looks one back, the other does induction.
-    # Before anything comes again, the other looks at itself.
+    # One layer, two heads: the first attends to the previous token, the second
+    # does induction, and before anything repeats attends to itself.
     length, n_positions = 5, 10
     weights = torch.zeros(1, 3, 2, n_positions, n_positions)
     for t in range(n_positions):

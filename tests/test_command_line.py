@@ -34,7 +34,7 @@ from gpt2.training import corpus
 from gpt2.weights import loading
 
 TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"
-BYTES = Tokenizer.bytes()
+BYTES = Tokenizer.bytes_only()
 SHARES = {"a": 0.5, "b": 0.25, " ": 0.125, "\n": 0.1, "é": 0.025, "z": 3.21e-7}
 
 
@@ -535,17 +535,17 @@ def test_eval_of_json_lines(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"red cap", "cannot be read"),
-        (b"[1]", "is no JSON object"),
-        (b"[" * 100_000, "nested more than"),
-        (b"{}", "has no field 'endings'"),
-        (b'{"label": 1e400}', "too large"),
-        (b'{"label": 1, "label": 2}', "'label' comes twice"),
-        (b"\xff", "is not UTF-8"),
+        (b"red cap", "line 2"),
+        (b"[1]", "line 2.*object.*1"),
+        (b"[" * 100_000, "line 2.*nested"),
+        (b"{}", "line 2.*'endings'"),
+        (b'{"label": 1e400}', "line 2.*1e400"),
+        (b'{"label": 1, "label": 2}', "line 2.*'label'"),
+        (b"\xff", "UTF-8"),
         *(
             (
                 json.dumps({**say("a", "1"), name: value}).encode(),
-                f"field '{name}' must",
+                f"line 2.*'{name}'",
             )
             for name, values in {
                 "ctx": (5, None),
@@ -554,7 +554,7 @@ def test_eval_of_json_lines(
             }.items()
             for value in values
         ),
-        (json.dumps(say("a", "7")).encode(), "one of 3 endings"),
+        (json.dumps(say("a", "7")).encode(), r"label .*\b2\b.*\b7\b"),
     ],
     ids=lambda value: f"{value!r:.50}",
 )
@@ -565,7 +565,7 @@ def test_eval_of_other_lines(
     file.write_bytes(b"\n" + line)
     found = run("eval", "hellaswag", file, "--model", saved)
     assert_one_line(found, 2, message)
-    assert str(file) in found.errors or "endings" in message
+    assert str(file) in found.errors or message.startswith("label")
 
 
 @pytest.mark.parametrize("task", ["text", "hellaswag", "lambada"])
@@ -576,7 +576,7 @@ def test_eval_of_nothing(
     file.touch()
     monkeypatch.setattr(loading, "load", None)  # it is not got so far
     found = run("eval", task, file)
-    assert_one_line(found, 2, "there (is|are) no ")
+    assert_one_line(found, 2, f"{file}.*no (text|lines)")
 
 
 # What goes wrong.
@@ -598,7 +598,7 @@ def test_eval_of_nothing(
         ("inspect", "required: MODEL"),
         ("convert MODEL", "required: OUT"),
         ("eval text FILE --model MODEL --stride 33", "--stride must be from"),
-        ("eval stories x", "drop the files"),
+        ("eval stories x", "files.* x$"),
         ("train out --snapshots 0 3 6 --n-steps 5", "at most --n-steps, 5;"),
         ("train out --n-embd 10", "--n-embd must be a multiple of --n-head"),
         ("train out --n-ctx 8 --context 9", "at most --n-ctx, 8; got 9"),

@@ -20,7 +20,7 @@ from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.bytes()
+    return Tokenizer.bytes_only()
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def recited(
     tokenizer: Tokenizer | None = None,
 ) -> list[str]:
     """The pieces in which a text comes that a model says."""
-    tokenizer = tokenizer or Tokenizer.bytes()
+    tokenizer = tokenizer or Tokenizer.bytes_only()
     data = text.encode() if isinstance(text, str) else text
     ids = tokenizer.encode_bytes(data)
     pieces = complete(
@@ -378,7 +378,7 @@ def test_predict_without_dropout(babbler: GPT2, tokenizer: Tokenizer) -> None:
 
 
 def test_a_prompt_begins_a_text_where_the_tokenizer_asks_for_it(tmp_path):
-    plain = Tokenizer.bytes()
+    plain = Tokenizer.bytes_only()
     asks = Tokenizer(plain.ranks, plain.special_tokens, add_bos_token=True)
     end = plain.end_of_text
     for prompt in ("", "ab"):

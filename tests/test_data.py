@@ -108,7 +108,7 @@ def test_writing_and_reading_take_no_more_memory_for_a_longer_corpus(
 
 
 def test_pieces_are_written_as_they_come(tmp_path: Path) -> None:
-    """Before the next one is asked for, the last but one is in the file."""
+    """When a chunk is requested, all but the last one are in the file."""
     ahead: list[int] = []
 
     def chunks() -> Iterator[list[int]]:
@@ -127,7 +127,7 @@ def test_pieces_are_written_as_they_come(tmp_path: Path) -> None:
 def test_refuses_an_id_out_of_range_and_writes_nothing(
     tmp_path: Path, bad: int
 ) -> None:
-    with pytest.raises(DataError, match=f"0 and 16; got .*{bad}"):
+    with pytest.raises(DataError, match=rf"\b16\b.*{bad}\b"):
         write_tokens(tmp_path / "c.bin", [[1, 2], [bad]], 17, END)
     assert names(tmp_path) == []
 
@@ -136,7 +136,7 @@ def test_refuses_an_id_out_of_range_and_writes_nothing(
 def test_refuses_a_corpus_without_text(
     tmp_path: Path, chunks: list[list[int]]
 ) -> None:
-    with pytest.raises(DataError, match="no text"):
+    with pytest.raises(DataError, match="expected text"):
         write_tokens(tmp_path / "c.bin", chunks, 17, END)
     assert names(tmp_path) == []
 
@@ -194,10 +194,10 @@ def test_refuses_a_damaged_corpus_by_name(
         read_tokens(tmp_path / "c.bin")
 
 
-def test_damage_anywhere_is_noticed_or_changes_nothing(
+def test_damage_anywhere_is_detected_or_changes_nothing(
     corpus: Tokens, tmp_path: Path
 ) -> None:
-    """Bytes flipped, cut off, taken out and put in, in each of the files."""
+    """Flip, cut off, remove and insert bytes, in each of the files."""
     rng = random.Random(0)
     for name in ("c.bin", "c.starts", "c.json"):
         path = tmp_path / name
@@ -224,28 +224,28 @@ def test_refuses_another_vocabulary(corpus: Tokens, tmp_path: Path) -> None:
     del corpus
     path = tmp_path / "c.json"
     path.write_text(path.read_text().replace("17", "16"))
-    with pytest.raises(DataError, match=r"c\.bin is damaged"):
+    with pytest.raises(DataError, match=r"/c\.bin\b"):
         read_tokens(tmp_path / "c.bin")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "must hold a JSON object"),
-        ("{}", "no field 'n_tokens'"),
-        ('{"n_tokens": []}', "'n_tokens' must be a whole number, got a list"),
-        ('{"n_tokens": true}', "'n_tokens' must be a whole number, got True"),
-        ('{"n_tokens": 15.0}', "'n_tokens' must be a whole number, got 15.0"),
-        ('{"n_tokens": 0}', "'n_tokens' must be from 1 .* got 0"),
-        ('{"n_tokens": -15}', "'n_tokens' must be from 1 .* got -15"),
-        (f'{{"n_tokens": {10**19}}}', "'n_tokens' must be from 1 .* got 1"),
+        ("[]", "list"),
+        ("{}", "'n_tokens'"),
+        ('{"n_tokens": []}', "'n_tokens'.*list"),
+        ('{"n_tokens": true}', "'n_tokens'.*True"),
+        ('{"n_tokens": 15.0}', r"'n_tokens'.*15\.0"),
+        ('{"n_tokens": 0}', r"'n_tokens'.*\b1\b.*\b0$"),
+        ('{"n_tokens": -15}', r"'n_tokens'.*\b1\b.*-15$"),
+        (f'{{"n_tokens": {10**19}}}', f"'n_tokens'.*{10**19}$"),
         pytest.param(
-            f'{{"n_tokens": 1{"0" * 5000}}}', "5,001 digits", id="long"
+            f'{{"n_tokens": 1{"0" * 5000}}}', r"\b5,001\b", id="long"
         ),
-        ('{"n_tokens": 15, "n_vocab": "17"}', "'n_vocab' must be a whole"),
-        (f'{{"n_tokens": 15, "n_vocab": {2**40}}}', "'n_vocab' must be from"),
-        ('{"n_tokens": 15, "n_vocab": 17}', "no field 'checksum'"),
-        ('{"n_tokens": 15, "n_tokens": 15}', "'n_tokens' comes twice"),
+        ('{"n_tokens": 15, "n_vocab": "17"}', "'n_vocab'.*'17'"),
+        (f'{{"n_tokens": 15, "n_vocab": {2**40}}}', f"'n_vocab'.*{2**40}$"),
+        ('{"n_tokens": 15, "n_vocab": 17}', "'checksum'"),
+        ('{"n_tokens": 15, "n_tokens": 15}', "'n_tokens'"),
         pytest.param("[" * 100_000, "nested", id="deep"),
     ],
 )
@@ -261,11 +261,11 @@ def test_refuses_facts_that_are_none(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("c.bin", [17] * 15, r"c\.bin .* the id 17"),
-        ("c.starts", [0, 4, 4, 11, 14], r"c\.starts .* must rise"),
-        ("c.starts", [-1, 4, 6, 11, 14], r"c\.starts .* must rise"),
-        ("c.starts", [0, 4, 6, 11, 15], r"c\.starts .* must rise"),
-        ("c.starts", [], r"c\.bin is not a corpus"),
+        ("c.bin", [17] * 15, r"c\.bin .*\b17\b"),
+        ("c.starts", [0, 4, 4, 11, 14], r"/c\.starts .*\b14$"),
+        ("c.starts", [-1, 4, 6, 11, 14], r"/c\.starts .*\b14$"),
+        ("c.starts", [0, 4, 6, 11, 15], r"/c\.starts .*\b14$"),
+        ("c.starts", [], r"/c\.bin\b"),
     ],
 )
 def test_what_makes_no_sense_is_refused_though_the_checksum_is_right(
@@ -328,7 +328,7 @@ def test_split_cuts_through_one_long_document(tmp_path: Path) -> None:
 def test_split_refuses_what_is_no_share(
     corpus: Tokens, fraction: float
 ) -> None:
-    with pytest.raises(ValueError, match=f"between 0 and 1; got {fraction}"):
+    with pytest.raises(ValueError, match=f"fraction .*{fraction}$"):
         corpus.split(fraction)
 
 
@@ -373,7 +373,7 @@ def test_anywhere_is_uniform(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("longest", [9, 5])
 def test_rows_of_documents_are_documents(corpus: Tokens, longest: int) -> None:
-    """With the ends of text about them, cut where there is no room."""
+    """Each with its ends of text, cut off where it is too long."""
     rows, mask = draw_batch(corpus, 0, 200, longest, windows="documents")
     drawn = [row[real].tolist() for row, real in zip(rows, mask, strict=True)]
     edges = [i for i, token in enumerate(ROW) if token == END]
@@ -392,7 +392,7 @@ def test_the_last_row_that_fits_is_drawn(corpus: Tokens) -> None:
 
 
 def test_refuses_rows_longer_than_the_corpus(corpus: Tokens) -> None:
-    with pytest.raises(DataError, match="15 tokens, and one row 16"):
+    with pytest.raises(DataError, match=r"\b15 tokens.*\b16\b"):
         draw_batch(corpus, 0, 1, 16)
 
 
@@ -417,7 +417,7 @@ def test_padding(
 
 
 def test_padding_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="no sequences"):
+    with pytest.raises(ValueError, match="at least one"):
         pad([])
 
 
@@ -428,6 +428,15 @@ def test_first_documents(corpus: Tokens) -> None:
     rows, mask = first_documents(corpus, 99, 99)
     assert mask.sum(dim=1).tolist() == [5, 3, 6, 4]
     assert rows[2].tolist() == [0, 9, 10, 11, 12, 0]
+
+
+def test_a_corpus_shows_its_sizes_and_not_its_ids(corpus: Tokens) -> None:
+    for part, n_tokens, n_documents in (
+        (corpus, 15, 4),
+        (corpus.split(0.35)[1], 4, 1),
+    ):
+        shown = f"n_tokens={n_tokens}, n_documents={n_documents}, n_vocab=17"
+        assert repr(part) == f"Tokens({shown})"
 
 
 def test_a_part_that_was_split_off_has_whole_documents(

@@ -1,4 +1,4 @@
-"""The series of checkpoints in which induction heads are seen to form."""
+"""The series of checkpoints in which an induction head forms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_induction_head_forms() -> None:
     assert begin["induction"] < 0.05
     assert end["induction"] > 0.5
     assert end["previous_token"] > 2 * begin["previous_token"]
-    # What cannot be foreseen is not foreseen; what can be, is.
+    # The first copy cannot be predicted; the second can.
     assert end["first_telling"] > 4.7
     assert end["second_telling"] < 0.2
 

@@ -167,7 +167,7 @@ def whole(
 ) -> dict[str, bytes]:
     """A repository's files, with some that are of no use here."""
     folder = tmp_path_factory.mktemp("whole")
-    gpt2.save(folder, model, Tokenizer.bytes())
+    gpt2.save(folder, model, Tokenizer.bytes_only())
     return files_of(folder) | {
         BIN: b"older",
         "tf_model.h5": b"another library's",

@@ -67,7 +67,7 @@ def test_importing_is_quick_until_a_model_is_needed() -> None:
     script = """
 import sys, gpt2
 gpt2.GPT2Config.from_name("gpt2")
-gpt2.Tokenizer.bytes().encode("text")
+gpt2.Tokenizer.bytes_only().encode("text")
 gpt2.load, gpt2.look
 slow = {"torch", "numpy", "safetensors", "huggingface_hub"}
 assert not slow & sys.modules.keys()
@@ -90,7 +90,7 @@ def test_the_stable_calls(tmp_path: Path) -> None:
         n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2
     )
     assert (config.n_vocab, config.n_layer) == (257, 2)
-    tokenizer = gpt2.Tokenizer.bytes()
+    tokenizer = gpt2.Tokenizer.bytes_only()
     folder = tmp_path / "model"
     gpt2.save(folder, gpt2.GPT2(config), tokenizer)
 
@@ -140,7 +140,7 @@ def test_the_other_calls(tmp_path: Path) -> None:
     config = gpt2.GPT2Config(
         n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2
     )
-    gpt2.save(tmp_path, gpt2.GPT2(config), gpt2.Tokenizer.bytes())
+    gpt2.save(tmp_path, gpt2.GPT2(config), gpt2.Tokenizer.bytes_only())
     assert gpt2.look(tmp_path).config == config
     assert gpt2.load_model(tmp_path).config == config
     model, tokenizer = gpt2.load(tmp_path)
@@ -160,7 +160,7 @@ def test_the_example_of_the_package(
     config = gpt2.GPT2Config(
         n_vocab=257, n_ctx=200, n_embd=12, n_head=3, n_layer=2
     )
-    gpt2.save(tmp_path, gpt2.GPT2(config), gpt2.Tokenizer.bytes())
+    gpt2.save(tmp_path, gpt2.GPT2(config), gpt2.Tokenizer.bytes_only())
     example = [
         line[4:]
         for line in (gpt2.__doc__ or "").splitlines()

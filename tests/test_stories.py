@@ -1,4 +1,4 @@
-"""The invented language: exact, unambiguous, and true to itself."""
+"""The language of stories: exact, unambiguous and consistent."""
 
 from __future__ import annotations
 
@@ -117,18 +117,18 @@ def test_a_mark_is_a_recall_only_where_no_other_option_is_open() -> None:
         (
             ("the barn", "the", "a well"),
             None,
-            "'the' is the beginning of the option 'the barn'",
+            r"'the' .*'the barn'",
         ),
-        (("a [x b|c]", "a b"), None, "is the beginning"),
-        ((), None, "at least one"),
-        (("a", "b"), (1.0, 0.0), "positive weights"),
-        (("a", "b"), (1.0,), "expected 2 positive"),
+        (("a [x b|c]", "a b"), None, "'a b' .*'a b'"),
+        ((), None, "option.*none"),
+        (("a", "b"), (1.0, 0.0), r"2 .*weights.*\[1\.0, 0\.0\]"),
+        (("a", "b"), (1.0,), r"2 .*weights.*\[1\.0\]"),
     ],
 )
 def test_a_fork_that_could_be_taken_in_two_ways_is_refused(
     texts: tuple[str, ...], weights: tuple[float, ...] | None, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=message):
         Reader("the barn").choose(texts, weights, "")
 
 
@@ -153,7 +153,9 @@ def test_the_reader_says_where_a_text_strays(
         found,
         expected,
     )
-    assert str(offset) in str(error.value)
+    said = str(error.value)
+    assert f"offset {offset}:" in said and repr(found) in said
+    assert all(repr(text) in said for text in expected)
 
 
 # --- Stories are exact
@@ -294,7 +296,9 @@ def test_the_offset_is_the_first_character_that_begins_no_story(
             begun = stories.check(text[: verdict.offset])
             assert begun or begun.offset == verdict.offset
     assert stories.check(reading.text + " ").offset == len(reading.text)
-    assert "the end was expected" in str(stories.check(reading.text + " "))
+    assert re.search(
+        "the end, got ' '$", str(stories.check(reading.text + " "))
+    )
 
 
 def test_another_name_or_a_missing_quote_is_no_story() -> None:
@@ -559,7 +563,7 @@ def test_one_combination_in_ten_is_held_out_for_every_hero_and_thing() -> None:
 
 
 def test_an_unknown_split_is_refused() -> None:
-    with pytest.raises(ValueError, match="train, held_out, all; got 'test'"):
+    with pytest.raises(ValueError, match=r"train.*held_out.*all.*'test'"):
         stories.sample(1, "test")
 
 
@@ -635,8 +639,8 @@ def test_probes_have_one_right_answer_and_wrong_alternatives() -> None:
             assert right.offset == len(probe.prompt + probe.answer)
         assert probe.alternatives
         for wrong in probe.alternatives:
-            # The text ends here, so a wrong answer that begins the right one
-            # strays at its end.
+            # The full stop is needed for a wrong answer that is a prefix of
+            # the right one.
             verdict = stories.check(probe.prompt + wrong + ".", "held_out")
             assert verdict.offset is not None
             assert (
@@ -657,7 +661,7 @@ def test_probes_of_some_kinds_are_repeatable() -> None:
         max(p.distance for p in stories.probes(20, seed=2, kinds=["weather"]))
         > 65
     )
-    with pytest.raises(ValueError, match="got \\['colour'\\]"):
+    with pytest.raises(ValueError, match=r"sum.*\['colour'\]"):
         stories.probes(5, seed=2, kinds=["belief", "colour"])
 
 
@@ -677,6 +681,7 @@ def test_answers_begin_and_end_where_tokens_may(
 
 def test_the_memory_knows_the_people_in_order() -> None:
     reading = stories.read(stories.sample(12))
+    assert repr(reading) == f"Reading(text={reading.text!r})"
     assert isinstance(reading.memory, Story)
     order = sorted(
         reading.memory.people, key=lambda p: reading.text.index(p.name)

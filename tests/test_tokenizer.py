@@ -4,12 +4,15 @@ import hashlib
 import json
 import os
 import random
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiktoken
+import torch
 from fuzzing import damaged_tokenizer, outcome
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -38,7 +41,7 @@ TEXT = (
     "    indented = [the, that, then, than, thaw]  # ##########\n"
 ) * 3
 OWN = Tokenizer.train(TEXT, 400)
-BYTES = Tokenizer.bytes()
+BYTES = Tokenizer.bytes_only()
 
 FRAGMENTS = [
     *["<|endoftext|>", "'ll", "'S", "the", " that", "aaaa", "123", "½", "٣"],
@@ -48,14 +51,14 @@ FRAGMENTS = [
 ]
 TEXTS = st.lists(st.sampled_from(FRAGMENTS) | st.text()).map("".join)
 
-# The two encoders use different libraries for Unicode, which may disagree on
-# whether a character is a letter when only one knows it: none of those here.
+# The two encoders use different libraries for Unicode. They may disagree on
+# unassigned characters, which one of them may know as letters: none of those.
 KNOWN = st.text(st.characters(exclude_categories=["Cs", "Cn"]))
 KNOWN_TEXTS = st.lists(st.sampled_from(FRAGMENTS) | KNOWN).map("".join)
 
 
 def border_tokenizer() -> Tokenizer:
-    """Merge across borders of pieces wherever no border is, to show each."""
+    """Show each border of pieces: across any other place, tokens merge."""
     tokens = [bytes([byte]) for byte in BYTE_TO_CHARACTER]
     tokens += [bytes([a, b]) for a in b"a1! \n'" for b in range(256)]
     ranks = {token: rank for rank, token in enumerate(tokens)}
@@ -64,7 +67,7 @@ def border_tokenizer() -> Tokenizer:
 
 BORDERS = border_tokenizer()
 
-# A busy machine may be slow now and then, which is no fault of the code.
+# No deadline: a busy machine may be slow.
 unhurried = settings(deadline=None)
 
 
@@ -102,7 +105,7 @@ MERGES = st.lists(st.tuples(st.integers(0), st.integers(0)), max_size=12)
 def test_forestalled_is_what_merging_does_not_find(
     merges, letters, bytes_last
 ):
-    """Whatever the vocabulary, and whatever the ids of its bytes."""
+    """For any vocabulary, with any ids of the bytes."""
     first_id = 1000 if bytes_last else 0
     ranks = {bytes([byte]): first_id + byte for byte in letters}
     halves = {}
@@ -131,9 +134,7 @@ def test_of_equal_pairs_only_the_leftmost_forestalls():
 
 
 def test_a_token_without_halves_is_an_error():
-    with pytest.raises(
-        TokenizerError, match="no merge makes the token b'abc'"
-    ):
+    with pytest.raises(TokenizerError, match="b'abc'"):
         find_halves(b"abc", {b"a": 0, b"b": 1, b"c": 2}, {})
 
 
@@ -218,15 +219,15 @@ def test_known_gpt2_ids(real):
 
 @pytest.mark.parametrize("method", ["encode", "encode_slowly"])
 def test_a_lone_surrogate_is_an_error(method):
-    with pytest.raises(TokenizerError, match=r"surrogate U\+D83D"):
+    with pytest.raises(TokenizerError, match=r"U\+D83D"):
         getattr(OWN, method)("smile \ud83d")
-    with pytest.raises(TokenizerError, match=r"surrogate U\+DE00"):
+    with pytest.raises(TokenizerError, match=r"U\+DE00"):
         Tokenizer.train("smile \ude00", 257)
 
 
-# A million spaces before a word are more than tiktoken 0.14 can step back
-# from: its encode raises ValueError, "Max stack size exceeded for
-# backtracking". No test asks it to; they test that no such text reaches it.
+# On a million spaces before a word, tiktoken 0.14 raises ValueError, "Max
+# stack size exceeded for backtracking". These tests check that no such text
+# reaches it.
 
 
 @unhurried
@@ -239,7 +240,7 @@ def test_cutting_long_runs_changes_no_piece(text):
 
 @pytest.mark.parametrize("space", [" ", "\n", "\u3000"])
 def test_tiktoken_gets_no_longer_run_than_it_can_take(monkeypatch, space):
-    """A run may be longer at the end, from where nothing steps back."""
+    """A run at the end may be longer: there is no backtracking."""
     seen = []
 
     class Spy:
@@ -293,7 +294,7 @@ def test_special_tokens_may_have_any_id(tmp_path):
 
 @pytest.mark.parametrize("token_id", [-1, 400, 10**30])
 def test_an_unknown_id_is_an_error(token_id):
-    message = f"id from 0 to 399, got {token_id}"
+    message = rf"\b399\b.*{token_id}$"
     with pytest.raises(TokenizerError, match=message):
         OWN.decode([0, token_id])
     with pytest.raises(TokenizerError, match=message):
@@ -306,6 +307,52 @@ def test_token_bytes_is_the_inverse_of_the_ranks():
             assert tokenizer.token_bytes(rank) == token
         end = tokenizer.token_bytes(tokenizer.end_of_text)
         assert end == END_OF_TEXT.encode()
+
+
+class Array:
+    """What NumPy, PyTorch and others have in common."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, np.shape(values)
+
+    def tolist(self):
+        return self.values
+
+
+@pytest.mark.parametrize("make", [Array, np.array, torch.tensor])
+def test_decode_takes_what_generate_returns(make):
+    text = "the cat 😀"
+    ids = OWN.encode(text)
+    for values in (ids, [ids]):
+        assert OWN.decode(make(values)) == text
+        assert OWN.decode_bytes(make(values)) == text.encode()
+    assert OWN.decode(make([[]])) == OWN.decode(iter([])) == ""
+
+
+def test_streaming_takes_one_token_at_a_time_as_a_tensor():
+    tokens = torch.tensor(OWN.encode("the cat 😀"))
+    for given_one_by_one in (tokens, tokens.split(1)):
+        assert "".join(OWN.stream(given_one_by_one)) == "the cat 😀"
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("shape", [(2, 3), (0, 3), (1, 1, 3), (3, 1), ()])
+def test_more_than_one_row_is_decoded_row_by_row(make, shape):
+    several = make(np.zeros(shape, int))
+    with pytest.raises(TokenizerError, match="row by row") as caught:
+        OWN.decode(several)
+    assert str(tuple(several.shape)) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [1.0, "a", None, [1, 2], torch.tensor(1.5)])
+def test_what_is_no_id_is_an_error_that_shows_it(value):
+    with pytest.raises(TokenizerError, match=f"got {re.escape(repr(value))}"):
+        OWN.decode([0, value])
+
+
+def test_a_tensor_of_floats_holds_no_ids():
+    with pytest.raises(TokenizerError, match=r"got 2\.0"):
+        OWN.decode(torch.tensor([[2.0]]))
 
 
 def test_bytes_that_are_not_utf8_are_shown_as_replaced():
@@ -346,6 +393,23 @@ def test_streaming_never_shows_half_a_character(text):
     for tokenizer in (OWN, BYTES):
         parts = tokenizer.stream(tokenizer.encode(text))
         assert not any("\ufffd" in part for part in parts)
+
+
+# Showing
+
+
+def test_a_tokenizer_shows_its_sizes_in_one_line():
+    more = {END_OF_TEXT: 399, **{f"<{i}>": 400 + i for i in range(1000)}}
+    for tokenizer, special in (
+        (OWN, "['<|endoftext|>']"),
+        (Tokenizer(OWN.ranks, more), "['<|endoftext|>', '<0>',"),
+    ):
+        shown = repr(tokenizer)
+        assert str(tokenizer.n_vocab) in shown
+        assert f"={len(tokenizer.merges)}," in shown
+        assert special in shown
+        assert "\n" not in shown
+        assert len(shown) < 150
 
 
 # Training
@@ -412,14 +476,14 @@ def test_the_separator_of_documents_is_not_learned():
 
 
 def test_too_few_pairs_is_an_error_that_says_how_many_there_are():
-    with pytest.raises(TokenizerError, match=r"n_vocab=300, .* for 260$"):
+    with pytest.raises(TokenizerError, match=r"n_vocab=300\b.*\b260$"):
         Tokenizer.train("abc abc", 300)
     assert Tokenizer.train("abc", 259).merges == [(b"a", b"b"), (b"ab", b"c")]
 
 
 @pytest.mark.parametrize("n_vocab", [256, 0, -1])
 def test_a_vocabulary_needs_room_for_bytes_and_the_end(n_vocab):
-    with pytest.raises(TokenizerError, match=f"257, got {n_vocab}"):
+    with pytest.raises(TokenizerError, match=rf"\b257\b.*{n_vocab}$"):
         Tokenizer.train(TEXT, n_vocab)
 
 
@@ -525,7 +589,7 @@ def test_without_cache_and_network_the_error_says_what_to_do(
 
 
 def change_vocabulary(**changes):
-    """Rewrite vocab.json: a token with the id None is taken out."""
+    """Rewrite vocab.json; a token with the id None is removed."""
 
     def change(folder):
         path = folder / "vocab.json"
@@ -563,66 +627,66 @@ def make_folder(name):
 # The vocabulary under attack: merges "a b" (256), "b c" (257), "ab c" (258).
 MERGED = {"ab": 256, "bc": 257, "abc": 258, END_OF_TEXT: 259}
 IN_VOCABULARY = {
-    "missing": (remove("vocab.json"), "expected one of"),
-    "a folder": (make_folder("vocab.json"), "it is a folder, not a regular"),
-    "empty": (write("vocab.json", b""), "vocab.json cannot be read"),
-    "not JSON": (write("vocab.json", b"{1: 2"), "vocab.json cannot be read"),
-    "too deep": (write("vocab.json", b"[" * 10**6), "nested more than 32 dee"),
-    "not UTF-8": (write("vocab.json", b'{"\xff": 1}'), "vocab.json cannot"),
-    "with a mark": (write("vocab.json", b"\xef\xbb\xbf{}"), "UTF-8 BOM"),
-    "a list": (write("vocab.json", b"[1, 2]"), "must hold a JSON object"),
-    "a name twice": (write("vocab.json", b'{"a": 1, "a": 2}'), "comes twice"),
-    "list id": (change_vocabulary(ab=[256]), r"'ab' has id \[256\]"),
-    "long id": (change_vocabulary(ab=10**50), "number has 51 digits"),
+    "missing": (remove("vocab.json"), "vocab.json.*tokenizer.json"),
+    "a folder": (make_folder("vocab.json"), "vocab.json.*folder"),
+    "empty": (write("vocab.json", b""), "vocab.json"),
+    "not JSON": (write("vocab.json", b"{1: 2"), "vocab.json"),
+    "too deep": (write("vocab.json", b"[" * 10**6), "vocab.json.*nested"),
+    "not UTF-8": (write("vocab.json", b'{"\xff": 1}'), "vocab.json.*utf-8"),
+    "with a mark": (write("vocab.json", b"\xef\xbb\xbf{}"), "json.*BOM"),
+    "a list": (write("vocab.json", b"[1, 2]"), "vocab.json.*list"),
+    "a name twice": (write("vocab.json", b'{"a": 1, "a": 2}'), "json.*'a'"),
+    "list id": (change_vocabulary(ab=[256]), r"json: .*'ab'.*\[256\]"),
+    "long id": (change_vocabulary(ab=10**50), r"vocab.json.*\b51\b"),
     "long entry": (
         change_vocabulary(**{"a" * 2048: 260}),
-        r"json: the token 'aa.* has 2,048 characters, more than 1,024",
+        r"vocab.json: .*'aa.*\b2,048\b.*\b1,024\b",
     ),
-    "text id": (change_vocabulary(ab="256"), "vocab.json: 'ab' has id '256'"),
-    "float id": (change_vocabulary(ab=256.0), "'ab' has id 256.0"),
-    "true id": (change_vocabulary(ab=True), "'ab' has id True"),
-    "no name": (change_vocabulary(**{"": 260}), "vocab.json: '' has id 260"),
+    "text id": (change_vocabulary(ab="256"), "vocab.json: .*'ab'.*'256'"),
+    "float id": (change_vocabulary(ab=256.0), r"json: .*'ab'.*\b256\.0"),
+    "true id": (change_vocabulary(ab=True), "vocab.json: .*'ab'.*True"),
+    "no name": (change_vocabulary(**{"": 260}), r"json: .*''.*\b260\b"),
     "id twice": (
         change_vocabulary(**{"<x>": 259}),
-        "'<x>' has id 259; .* 260 n",
+        r"vocab.json: '<x>'.*\b259;.*\b260\b",
     ),
     "id gap": (
         change_vocabulary(**{"<x>": 261}),
-        "'<x>' has id 261; .* 260 n",
+        r"vocab.json: '<x>'.*\b261;.*\b260 next",
     ),
     "id below 0": (
         change_vocabulary(**{"<x>": -1}),
-        "'<x>' has id -1; .* 0 n",
+        r"vocab.json: '<x>'.* -1;.*\b0 next",
     ),
-    "no byte": (change_vocabulary(A=None), "vocab.json: no token for .*0x41"),
+    "no byte": (change_vocabulary(A=None), "vocab.json: .*0x41"),
     "no end": (change_vocabulary(**{END_OF_TEXT: None}), "json: .*endoftext"),
-    "lost bytes": (change_vocabulary(ðŁ=260), "no line makes .* 'ðŁ'"),
+    "lost bytes": (change_vocabulary(ðŁ=260), "merges.txt: .*'ðŁ'"),
     "surrogate": (change_vocabulary(**{"\ud800": 260}), "vocab.json: .*D800"),
 }
 IN_MERGES = {
-    "missing": (remove("merges.txt"), "merges.txt cannot be read"),
-    "not UTF-8": (write("merges.txt", b"\xff"), "merges.txt cannot be read"),
+    "missing": (remove("merges.txt"), "merges.txt"),
+    "not UTF-8": (write("merges.txt", b"\xff"), "merges.txt.*utf-8"),
     "with a mark": (
         write("merges.txt", b"\xef\xbb\xbf#version: 0.2\na b\n"),
-        r"line 1: '\\ufeff#version: 0\.2' is not two tokens",
+        r"merges.txt, line 1: '\\ufeff#version: 0\.2'.*two",
     ),
     "other line ends": (write("merges.txt", b"a b\rb c"), "line 1: 'a b.*two"),
     "a long line": (
         write_merges("a b", "a" * 5000),
-        "line 3: 'a{79} is not two tokens",
+        "merges.txt, line 3: 'a{79} .{,40}two",
     ),
-    "one part": (write_merges("a b", "bc"), "line 3: 'bc' is not two tokens"),
-    "three parts": (write_merges("a b c"), "line 2: .* is not two tokens"),
-    "bad part": (write_merges("a 語"), "line 2: 'a 語' is not two tokens"),
-    "no part": (write_merges("a b", " c"), "line 3: .* no earlier line makes"),
-    "unknown part": (write_merges("ab c"), "line 2: .* no earlier line makes"),
-    "unknown end": (write_merges("c ab"), "line 2: .* no earlier line makes"),
-    "second header": (write_merges("#version: 0.2"), "line 2: .* no earlier"),
-    "unknown result": (write_merges("a a"), "line 2: .* no id left"),
-    "same line twice": (write_merges("a b", "a b"), "line 3: .* no id left"),
-    "wrong order": (write_merges("b c", "a b"), "line 3: .* 256, after 257"),
+    "one part": (write_merges("a b", "bc"), "merges.txt, line 3: 'bc'.*two"),
+    "three parts": (write_merges("a b c"), "line 2: 'a b c'.*two"),
+    "bad part": (write_merges("a 語"), "line 2: 'a 語'.*two"),
+    "no part": (write_merges("a b", " c"), "line 3: ' c'.*joins"),
+    "unknown part": (write_merges("ab c"), "line 2: 'ab c'.*joins"),
+    "unknown end": (write_merges("c ab"), "line 2: 'c ab'.*joins"),
+    "second header": (write_merges("#version: 0.2"), "line 2: '#ver.*joins"),
+    "unknown result": (write_merges("a a"), r"line 2: 'a a'.*\bid\b"),
+    "same line twice": (write_merges("a b", "a b"), r"line 3: 'a b'.*\bid\b"),
+    "wrong order": (write_merges("b c", "a b"), r"line 3: .*\b256\b.*\b257"),
     "forestalled": (write_merges("a b", "b c", "a bc"), "line 4: .*forestall"),
-    "lost line": (write_merges("a b", "b c"), "merges.txt: no .* token 'abc'"),
+    "lost line": (write_merges("a b", "b c"), "merges.txt: .*'abc'"),
 }
 
 
@@ -669,7 +733,7 @@ def test_merges_may_end_as_they_like(folder, end):
 
 
 def test_a_long_token_that_merges_make_is_refused(folder):
-    """Its halves could be found, but in a time that grows with its square."""
+    """Finding its halves would take time quadratic in its length."""
     merges = ["a b", "b c", "ab c", "a a"]
     ids = {**MERGED, END_OF_TEXT: 271, "aa": 259}
     for i in range(1, 12):
@@ -679,7 +743,7 @@ def test_a_long_token_that_merges_make_is_refused(folder):
     change_vocabulary(**ids)(folder)
     write_merges(*merges)(folder)
     load_after(
-        (lambda folder: None, r"'aa.* has 2,048 characters, more than 1,024"),
+        (lambda folder: None, r"'aa.*\b2,048\b.*\b1,024\b"),
         folder,
     )
 
@@ -687,7 +751,7 @@ def test_a_long_token_that_merges_make_is_refused(folder):
 def test_files_are_read_up_to_a_size(folder, monkeypatch):
     monkeypatch.setattr("gpt2.tokenizer.files.MOST_BYTES", 20)
     load_after(
-        (write_merges("a b", "b c"), "merges.txt has more than 20 bytes"),
+        (write_merges("a b", "b c"), r"merges.txt.*\b20\b"),
         folder,
     )
 
@@ -703,17 +767,20 @@ def test_a_pipe_is_not_waited_for(folder, name, make_pipe):
         (folder / "vocab.json").unlink()
     make_pipe(folder / name)
     load_after(
-        (lambda folder: None, f"{name} cannot be read: it is a named pipe"),
+        (lambda folder: None, f"{name}.*pipe"),
         folder,
     )
 
 
 SETTINGS = {
-    "a number": (b'{"add_bos_token": 1}', "must be true or false or null, g"),
-    "a text": (b'{"add_bos_token": "true"}', "'add_bos_token' must be true"),
-    "twice": (b'{"add_bos_token": true, "add_bos_token": false}', "twice"),
-    "a list": (b"[]", "must hold a JSON object"),
-    "deep": (b'{"a":' * 99 + b"1" + b"}" * 99, "nested more than 32 deep"),
+    "a number": (b'{"add_bos_token": 1}', "'add_bos_token'.*1$"),
+    "a text": (b'{"add_bos_token": "true"}', "'add_bos_token'.*'true'$"),
+    "twice": (
+        b'{"add_bos_token": true, "add_bos_token": false}',
+        "'add_bos_token'",
+    ),
+    "a list": (b"[]", "list"),
+    "deep": (b'{"a":' * 99 + b"1" + b"}" * 99, "nested"),
 }
 
 
@@ -732,13 +799,13 @@ def test_settings_may_say_nothing_of_the_beginning(folder):
 
 
 ADDED = {
-    "beyond the end": (b'{"<pad>": 300}', "'<pad>' has id 300; .* 260 next"),
-    "below the start": (b'{"<pad>": -1}', "'<pad>' has id -1; .* 0 next"),
-    "text id": (b'{"<pad>": "260"}', "'<pad>' has id '260'"),
-    "no name": (b'{"": 260}', "'' has id 260"),
-    "long name": (b'{"' + b"<" * 2000 + b'": 260}', "has 2,000 characters"),
-    "a list": (b"[260]", "must hold a JSON object, got a list of 1"),
-    "deep": (b'{"a":' * 99 + b"1" + b"}" * 99, "nested more than 32 deep"),
+    "beyond the end": (b'{"<pad>": 300}', r"'<pad>'.*\b300;.*\b260 next"),
+    "below the start": (b'{"<pad>": -1}', r"'<pad>'.* -1;.*\b0 next"),
+    "text id": (b'{"<pad>": "260"}', "'<pad>'.*'260'"),
+    "no name": (b'{"": 260}', r"''.*\b260\b"),
+    "long name": (b'{"' + b"<" * 2000 + b'": 260}', r"\b2,000\b"),
+    "a list": (b"[260]", "list"),
+    "deep": (b'{"a":' * 99 + b"1" + b"}" * 99, "nested"),
 }
 
 
@@ -751,25 +818,25 @@ def test_odd_added_tokens_are_refused_by_their_own_file(folder, name):
 
 def test_a_byte_is_no_added_token(folder):
     change = write("added_tokens.json", b'{"a": 64}')
-    load_after((change, "vocab.json: no token for byte 0x61"), folder)
+    load_after((change, "vocab.json: .*0x61"), folder)
 
 
 def test_too_many_special_tokens(monkeypatch):
-    """tiktoken takes half a minute for 20 MB of them."""
+    """tiktoken would take half a minute to compile 20 MB of them."""
     monkeypatch.setattr(module, "_MOST_SPECIAL_BYTES", 13)
     Tokenizer(BYTES.ranks, {END_OF_TEXT: 256})
-    with pytest.raises(TokenizerError, match="the 2 special tokens have 14"):
+    with pytest.raises(TokenizerError, match=r"\b13\b.*\b2\b.*\b14\b"):
         Tokenizer(BYTES.ranks, {END_OF_TEXT: 256, "x": 257})
 
 
-def test_tiktokens_own_words_are_explained(monkeypatch):
-    """What it says to 1,000 special tokens of 1,000 letters."""
+def test_tiktokens_own_error_is_explained(monkeypatch):
+    """The message is tiktoken's for 1,000 special tokens of 1,000 letters."""
 
     def refuse(name, **options):
         raise ValueError("Error compiling regex: error building NFA")
 
     monkeypatch.setattr("tiktoken.Encoding", refuse)
-    with pytest.raises(TokenizerError, match="1 special tokens, of 13 bytes"):
+    with pytest.raises(TokenizerError, match=r"1 special .* 13 .*NFA$"):
         Tokenizer(BYTES.ranks, {END_OF_TEXT: 256})
 
 
@@ -783,13 +850,13 @@ def test_any_damage_is_refused_or_read_right(tmp_path):
 
 
 def test_a_name_that_no_folder_can_have_is_an_error():
-    with pytest.raises(TokenizerError, match="cannot be read: File name too"):
+    with pytest.raises(TokenizerError, match=r"a{9}.*File name too"):
         Tokenizer.load("a" * 5000)
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     assert Tokenizer.find(tmp_path / "nowhere") is None
-    with pytest.raises(TokenizerError, match="nowhere: expected one of"):
+    with pytest.raises(TokenizerError, match=r"nowhere: .*vocab\.json"):
         Tokenizer.load(tmp_path / "nowhere")
 
 
@@ -841,7 +908,7 @@ def test_transformers_own_file_loads(tmp_path):
 
 
 def one_file(**changes):
-    """Put all that is in the two files into one, and change its model."""
+    """Write a tokenizer.json with the contents of the two files, changed."""
 
     def change(folder):
         ids = json.loads((folder / "vocab.json").read_text())
@@ -877,60 +944,48 @@ def added(*tokens):
 
 
 IN_ONE_FILE = {
-    "other kind": (one_file(type="Unigram"), "a BPE model, got 'Unigram'"),
-    "no vocab": (one_file(vocab=None), "'vocab' must be an object, got None"),
-    "pairs": (
-        one_file(vocab=[["a", 0]]),
-        "'vocab' must be an object, got a l",
-    ),
-    "no merges": (one_file(merges=3), "'merges' must be a list, got 3"),
-    "odd merge": (one_file(merges=[3]), "merge 1: 3 is not two tokens"),
-    "odd parts": (one_file(merges=[["a", 1]]), r"merge 1: \['a', 1\] is not"),
-    "one part": (one_file(merges=[["a"]]), "merge 1: 'a' is not two tokens"),
-    "an object": (one_file(merges=[{}]), "merge 1: {} is not two tokens"),
-    "list type": (one_file(type=["BPE"]), r"a BPE model, got \['BPE'\]"),
-    "long entry": (one_file(vocab={"a" * 1025: 0}), "has 1,025 characters"),
-    "added number": (added(5), "added token 1 must be an object, got 5"),
-    "added null": (added(None), "added token 1 must be an object, got None"),
+    "other kind": (one_file(type="Unigram"), "BPE.*'Unigram'"),
+    "no vocab": (one_file(vocab=None), "'vocab'.*None"),
+    "pairs": (one_file(vocab=[["a", 0]]), "'vocab'.*list"),
+    "no merges": (one_file(merges=3), r"'merges'.*\b3$"),
+    "odd merge": (one_file(merges=[3]), "merge 1: 3 .*two"),
+    "odd parts": (one_file(merges=[["a", 1]]), r"merge 1: \['a', 1\].*two"),
+    "one part": (one_file(merges=[["a"]]), "merge 1: 'a'.*two"),
+    "an object": (one_file(merges=[{}]), "merge 1: {}.*two"),
+    "list type": (one_file(type=["BPE"]), r"BPE.*\['BPE'\]"),
+    "long entry": (one_file(vocab={"a" * 1025: 0}), r"\b1,025\b"),
+    "added number": (added(5), r"added token 1 .*\b5$"),
+    "added null": (added(None), "added token 1 .*None$"),
     "added text id": (
         added({"content": "a", "id": "1"}),
-        "'id' must be a who",
+        "token 1.*'id'.*'1'",
     ),
-    "added true id": (
-        added({"content": "a", "id": True}),
-        "'id' must be a wh",
-    ),
-    "added no id": (
-        added({"content": "a"}),
-        "added token 1 has no field 'id'",
-    ),
-    "added list": (
-        added({"content": ["a"], "id": 1}),
-        "'content' must be a s",
-    ),
+    "added true id": (added({"content": "a", "id": True}), "'id'.*True"),
+    "added no id": (added({"content": "a"}), "added token 1.*'id'"),
+    "added list": (added({"content": ["a"], "id": 1}), "'content'.*list"),
     "added twice": (
         added(*[{"content": "<x>", "id": 259}] * 2),
-        "added token 2: '<x>' comes twice",
+        "added token 2: '<x>'",
     ),
     "added beyond": (
         added({"content": END_OF_TEXT, "id": 999}),
-        "json: '<|endoftext|>' has id 999; expected each id from 0 to 259",
+        r"json: '<\|endoftext\|>'.*\b999;.*\b259\b",
     ),
-    "lost merge": (one_file(merges=["a b", "b c"]), "no .* token 'abc'"),
-    "text id": (one_file(vocab={"a": "0"}), "'a' has id '0'"),
+    "lost merge": (one_file(merges=["a b", "b c"]), "tokenizer.json: .*'abc'"),
+    "text id": (one_file(vocab={"a": "0"}), "'a'.*'0'"),
     "a list": (
         lambda folder: (
             remove("vocab.json")(folder),
             write("tokenizer.json", b"[]")(folder),
         ),
-        "must hold a JSON object",
+        "tokenizer.json.*list",
     ),
     "no model": (
         lambda folder: (
             remove("vocab.json")(folder),
             write("tokenizer.json", b"{}")(folder),
         ),
-        "has no field 'model'",
+        "tokenizer.json.*'model'",
     ),
 }
 

@@ -26,10 +26,17 @@ if TYPE_CHECKING:
 
 HELP = "measure how good a model is"
 DESCRIPTION = (
-    "Measure a model: on text (perplexity and bits per byte), on HellaSwag's "
-    "questions or LAMBADA's passages (files of JSON lines), or on stories, of "
-    "which everything is known."
+    "Measure a model on text (perplexity and bits per byte), on HellaSwag "
+    "questions or LAMBADA passages (files of JSON lines), or on stories, the "
+    "probabilities of which are known."
 )
+
+_COUNTS = (
+    ("--stories", whole(2, 1_000_000), 1000, "stories to measure the loss on"),
+    ("--samples", WRITTEN, 200, "stories to generate and check"),
+    ("--probes", WRITTEN, 100, "questions of each kind"),
+)
+"""For the task `stories`: an option, its type, its default, what it counts."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -38,49 +45,46 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "task",
         choices=("text", "hellaswag", "lambada", "stories"),
-        help="what to measure",
+        help="what to measure on",
     )
     add(
         "files",
         nargs="*",
         metavar="FILE",
-        help="what to measure it on; standard input if there is none; for "
-        "stories none is needed",
+        help="files to measure on; default: standard input; none for stories",
     )
     add_model_options(parser)
     add(
         "--stride",
         type=positive,
         metavar="N",
-        help="text: how far the window moves (default: half of it)",
+        help="text: how many tokens the window advances (default: half of "
+        "its length)",
     )
+    for option, kind, default, what in _COUNTS:
+        add(
+            option,
+            type=kind,
+            default=default,
+            metavar="N",
+            help=f"stories: number of {what} (default: {default})",
+        )
     add(
-        "--stories",
-        type=whole(2, 1_000_000),
-        default=1000,
+        "--seed",
+        type=SEED,
+        default=0,
         metavar="N",
-        help="stories: how many to take the loss on (default: 1000)",
+        help="stories: the random seed (default: 0)",
     )
-    add(
-        "--samples",
-        type=WRITTEN,
-        default=200,
-        metavar="N",
-        help="stories: how many the model is to write (default: 200)",
-    )
-    add(
-        "--probes",
-        type=WRITTEN,
-        default=100,
-        metavar="N",
-        help="stories: how many questions of each kind (default: 100)",
-    )
-    add("--seed", type=SEED, default=0, metavar="N", help="default: 0")
     add("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run one of the tasks."""
+    """Measure a model on one of the tasks, and print the result.
+
+    Raises:
+        ValueError: An option, a file or the model does not fit the task.
+    """
     tasks = {
         "text": _text,
         "hellaswag": _hellaswag,
@@ -88,7 +92,10 @@ def run(options: argparse.Namespace) -> None:
         "stories": _stories,
     }
     if options.task == "stories" and options.files:
-        raise ValueError("stories are written, not read; drop the files")
+        raise ValueError(
+            "eval stories generates its own stories; drop the files: "
+            + " ".join(options.files)
+        )
     tasks[options.task](options)
 
 
@@ -97,7 +104,7 @@ def _text(options: argparse.Namespace) -> None:
 
     texts = _read(options)
     if not (text := "".join(texts.values())):
-        raise ValueError(f"there is no text in {', '.join(texts)}")
+        raise ValueError(f"{', '.join(texts)}: there is no text")
     model, tokenizer = load(options)
     with by_option("stride"):
         loss = text_loss(model, tokenizer, text, stride=options.stride)
@@ -122,8 +129,6 @@ def _hellaswag(options: argparse.Namespace) -> None:
     from gpt2.evaluation.text import choose_endings
 
     questions = [_question(*line) for line in _lines(options)]
-    if not questions:
-        raise ValueError("there are no questions")
     result = choose_endings(*load(options), questions)
     if options.json:
         print_json({"model": options.model, **asdict(result)})
@@ -131,7 +136,7 @@ def _hellaswag(options: argparse.Namespace) -> None:
     n = result.n_questions
     print(f"questions                {n:,}")
     print(f"right                    {result.n_right / n:.4f}")
-    print(f"right, length-normalised {result.n_right_normalized / n:.4f}")
+    print(f"right, length-normalized {result.n_right_normalized / n:.4f}")
 
 
 def _lambada(options: argparse.Namespace) -> None:
@@ -141,8 +146,6 @@ def _lambada(options: argparse.Namespace) -> None:
         last_word(field(line, "text", str, place, ValueError))
         for line, place in _lines(options)
     ]
-    if not passages:
-        raise ValueError("there are no passages")
     right = continues_greedily(*load(options), passages)
     if options.json:
         print_json(
@@ -185,13 +188,14 @@ def _stories(options: argparse.Namespace) -> None:
         f"{gap.n_stories:,} new stories"
     )
     print(
-        f"entropy   {gap.least_nats / gap.n_tokens:.4f}, of the same stories"
+        f"entropy   {gap.least_nats / gap.n_tokens:.4f} of the same stories, "
+        "the lowest possible loss"
     )
     print(f"gap       {gap.per_token:.4f} ± {gap.standard_error:.4f}")
-    print(f"samples   {accepted} of {len(samples)} are stories")
+    print(f"samples   {accepted} of {len(samples)} are valid stories")
     for sample in samples:
         if not sample.verdict:
-            print(f"          not one: {sample.verdict}")
+            print(f"          not valid: {sample.verdict}")
     print("\nquestions about combinations never seen in training:\n")
     print("kind         right      words back")
     for grade in grades:
@@ -200,7 +204,7 @@ def _stories(options: argparse.Namespace) -> None:
 
 
 def _read(options: argparse.Namespace) -> dict[str, str]:
-    """Read the files, or standard input, by name."""
+    """Read the files, or standard input; map each name to its text."""
     if not options.files:
         return {"standard input": read_standard_input()}
     return {
@@ -212,30 +216,37 @@ def _read(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _lines(options: argparse.Namespace) -> list[tuple[dict[str, Any], str]]:
-    """Read JSON lines, each an object, and say where each stands."""
-    found = []
-    for name, text in _read(options).items():
+    """Read JSON lines: each object, with its file and line number."""
+    found, texts = [], _read(options)
+    for name, text in texts.items():
         for number, line in enumerate(text.split("\n"), 1):
             place = f"{name}, line {number}"
             if not line.strip():
                 continue
             value = parse_json(line.encode(), place, ValueError)
             if not isinstance(value, dict):
-                raise ValueError(f"{place} is no JSON object: {line:.60}")
+                raise ValueError(
+                    f"{place}: expected a JSON object, got {line:.60}"
+                )
             found.append((value, place))
+    if not found:
+        raise ValueError(f"{', '.join(texts)}: there are no lines of JSON")
     return found
 
 
 def _question(line: dict[str, Any], place: str) -> Choice:
-    """Read one of HellaSwag's questions."""
+    """Read a question of HellaSwag from a line of JSON."""
     from gpt2.evaluation.text import Choice
 
     endings = field(line, "endings", list, place, ValueError)
     if not all(isinstance(ending, str) for ending in endings):
-        raise ValueError(f"{place}: field 'endings' must hold strings")
+        raise ValueError(
+            f"{place}: field 'endings' must be a list of strings, got "
+            f"{endings!r:.80}"
+        )
     label = field(line, "label", (int, str), place, ValueError)
     try:
-        number = int(label)  # some copies have it as text
+        number = int(label)  # in some copies of the data a string
     except ValueError as error:
         raise ValueError(
             f"{place}: field 'label' must be a whole number, got {label!r:.60}"

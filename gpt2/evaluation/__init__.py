@@ -1,5 +1,5 @@
-"""How good a model is, and what its heads do.
+"""How good a model is, and what its attention heads do.
 
-`text` measures losses and choices that others publish too, `stories` holds
-what a model writes against the language of stories, `circuits` looks at heads.
+`text` measures losses and benchmark scores, `stories` checks a model against
+the language of stories, `circuits` finds attention heads by what they do.
 """

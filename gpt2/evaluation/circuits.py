@@ -1,9 +1,10 @@
-"""What the heads of a model do: their attention recorded, and two kinds found.
+"""Record the attention of all heads, and find two kinds of heads.
 
-A *previous-token head* looks from every token to the one before it. An
-*induction head* looks for an earlier place at which the same token stood, and
-attends to what followed it there: it continues what has been seen before.
-Together they copy. Elhage et al. (2021), Olsson et al. (2022).
+A *previous-token head* attends from every token to the one before it. An
+*induction head* finds an earlier occurrence of the current token and attends
+to the token after it. Together they copy a sequence seen before. Elhage et al.
+(2021), "A Mathematical Framework for Transformer Circuits"; Olsson et al.
+(2022), "In-context Learning and Induction Heads".
 """
 
 from __future__ import annotations
@@ -23,12 +24,21 @@ def record_attention(model: GPT2, tokens: Tensor) -> Tensor:
     """Run a model and return the attention weights of all its heads.
 
     Args:
-        model: Left as it is; other threads may use it meanwhile.
-        tokens: (B, T).
+        model: Not changed; other threads can use it at the same time.
+        tokens: (B, T) int64.
 
     Returns:
-        (n_layer, B, H, T, T); rows ask, columns are asked.
+        (n_layer, B, H, T, T) in the dtype of the model; a row of a matrix is
+        a query, a column a key.
+
+    Raises:
+        ValueError: The model is not a `GPT2`, or the tokens do not fit it.
     """
+    if not isinstance(model, GPT2):
+        raise ValueError(
+            f"expected a GPT2, got a {type(model).__name__}; of a packed "
+            "model, pass the GPT2 that it was packed from"
+        )
     recorded: list[Tensor] = []
 
     def record(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -37,7 +47,7 @@ def record_attention(model: GPT2, tokens: Tensor) -> Tensor:
     model = without_dropout(model)
     for layer in model.h:
         attention = cast(GPT2Layer, layer).attn
-        attention.fused = False  # only then are there weights to be seen
+        attention.fused = False  # fused attention never has the weights
         attention.attn_dropout.register_forward_hook(record)
     model(tokens)
     return torch.stack(recorded)
@@ -46,23 +56,27 @@ def record_attention(model: GPT2, tokens: Tensor) -> Tensor:
 def repeated_tokens(
     choices: Tensor, n_rows: int, length: int, seed: int = 0
 ) -> Tensor:
-    """Draw rows of random tokens, each told twice.
+    """Draw rows of random tokens, each followed by a copy of itself.
 
-    Nothing but the first telling says what comes in the second, and nothing
-    says anything about the first.
+    Nothing predicts the first half of a row, and only the first half predicts
+    the second.
 
     Args:
-        choices: Ids to draw from, each row without drawing one twice.
-        n_rows: B.
-        length: Of one telling.
-        seed: Of the draws.
+        choices: (N,) int64, the ids to draw from, without replacement within
+            a row.
+        n_rows: The number of rows, B.
+        length: The tokens in half a row.
+        seed: The seed of the draws, from 0 to 2**32 - 1.
 
     Returns:
-        (B, 2 * length) of int64.
+        (B, 2 * length) int64.
+
+    Raises:
+        ValueError: `length` is more than N, or the seed is out of range.
     """
     if length > len(choices):
         raise ValueError(
-            f"length must be at most the number of choices, {len(choices)}; "
+            f"length must be at most {len(choices)}, the number of choices; "
             f"got {length}"
         )
     generator = seeded(seed, torch.device("cpu"))
@@ -76,27 +90,31 @@ def repeated_tokens(
 
 
 def previous_token_scores(weights: Tensor) -> Tensor:
-    """Return how much each head takes from the token before, on average.
+    """Return each head's mean attention to the previous token.
 
     Args:
         weights: (n_layer, B, H, T, T), from `record_attention`.
 
     Returns:
-        (n_layer, H), from 0 to 1.
+        (n_layer, H) in the dtype of the weights, from 0 to 1.
     """
     before = weights.diagonal(offset=-1, dim1=-2, dim2=-1)
     return before.mean(dim=(1, -1))
 
 
 def induction_scores(weights: Tensor, length: int) -> Tensor:
-    """Return how much each head takes from what followed the last time.
+    """Return each head's mean attention to the token that it could copy.
+
+    That is the token after the previous occurrence of the current one. Olsson
+    et al. (2022) call this the prefix-matching score.
 
     Args:
         weights: (n_layer, B, H, T, T), of tokens from `repeated_tokens`.
-        length: Of one telling.
+        length: The tokens in half a row.
 
     Returns:
-        (n_layer, H), from 0 to 1: the mean over the second telling.
+        (n_layer, H) in the dtype of the weights, from 0 to 1: the mean over
+        the second half of the rows.
     """
     # Position t repeats position t - length, and t - length + 1 followed it.
     followed = weights.diagonal(offset=1 - length, dim1=-2, dim2=-1)

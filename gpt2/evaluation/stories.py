@@ -1,8 +1,8 @@
 """How much of the language of stories a model has learned.
 
-The language is known to the last choice (`gpt2.stories`), so a model can be
-graded rather than admired: how far its loss is above the entropy, how many of
-its own stories are stories, and what it remembers over which distance.
+Every probability of the language is known (`gpt2.stories`), so a model can be
+graded exactly: how far its loss is above the entropy, how many of its samples
+are valid stories, and what it remembers over which distance.
 """
 
 from __future__ import annotations
@@ -16,69 +16,77 @@ import torch
 
 from gpt2 import stories
 from gpt2.evaluation.text import continues_greedily, score
-from gpt2.model import GPT2
+from gpt2.model import LanguageModel
 from gpt2.sampling import generate, seeded
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A model's loss on stories beside the least that is possible."""
+    """A model's loss on stories, compared with the lowest possible loss."""
 
     n_stories: int
     n_tokens: int
-    """Ends of text included."""
+    """Including an end of text for each story."""
     nats: float
-    """The model's surprise at all the stories."""
+    """The model's loss: the sum of -log p over all stories, in nats."""
     least_nats: float
-    """The true one: the negative log-probability of the same stories."""
+    """The same sum by the language's own probabilities, in nats."""
     standard_error: float
-    """Of the gap per token, from the spread between stories."""
+    """The standard error of `per_token`, from the spread between stories."""
 
     @property
     def per_token(self) -> float:
-        """What has not been learned, in nats per token."""
+        """The avoidable part of the loss, in nats per token."""
         return (self.nats - self.least_nats) / self.n_tokens
+
+    def __repr__(self) -> str:
+        return (
+            f"Gap({self.per_token:.4f} ± {self.standard_error:.4f} nats per "
+            f"token, {self.n_stories:,} stories)"
+        )
 
 
 def measure_gap(
-    model: GPT2,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     n_stories: int = 1000,
     seed: int = 0,
     split: str = "train",
 ) -> Gap:
-    """Compare a model's loss with the truth, on stories it has not seen.
+    """Compare a model's loss with the lowest possible, on new stories.
 
-    The truth is taken for the very same stories, so that what is special about
-    them does not count.
+    Both are measured on the same stories, so their difference varies much less
+    than either loss does.
 
     Args:
-        model: One that was trained on stories.
-        tokenizer: Its own.
-        n_stories: How many to write.
-        seed: Of the chance by which they are written.
-        split: Of the language; see `gpt2.stories`.
+        model: A model trained on stories.
+        tokenizer: The tokenizer that it was trained with.
+        n_stories: How many stories to sample, at least 2.
+        seed: The seed of the stories.
+        split: The split of the language; see `gpt2.stories`.
+
+    Raises:
+        ValueError: There are fewer than two stories, there is no such split,
+            or a story does not fit into `n_ctx`.
     """
     if n_stories < 2:
         raise ValueError(
-            f"n_stories must be 2 or more, to have a spread; got {n_stories}"
+            f"n_stories must be 2 or more, for a standard error; got "
+            f"{n_stories}"
         )
-    # Far from the seeds of the stories that `gpt2 train` reads.
+    # Far from the seeds of the stories that `gpt2 train` uses.
     rng = random.Random(seed + 2**32)
     texts = [stories.sample(rng, split) for _ in range(n_stories)]
     end = tokenizer.end_of_text
     sequences = [[end, *tokenizer.encode(text), end] for text in texts]
     least = [-stories.log_probability(text, split) for text in texts]
-    nats = [
-        -float(one.log_probabilities.double().sum())
-        for one in score(model, sequences)
-    ]
+    nats = [one.nats for one in score(model, sequences)]
     lengths = [len(sequence) - 1 for sequence in sequences]
     n_tokens = sum(lengths)
     excess = [a - b for a, b in zip(nats, least, strict=True)]
     gap = math.fsum(excess) / n_tokens
-    # The error of a ratio: how far each story is from what its length says.
+    # The standard error of a ratio, from what the lengths do not explain.
     residuals = [x - gap * n for x, n in zip(excess, lengths, strict=True)]
     spread = math.fsum(r * r for r in residuals) / (n_stories - 1)
     error = math.sqrt(spread * n_stories) / n_tokens
@@ -87,32 +95,36 @@ def measure_gap(
 
 @dataclass(frozen=True)
 class Sample:
-    """A story that a model wrote, and what the checker says of it."""
+    """A text that a model generated, and the checker's verdict on it."""
 
     text: str
     verdict: stories.Verdict
 
 
 def grade_samples(
-    model: GPT2,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     n_samples: int = 100,
     seed: int = 0,
     batch_size: int = 50,
     temperature: float = 1.0,
 ) -> list[Sample]:
-    """Let a model write stories, and check each.
+    """Generate stories with a model, and check each.
 
-    One that has not come to its end where the model's positions end is
-    checked as it is, and so is no story.
+    A text that reaches `n_ctx` tokens without an end is checked as it is, and
+    so is not a story.
 
     Args:
-        model: One that was trained on stories.
-        tokenizer: Its own.
-        n_samples: How many it is to write.
-        seed: Of the draws.
-        batch_size: Stories that are written side by side.
-        temperature: 1 is the model's own distribution.
+        model: A model trained on stories.
+        tokenizer: The tokenizer that it was trained with.
+        n_samples: How many texts to generate.
+        seed: The seed of the draws, from 0 to 2**32 - 1.
+        batch_size: How many texts to generate at the same time.
+        temperature: See `gpt2.sampling.Sampling`; 1 samples from the model's
+            own distribution.
+
+    Raises:
+        ValueError: The seed or the temperature is out of range.
     """
     end = tokenizer.end_of_text
     device = model.device
@@ -137,51 +149,49 @@ def grade_samples(
 
 @dataclass(frozen=True)
 class ProbeGrade:
-    """How a model did on the probes of one kind."""
+    """How many probes of one kind a model answered right."""
 
     kind: str
     """One of `gpt2.stories.KINDS`."""
     n_probes: int
     n_right: int
     mean_distance: float
-    """Words between what decides the answer and the answer."""
+    """The mean number of words from what decides the answer to the answer."""
 
 
 def grade_probes(
-    model: GPT2,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     n_per_kind: int = 100,
     seed: int = 0,
     split: str = "held_out",
     kinds: Sequence[str] | None = None,
 ) -> list[ProbeGrade]:
-    """Ask a model questions to which the story so far is the answer.
+    """Ask a model questions that the story so far answers.
 
     Args:
-        model: One that was trained on stories.
-        tokenizer: Its own.
+        model: A model trained on stories.
+        tokenizer: The tokenizer that it was trained with.
         n_per_kind: How many questions of each kind.
-        seed: Of the chance by which they are chosen.
+        seed: The seed by which stories and questions are chosen.
         split: `held_out` asks about combinations never seen in training.
-        kinds: Some of `gpt2.stories.KINDS`; None for all.
+        kinds: Some of `gpt2.stories.KINDS`; None: all.
+
+    Raises:
+        ValueError: `n_per_kind` is below 1, or there is no such kind or
+            split.
     """
-    wanted = list(stories.KINDS if kinds is None else kinds)
+    kinds = list(stories.KINDS if kinds is None else kinds)
     if n_per_kind < 1:
         raise ValueError(f"n_per_kind must be 1 or more; got {n_per_kind}")
-    asked = stories.probes(n_per_kind * len(wanted), seed, split, wanted)
+    probes = stories.probes(n_per_kind * len(kinds), seed, split, kinds)
     right = continues_greedily(
-        model, tokenizer, [(probe.prompt, probe.answer) for probe in asked]
+        model, tokenizer, [(probe.prompt, probe.answer) for probe in probes]
     )
     grades = []
-    for kind in wanted:
-        mine = [i for i, probe in enumerate(asked) if probe.kind == kind]
-        distances = [asked[i].distance for i in mine]
-        grades.append(
-            ProbeGrade(
-                kind,
-                len(mine),
-                sum(right[i] for i in mine),
-                sum(distances) / len(distances),
-            )
-        )
+    for kind in kinds:
+        own = [i for i, probe in enumerate(probes) if probe.kind == kind]
+        n_right = sum(right[i] for i in own)
+        distance = sum(probes[i].distance for i in own) / len(own)
+        grades.append(ProbeGrade(kind, len(own), n_right, distance))
     return grades

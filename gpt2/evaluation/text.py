@@ -1,4 +1,4 @@
-"""How good a model is, in numbers that others publish too."""
+"""Losses and benchmark scores that are also published for other models."""
 
 from __future__ import annotations
 
@@ -11,65 +11,97 @@ from torch import Tensor
 
 from gpt2.data import pad
 from gpt2.embeddings import check_ids
-from gpt2.model import GPT2
+from gpt2.model import LanguageModel
 from gpt2.sampling import without_dropout
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model makes of one sequence, token by token."""
+    """The log-probabilities of N tokens of one sequence."""
 
     log_probabilities: Tensor
-    """(N - 1,), of each token but the first, given those before it; nats."""
+    """(N,) float32: of each token given those before it, in nats."""
     likeliest: Tensor
-    """(N - 1,), true where no other token was more likely."""
+    """(N,) bool: true where no other token was more likely."""
+
+    @property
+    def nats(self) -> float:
+        """The loss: the sum of -log p over the tokens, in nats."""
+        return -float(self.log_probabilities.double().sum())
+
+    def __repr__(self) -> str:
+        return f"Score(n_tokens={len(self.likeliest)}, nats={self.nats:.4f})"
 
 
 def score(
-    model: GPT2, sequences: Sequence[Sequence[int]], batch_size: int = 16
+    model: LanguageModel,
+    sequences: Sequence[Sequence[int]],
+    batch_size: int = 16,
+    *,
+    n_last: Sequence[int] | None = None,
 ) -> Iterator[Score]:
-    """Score sequences of up to `n_ctx + 1` tokens, one after the other.
+    """Score sequences of up to `n_ctx + 1` tokens, one by one.
 
     Args:
-        model: Any GPT-2.
-        sequences: Each with two tokens or more.
-        batch_size: How many go through the model together. They are padded,
-            which changes nothing but the speed.
+        model: A `GPT2` or a packed model; runs without dropout.
+        sequences: Token ids, at least two in each sequence.
+        batch_size: How many sequences go through the model together. They are
+            padded, which does not change the scores.
+        n_last: How many tokens at the end of each sequence to score. None:
+            all but the first, which has no context.
+
+    Returns:
+        An iterator of one `Score` per sequence; the model runs as it is read.
 
     Raises:
-        ValueError: A sequence is too short or too long, or an id is not in
-            the vocabulary; raised at once.
+        ValueError: A sequence is too short or too long, an id is not in the
+            vocabulary, `batch_size` is below 1 or an `n_last` out of range.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more; got {batch_size}")
+    if n_last is None:
+        n_last = [len(sequence) - 1 for sequence in sequences]
     longest = model.config.n_ctx + 1
-    for sequence in sequences:
+    for sequence, n in zip(sequences, n_last, strict=True):
         if not 2 <= len(sequence) <= longest:
             raise ValueError(
                 f"a sequence to score must have 2 to {longest} tokens; got "
                 f"{len(sequence)}"
             )
+        if not 1 <= n < len(sequence):
+            raise ValueError(
+                f"n_last must be from 1 to {len(sequence) - 1} for a sequence "
+                f"of {len(sequence)} tokens; got {n}"
+            )
         check_ids(torch.tensor(sequence), model.config.n_vocab, "tokens")
-    return _scores(model, sequences, batch_size)
+    return _scores(model, sequences, batch_size, n_last)
 
 
 @torch.no_grad()
 def _scores(
-    model: GPT2, sequences: Sequence[Sequence[int]], batch_size: int
+    model: LanguageModel,
+    sequences: Sequence[Sequence[int]],
+    batch_size: int,
+    n_last: Sequence[int],
 ) -> Iterator[Score]:
+    """Run the model and yield scores; `score` has checked the arguments."""
     model = without_dropout(model)
-    device = model.device
     for first in range(0, len(sequences), batch_size):
-        some = sequences[first : first + batch_size]
-        tokens, mask = (part.to(device) for part in pad(some))
+        batch = slice(first, first + batch_size)
+        tokens, mask = (
+            part.to(model.device) for part in pad(sequences[batch])
+        )
         logits = model(tokens[:, :-1], mask[:, :-1]).float()  # (B, T, V)
         targets = tokens[:, 1:, None]  # (B, T, 1)
-        found = logits.log_softmax(dim=-1).gather(-1, targets).squeeze(-1)
-        best = logits.argmax(dim=-1) == targets.squeeze(-1)  # (B, T)
-        for row, sequence in enumerate(some):
-            n = len(sequence) - 1
-            yield Score(found[row, :n].cpu(), best[row, :n].cpu())
+        log_p = logits.log_softmax(dim=-1).gather(-1, targets).squeeze(-1)
+        likeliest = logits.argmax(dim=-1) == targets.squeeze(-1)  # (B, T)
+        ends = mask.sum(dim=-1) - 1  # (B,), where the padding begins
+        for row, (end, n) in enumerate(
+            zip(ends.tolist(), n_last[batch], strict=True)
+        ):
+            scored = row, slice(end - n, end)
+            yield Score(log_p[scored].cpu(), likeliest[scored].cpu())
 
 
 @dataclass(frozen=True)
@@ -77,21 +109,21 @@ class TextLoss:
     """The loss on a text."""
 
     nats: float
-    """The surprise at the whole text."""
+    """The sum of -log p over all tokens, in nats."""
     n_tokens: int
     n_bytes: int
-    """Of the text in UTF-8."""
+    """The length of the text in UTF-8."""
 
     @property
     def nats_per_token(self) -> float:
-        """The mean surprise at a token."""
+        """The mean of -log p over the tokens, in nats."""
         return self.nats / self.n_tokens
 
     @property
     def perplexity(self) -> float:
-        """Among how many equally likely tokens one would be so surprised.
+        """exp(loss): how many equally likely tokens would be as surprising.
 
-        It can be compared only between models with the same tokenizer.
+        Comparable only between models with the same tokenizer.
         """
         try:
             return math.exp(self.nats_per_token)
@@ -100,12 +132,18 @@ class TextLoss:
 
     @property
     def bits_per_byte(self) -> float:
-        """The surprise at a byte, which any two models have in common."""
+        """The loss in bits per byte of text, comparable between all models."""
         return self.nats / math.log(2) / self.n_bytes
+
+    def __repr__(self) -> str:
+        return (
+            f"TextLoss({self.nats_per_token:.4f} nats per token, perplexity "
+            f"{self.perplexity:.3f}, {self.bits_per_byte:.4f} bits per byte)"
+        )
 
 
 def text_loss(
-    model: GPT2,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     text: str,
     *,
@@ -114,21 +152,21 @@ def text_loss(
 ) -> TextLoss:
     """Measure the loss on a text of any length, with a sliding window.
 
-    Every token is predicted once, the first one from an end of text. A window
-    of `n_ctx` tokens moves on by `stride`, and only what is new in it counts;
-    so each token but the first ones is predicted from at least
+    Every token is predicted once, the first one from `<|endoftext|>`. A window
+    of `n_ctx` tokens advances by `stride` tokens, and only the tokens new to
+    it count. So every token past the first window is predicted from at least
     `n_ctx - stride` tokens.
 
     Args:
-        model: Any GPT-2.
-        tokenizer: The one it was trained with.
-        text: What to measure on.
-        stride: From 1 to `n_ctx`; `n_ctx // 2` by default. Smaller is slower
-            and gives more context.
-        batch_size: Windows that go through the model together.
+        model: A `GPT2` or a packed model.
+        tokenizer: The tokenizer that the model was trained with.
+        text: The text to measure on.
+        stride: In tokens, from 1 to `n_ctx`; `n_ctx // 2` by default. A
+            smaller stride is slower and gives every token more context.
+        batch_size: How many windows go through the model together.
 
     Raises:
-        ValueError: The text is empty, or the stride out of its range.
+        ValueError: The text is empty, or the stride is out of range.
     """
     n_ctx = model.config.n_ctx
     stride = max(1, n_ctx // 2) if stride is None else stride
@@ -137,134 +175,144 @@ def text_loss(
     ids = [tokenizer.end_of_text, *tokenizer.encode(text)]
     if len(ids) == 1:
         raise ValueError("an empty text has no loss")
-    windows, fresh = [], []
+    windows, n_new = [], []
     begin, done = 0, 1  # ids before `done` have been predicted
     while done < len(ids):
         end = min(begin + n_ctx + 1, len(ids))
         windows.append(ids[begin:end])
-        fresh.append(end - done)
+        n_new.append(end - done)
         begin, done = begin + stride, end
-    nats = 0.0
-    scores = score(model, windows, batch_size)
-    for one, n_new in zip(scores, fresh, strict=True):
-        nats -= float(one.log_probabilities[-n_new:].double().sum())
+    scores = score(model, windows, batch_size, n_last=n_new)
+    nats = math.fsum(one.nats for one in scores)
     return TextLoss(nats, len(ids) - 1, len(text.encode()))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A question with several endings, one of which is right."""
+    """A question with several endings, of which one is right."""
 
     context: str
     endings: tuple[str, ...]
-    """Each begins with a space, where one belongs between."""
+    """Each with the space before it, if there is one."""
     label: int
-    """Which ending is right, from 0."""
+    """The index of the right ending, from 0."""
 
 
 @dataclass(frozen=True)
 class ChoiceResult:
-    """How many of the questions were answered right."""
+    """How many questions were answered right."""
 
     n_questions: int
     n_right: int
-    """By the endings' log-probabilities."""
+    """By the log-probabilities of the endings."""
     n_right_normalized: int
     """By their mean log-probability per token."""
 
 
 def choose_endings(
-    model: GPT2,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     questions: Sequence[Choice],
     batch_size: int = 16,
 ) -> ChoiceResult:
-    """Let a model choose the likeliest ending of each question.
+    """Count the questions whose right ending is the likeliest.
 
-    The longer an ending, the less likely, whatever it says; so the mean over
-    its tokens is compared, beside the sum. Zellers et al. (2019) set the task.
+    The longer an ending, the lower its log-probability tends to be. So the
+    endings are also compared by the mean over their tokens. Zellers et al.
+    (2019), "HellaSwag".
+
+    Args:
+        model: A `GPT2` or a packed model.
+        tokenizer: The tokenizer that the model was trained with.
+        questions: At least one. An empty context is read as `<|endoftext|>`.
+        batch_size: How many endings go through the model together.
 
     Raises:
-        ValueError: There are no questions, or one has an empty ending, no
-            ending with its label, or does not fit into `n_ctx`.
+        ValueError: There are no questions; or a question has an empty ending,
+            has no ending with its label, or does not fit into `n_ctx`.
     """
     if not questions:
         raise ValueError("there are no questions")
-    sequences, n_new = [], []
+    sequences, n_ending = [], []
     for question in questions:
-        context = tokenizer.encode(question.context)
-        context = context or [tokenizer.end_of_text]
-        if not 0 <= question.label < len(question.endings):
-            raise ValueError(
-                f"label must be one of {len(question.endings)} endings, "
-                f"counted from 0; got {question.label} for "
-                f"{question.context!r:.60}"
-            )
-        for ending in question.endings:
-            added = tokenizer.encode(ending)
-            if not added:
-                raise ValueError(
-                    f"an ending must not be empty, as one of "
-                    f"{question.context!r:.60} is"
-                )
-            sequences.append(context + added)
-            n_new.append(len(added))
-    scores = score(model, sequences, batch_size)
-    sums = [
-        one.log_probabilities[-n:].double().sum()
-        for one, n in zip(scores, n_new, strict=True)
-    ]
+        for context, ending in _encoded(question, tokenizer):
+            sequences.append(context + ending)
+            n_ending.append(len(ending))
+    scores = score(model, sequences, batch_size, n_last=n_ending)
+    nats = [one.nats for one in scores]
     right = right_normalized = begin = 0
     for question in questions:
         end = begin + len(question.endings)
-        total = torch.stack(sums[begin:end])
-        mean = total / torch.tensor(n_new[begin:end])
-        right += int(total.argmax()) == question.label
-        right_normalized += int(mean.argmax()) == question.label
+        sums, lengths = nats[begin:end], n_ending[begin:end]
+        means = [x / n for x, n in zip(sums, lengths, strict=True)]
+        right += sums.index(min(sums)) == question.label
+        right_normalized += means.index(min(means)) == question.label
         begin = end
     return ChoiceResult(len(questions), right, right_normalized)
 
 
+def _encoded(
+    question: Choice, tokenizer: Tokenizer
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the ids of the context and of the ending, for each ending."""
+    context = tokenizer.encode(question.context) or [tokenizer.end_of_text]
+    if not 0 <= question.label < len(question.endings):
+        raise ValueError(
+            f"label must be from 0 to {len(question.endings) - 1}, one of the "
+            f"endings; got {question.label} for {question.context!r:.60}"
+        )
+    for text in question.endings:
+        ending = tokenizer.encode(text)
+        if not ending:
+            raise ValueError(
+                f"endings must not be empty; got {text!r} for "
+                f"{question.context!r:.60}"
+            )
+        yield context, ending
+
+
 def continues_greedily(
-    model: GPT2,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     prompts: Sequence[tuple[str, str]],
     batch_size: int = 16,
 ) -> list[bool]:
-    """Say for each prompt whether a model would go on with its answer.
+    """Tell for each prompt whether greedy decoding would give its answer.
 
-    It would, if at each token of the answer no other was more likely; that is
-    what greedy decoding writes.
+    It would if at each token of the answer no other token is more likely.
 
     Args:
-        model: Any GPT-2.
-        tokenizer: The one it was trained with.
-        prompts: Prompt and answer; the answer with the space before it. A
-            prompt is read from an end of text on; of one that is too long,
-            the last part.
-        batch_size: Prompts that go through the model together.
+        model: A `GPT2` or a packed model.
+        tokenizer: The tokenizer that the model was trained with.
+        prompts: Pairs of a prompt and its answer, which includes the space
+            before it. `<|endoftext|>` is put before a prompt; of a prompt
+            that is too long, only the end is read.
+        batch_size: How many prompts go through the model together.
+
+    Raises:
+        ValueError: An answer is empty, or longer than `n_ctx` tokens.
     """
-    sequences, n_new = [], []
-    for prompt, answer in prompts:
-        added = tokenizer.encode(answer)
-        if not added:
+    sequences, n_answer = [], []
+    for prompt, text in prompts:
+        answer = tokenizer.encode(text)
+        if not answer:
             raise ValueError(f"the answer to {prompt!r:.60} is empty")
-        room = model.config.n_ctx + 1 - len(added)
-        read = [tokenizer.end_of_text, *tokenizer.encode(prompt)][-room:]
-        sequences.append(read + added)
-        n_new.append(len(added))
-    scores = score(model, sequences, batch_size)
-    return [
-        bool(one.likeliest[-n:].all())
-        for one, n in zip(scores, n_new, strict=True)
-    ]
+        room = model.config.n_ctx + 1 - len(answer)
+        context = [tokenizer.end_of_text, *tokenizer.encode(prompt)][-room:]
+        sequences.append(context + answer)
+        n_answer.append(len(answer))
+    scores = score(model, sequences, batch_size, n_last=n_answer)
+    return [bool(one.likeliest.all()) for one in scores]
 
 
 def last_word(text: str) -> tuple[str, str]:
-    """Cut a passage before its last word, for `continues_greedily`.
+    """Split off the last word of a passage, for `continues_greedily`.
 
-    Paperno et al. (2016) chose passages whose last word can be guessed from
-    the whole, and not from the last sentence: LAMBADA.
+    In the passages of Paperno et al. (2016), "LAMBADA", people can guess the
+    last word from the whole passage but not from the last sentence alone.
+
+    Returns:
+        What comes before the word, and the word with the space before it.
 
     Raises:
         ValueError: The passage has only one word.
@@ -272,6 +320,6 @@ def last_word(text: str) -> tuple[str, str]:
     prompt, space, word = text.rstrip().rpartition(" ")
     if not space:
         raise ValueError(
-            f"a passage needs two words or more; got {text!r:.60}"
+            f"a passage must have two words or more; got {text!r:.60}"
         )
     return prompt, space + word

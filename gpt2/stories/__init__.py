@@ -1,39 +1,39 @@
-"""An invented language of short stories, of which everything is known.
+"""An artificial language of short stories, with exact probabilities.
 
-A story is told by an ordinary program (`tell`) that has a memory and, at every
-fork, says which texts could come next and how probable each of them is. So the
+An ordinary program with a memory generates the stories (`tell`). At every
+fork, it lists the texts that can come next, each with its probability. So the
 language is a probabilistic grammar with memory, and a language model trained
-on its stories can be held against the truth:
+on its stories can be compared with the exact probabilities:
 
 - **No ambiguity.** Every choice is made at the moment it shows in the text,
-  and no option of a fork may be the beginning of another (the reader checks
-  this at every fork). So at every place of a text at most one option fits: a
-  text has one derivation or none.
+  and no option of a fork is a prefix of another (the reader checks this at
+  every fork). So at every position of a text at most one option fits: a text
+  has one derivation or none.
 - **Exact probabilities.** The log-probability of a story is the sum over its
-  forks. On average no model can do better: its loss is never below the
-  entropy.
+  forks. On average no model can do better: its loss is at least the entropy.
 - **The entropy.** The entropy of the language is the mean of `-ln p` over its
-  stories, in nats. Choice by choice (the chain rule) it is also the mean of
-  the summed entropies of the forks a story passes, each of them exact;
-  `entropy` averages those (Rao and Blackwell's idea). Stories differ more than draws do, so either mean
-  needs some thousands of stories. To see how far a model is from the truth,
-  fewer will do: compare its loss with `-log_probability` on the same stories.
-- **Checking.** A text that leaves the language does so at one character, and
-  `check` says where, and what could have stood there.
-- **Probes.** Where the text so far decides how it goes on (a pronoun, the
-  owner after a swap, where somebody believes a moved thing to be), the teller
-  says so, with the kind of memory needed.
+  stories, in nats. By the chain rule, it is also the mean of the summed
+  entropies of the forks that a story passes, each of which is exact; `entropy`
+  averages these, which varies less (Rao-Blackwellization). Stories differ from
+  each other, so either mean needs some thousands of stories. To see how far a
+  model is from the entropy, fewer are enough: compare its loss with
+  `-log_probability` on the same stories.
+- **Checking.** A text that leaves the language does so at one character;
+  `check` returns the position and what could have come there instead.
+- **Probes.** Where the text so far decides how it continues (a pronoun, the
+  owner after a swap, where somebody believes a moved thing to be), the program
+  marks the answer, with the kind of memory that it needs.
 
 Some combinations of a hero, a thing and a place are held out: stories of the
-split `train` never bring them together, in stories of `held_out` everything
-turns on one of them, and `all` takes no notice. See `held_out`.
+split `train` never contain one, stories of `held_out` always do, and `all`
+makes no difference between them. See `held_out`.
 
-Some odds are odd on purpose, for a model to be calibrated against: rain is
-told of six times as often as ice, ducks are met more than any other animal,
-and red is the favourite colour (`WEATHERS`, `ANIMALS` and `COLOURS` in
+Some choices have uneven odds, so that a model's calibration can be measured:
+rain is six times as likely as ice, the duck is the likeliest animal, and red
+the likeliest colour (`WEATHERS`, `ANIMALS` and `COLOURS` in
 `gpt2.stories.words`).
 
-Nothing here needs PyTorch.
+This package does not need PyTorch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpt2.stories.engine import (
     Fork,
@@ -81,49 +81,49 @@ __all__ = [
 ]
 
 KINDS = {
-    "adjective": "what a thing looked like when it was first told of",
-    "agreement": "was or were, it or them, guess or guesses: whether there is one or more",
+    "adjective": "what a thing looked like when it was first mentioned",
+    "agreement": "singular or plural: was or were, it or them, guess or guesses",
     "animal": "which animal was met",
-    "article": "a or an, by the word that memory says must follow",
-    "belief": "where somebody thinks the thing is, who may not have seen it moved",
+    "article": "a or an, by the word that must follow",
+    "belief": "where somebody thinks a thing is, who may not have seen it moved",
     "count": "how many guesses were made",
-    "fact": "yes or no, true of a thing that the reader has seen",
+    "fact": "yes or no, about a thing that the reader has seen",
     "home": "where the hero lives",
-    "inside": "what is in a box, wherever it was carried, and what sort of box it is",
+    "inside": "what is in a box, wherever it was carried, and what kind of box it is",
     "monster": "what was feared",
     "name": "who is meant",
-    "owner": "who has the thing, after it was given or swapped or withheld",
+    "owner": "who has a thing, after it was given, swapped or withheld",
     "pet": "the name of the hero's animal",
     "place": "where something is or belongs",
     "promise": "what was promised: the place, the time, the piece of work",
     "pronoun": "she or he, her or him, by the name",
     "quote": "how speech closes: a question, a statement, a statement before `said`",
-    "route": "the way back: the way there, turned round",
+    "route": "the way back: the reverse of the way there",
     "sound": "what an animal says, and which animal says it",
     "speaker": "who has just spoken",
     "sum": "small numbers added, taken away and halved",
     "thing": "which thing the story is about",
     "time": "the time of day, and the meal that comes after it",
-    "trait": "what the hero is like, told in the first line and in the last",
-    "weather": "the weather, told in the first line and in the last",
+    "trait": "what the hero is like, in the first line and in the last",
+    "weather": "the weather, in the first line and in the last",
 }
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A story that was followed from beginning to end.
+    """The derivation of a story.
 
     Attributes:
         text: The story.
         forks: Its choices, in order.
-        recalls: The places where memory decides how it goes on, in order.
-        memory: What the teller had in mind at the end.
+        recalls: The words that the text before them decides, in order.
+        memory: The memory of the program at the end.
     """
 
     text: str
-    forks: tuple[Fork, ...]
-    recalls: tuple[Recall, ...]
-    memory: Story
+    forks: tuple[Fork, ...] = field(repr=False)
+    recalls: tuple[Recall, ...] = field(repr=False)
+    memory: Story = field(repr=False)
 
     @property
     def log_probability(self) -> float:
@@ -132,7 +132,7 @@ class Reading:
 
     @property
     def entropy(self) -> float:
-        """The summed entropies of the forks passed, in nats."""
+        """The sum of the entropies of its forks, in nats."""
         return math.fsum(fork.entropy for fork in self.forks)
 
 
@@ -141,11 +141,10 @@ class Entropy:
     """An estimate of the entropy of the language.
 
     Attributes:
-        nats_per_story: The entropy of one story.
-        standard_error: The standard error of that, from the spread between
-            stories.
-        bytes_per_story: The mean length of the same stories.
-        bits_per_byte: The entropy for each byte of text.
+        nats_per_story: The entropy of one story, in nats.
+        standard_error: The standard error of `nats_per_story`, from the spread
+            between stories.
+        bytes_per_story: The mean length of the same stories in UTF-8.
     """
 
     nats_per_story: float
@@ -154,32 +153,32 @@ class Entropy:
 
     @property
     def bits_per_byte(self) -> float:
-        """The entropy for each byte of text, in bits."""
+        """The entropy per byte of text, in bits."""
         return self.nats_per_story / self.bytes_per_story / math.log(2)
 
     @property
     def stories(self) -> float:
-        """A number that the language's stories exceed, `exp(H)` with H three errors lowered.
+        """A lower bound on the number of stories: exp(H), H less three standard errors.
 
-        No language of N texts has more entropy than ln N, so there are at
-        least exp(H) stories.
+        The entropy H of a language of N texts is at most ln N.
         """
         return math.exp(self.nats_per_story - 3 * self.standard_error)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A question to a language model: how does this text go on?
+    """A question to a language model: how does this text continue?
 
-    A prompt never ends in a space; where one follows, it begins the answer, as
-    it begins a token.
+    A prompt never ends in a space: as in a token, the space belongs to the
+    answer.
 
     Attributes:
         kind: The kind of memory needed, one of `KINDS`.
         prompt: The beginning of a story.
-        answer: The only right continuation.
-        alternatives: Wrong ones of the same sort.
-        source: Offset in the prompt of the last words that decide the answer.
+        answer: The only correct continuation.
+        alternatives: Incorrect continuations of the same kind.
+        source: The offset in the prompt of the last words that decide the
+            answer.
     """
 
     kind: str
@@ -190,16 +189,17 @@ class Probe:
 
     @property
     def distance(self) -> int:
-        """How many words lie between the words that decide and the answer."""
+        """The number of words from the deciding words to the answer."""
         return len(self.prompt[self.source :].split())
 
 
 def sample(rng: random.Random | int, split: str = "train") -> str:
-    """Write one story.
+    """Sample one story.
 
     Args:
-        rng: The source of chance, or a seed for a new one. Only its `random()`
-            is called, which gives the same numbers in every version of Python.
+        rng: A random number generator, or a seed for a new one. Only its
+            `random()` is called, which gives the same numbers in every version
+            of Python.
         split: `train`, `held_out` or `all`.
 
     Raises:
@@ -212,11 +212,11 @@ def sample(rng: random.Random | int, split: str = "train") -> str:
 
 
 def read(text: str, split: str = "all") -> Reading:
-    """Follow a story from beginning to end.
+    """Parse a story into its choices.
 
     Raises:
-        NotAStory: The text is no story of this split; the error's `verdict`
-            says where it errs.
+        NotAStory: The text is not a story of this split; the `verdict` of the
+            error has the position.
         ValueError: There is no such split.
     """
     reader = Reader(text)
@@ -226,11 +226,13 @@ def read(text: str, split: str = "all") -> Reading:
 
 
 def check(text: str, split: str = "all") -> Verdict:
-    """Say whether a text is a story, and if not, where it stops being one.
+    """Check whether a text is a story, and if not, where it leaves the language.
 
     Returns:
-        A verdict that is true for a story, and that reads as a sentence:
-        `str(verdict)`.
+        A verdict, which is true for a story; `str(verdict)` is a sentence.
+
+    Raises:
+        ValueError: There is no such split.
     """
     try:
         read(text, split)
@@ -243,26 +245,30 @@ def log_probability(text: str, split: str = "train") -> float:
     """Return the exact log-probability of a story, in nats.
 
     Raises:
-        NotAStory: The text has no probability at all in this split.
+        NotAStory: The text has probability 0 in this split.
         ValueError: There is no such split.
     """
     return read(text, split).log_probability
 
 
 def entropy(n_stories: int, seed: int, split: str = "train") -> Entropy:
-    """Estimate the entropy of the language, by the exact entropies of the forks of some stories.
+    """Estimate the entropy of the language from sampled stories.
+
+    The estimate is the mean over stories of the summed entropies of the forks.
 
     Args:
-        n_stories: How many stories to write and read; at least two.
-        seed: Of the chance by which they are written.
+        n_stories: How many stories to sample, at least two.
+        seed: The seed of the stories.
         split: `train`, `held_out` or `all`.
 
     Raises:
-        ValueError: Too few stories, or no such split.
+        ValueError: There are fewer than two stories, or there is no such
+            split.
     """
     if n_stories < 2:
         raise ValueError(
-            f"a standard error needs at least 2 stories, got {n_stories}"
+            f"n_stories must be 2 or more, for a standard error; got "
+            f"{n_stories}"
         )
     rng = random.Random(seed)
     readings = [read(sample(rng, split), split) for _ in range(n_stories)]
@@ -281,16 +287,19 @@ def probes(
     split: str = "held_out",
     kinds: Sequence[str] | None = None,
 ) -> list[Probe]:
-    """Ask `n` questions, of every kind as nearly equally many as can be.
+    """Make `n` questions, as equally divided among the kinds as possible.
 
-    A story gives at most one question of each kind, so that the questions do
-    not copy each other.
+    A story gives at most one question of each kind, so that questions of one
+    kind do not repeat each other.
 
     Args:
         n: How many questions.
-        seed: Of the chance by which stories and questions are chosen.
-        split: The stories they are taken from.
-        kinds: Some of `KINDS`; None for all.
+        seed: The seed by which stories and questions are chosen.
+        split: The split that the stories are sampled from.
+        kinds: Some of `KINDS`; None: all.
+
+    Returns:
+        The questions, ordered by kind.
 
     Raises:
         ValueError: There is no such kind or split.
@@ -321,7 +330,7 @@ def probes(
 
 
 def _probe(text: str, recall: Recall) -> Probe:
-    """Turn a place where memory decides into a question."""
+    """Turn words that the text before them decides into a question."""
     prompt = text[: recall.start]
     space = " " if prompt.endswith(" ") else ""
     return Probe(

@@ -1,4 +1,4 @@
-"""Plots of give and take: counting, swapping, a journey with a present."""
+"""Plots of giving: counting and sharing, swapping, a journey with a present."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def counting(t: Story, verb: str) -> None:
 
 
 def _eaten(t: Story, total: int) -> tuple[int, str]:
-    """Lose one or two, and return how many are left and who took the others."""
+    """Lose one or two; return how many are left, and who took the others."""
     a = t.hero
     few = (1, 2)
     way = t.pick(
@@ -104,11 +104,11 @@ def _eaten(t: Story, total: int) -> tuple[int, str]:
 
 
 def swapping(t: Story) -> None:
-    """Want what another has, and get it by a swap of two or of three."""
+    """Want what another person has, and get it by a swap of two or three."""
     a = t.hero
     mine = t.see(article=True)
     t.say(", but wanted")
-    # As often from a relative as from a friend.
+    # A relative is as likely as a friend.
     friends = [person for person in NAMES if person.she != a.she]
     share = len(friends) / len(RELATIVES)
     weights = [1.0] * len(friends) + [share] * len(RELATIVES)
@@ -126,7 +126,7 @@ def swapping(t: Story) -> None:
 
 
 def _three_owners(t: Story, b: Person, mine: Thing, wish: Thing) -> None:
-    """Let each of three give to the one who wants it, and say who has what in the end."""
+    """Let each of three give to the one who wants it, and tell who has what in the end."""
     a = t.hero
     c = t.friend() if b in RELATIVES else t.relative()
     t.say("'s")
@@ -146,7 +146,7 @@ def _three_owners(t: Story, b: Person, mine: Thing, wish: Thing) -> None:
 
 
 def _two_owners(t: Story, b: Person, mine: Thing, wish: Thing) -> None:
-    """Say who has what after a swap of two, and perhaps swap back."""
+    """Tell who has what after a swap of two, and perhaps swap back."""
     a = t.hero
     if t.pick({True: f" Now {t.who(a)} had", False: " But the next day they"}):
         t.say(
@@ -168,7 +168,7 @@ def _two_owners(t: Story, b: Person, mine: Thing, wish: Thing) -> None:
 
 
 def journey(t: Story) -> None:
-    """Take a present to a relative, and come home by the same way."""
+    """Take a present to a relative, and return by the same way."""
     a = t.hero
     it = t.see(article=True)
     t.say(" to")

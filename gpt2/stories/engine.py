@@ -1,21 +1,21 @@
-"""Tell, follow and weigh texts that an ordinary program with a memory tells from left to right.
+"""Generate, parse and score texts with one program that has a memory.
 
-The program asks `choose` at every fork, and the fork is told at the moment it
-is decided. No option of a fork may be the beginning of another one, so a text
-fits at most one option at every fork: it has one derivation or none, and its
-probability is the product of the probabilities along it. The program itself is
-never changed. Who answers decides what happens:
+The program calls `choose` at every fork, and the chosen option is told at
+once. No option of a fork is a prefix of another, so at every fork at most one
+option fits a given text: the text has one derivation or none, and its
+probability is the product of the probabilities along it. The same program
+serves several purposes, depending on who answers `choose`:
 
-    Writer    draws an option, so the program writes a text;
-    Reader    takes the option the text goes on with, so the program checks
-              and weighs the text;
-    Explorer  takes a given path, so that a small language can be listed from
-              end to end.
+    Writer    draws an option, so the program generates a text;
+    Reader    takes the option that a given text continues with, so the program
+              checks and scores the text;
+    Explorer  takes the option on a given path, so that all texts of a small
+              language can be listed.
 
-Words that the text so far already decides are told with a mark, `[kind
-answer|wrong|wrong@source]`: the answer is told, the wrong ones are what a
-forgetful teller might have said instead, and the source is the word that
-decides it (where it is left out, the last telling of the answer itself).
+Words that the text before them already decides are marked as `[kind
+answer|wrong|wrong@source]`. The answer is told; the wrong words are what a
+teller without memory might have told instead; the source is the word that
+decides the answer (by default the last mention of the answer itself).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _MARK = re.compile(r"\[(\w+) ([^|\]]+)\|([^\]@]+)(?:@([^\]]+))?\]")
 
 @dataclass(frozen=True)
 class Fork:
-    """One choice, as it was told.
+    """One choice in a text.
 
     Attributes:
-        start: Offset in the text where the options part.
-        kind: What was chosen: a name, a place, a turn of phrase.
+        start: The offset in the text where the options begin.
+        kind: What is chosen: a name, a place, a turn of phrase.
         texts: The options.
-        probabilities: Their probabilities, given everything told before.
-        taken: Which one was told.
+        probabilities: Their probabilities, given the text before.
+        taken: The index of the option that was taken.
     """
 
     start: int
@@ -51,7 +51,7 @@ class Fork:
 
     @property
     def log_probability(self) -> float:
-        """The log-probability of what was told, in nats."""
+        """The log-probability of the option that was taken, in nats."""
         return math.log(self.probabilities[self.taken])
 
     @property
@@ -62,14 +62,15 @@ class Fork:
 
 @dataclass(frozen=True)
 class Recall:
-    """Words that follow with certainty from what was told before.
+    """Words that the text before them decides.
 
     Attributes:
-        start: Offset in the text where they stand.
-        kind: Which sort of memory they need.
+        start: Their offset in the text.
+        kind: The kind of memory that they need.
         answer: The words.
-        alternatives: Words of the same sort that would be wrong here.
-        source: Offset in the text of the last words that decide the answer.
+        alternatives: Words of the same kind that would be wrong here.
+        source: The offset in the text of the last words that decide the
+            answer.
     """
 
     start: int
@@ -81,17 +82,17 @@ class Recall:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Say whether a text belongs to a language, and if not, where it leaves it.
+    """Whether a text belongs to a language, and if not, where it leaves it.
 
-    Everything before `offset` begins some text of the language, and with one
-    more character it no longer does.
+    The text up to `offset` is a prefix of some text of the language; with one
+    more character it is not.
 
     Attributes:
-        offset: The first character that cannot stand where it stands; None if
-            all is well.
-        line: Its line, counted from one.
-        found: A little of what came, from the beginning of the word.
-        expected: What could have come instead. Empty if the text should have
+        offset: The offset of the first wrong character; None if the text
+            belongs to the language.
+        line: Its line, counted from 1.
+        found: The text from the beginning of that word on, shortened.
+        expected: What could have come instead; empty if the text should have
             ended.
     """
 
@@ -101,13 +102,13 @@ class Verdict:
     expected: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Tell whether the text belongs to the language."""
+        """Return whether the text belongs to the language."""
         return self.offset is None
 
     def __str__(self) -> str:
-        """Say the same in a sentence."""
+        """Return the verdict as a sentence."""
         if self:
-            return "this is a story"
+            return "the text is a story"
         shown = [repr(text) for text in self.expected[:6]] or ["the end"]
         more = (
             f" (or {len(self.expected) - 6} others)"
@@ -116,22 +117,22 @@ class Verdict:
         )
         came = repr(self.found) if self.found else "the end"
         return (
-            f"line {self.line}, offset {self.offset}: "
-            f"{came} came where {' or '.join(shown)} was expected{more}"
+            f"line {self.line}, offset {self.offset}: expected "
+            f"{' or '.join(shown)}{more}, got {came}"
         )
 
 
 class NotAStory(ValueError):
-    """The text does not belong to the language; `verdict` says where it leaves it."""
+    """A text does not belong to the language; its `verdict` has the position."""
 
     def __init__(self, verdict: Verdict) -> None:
-        """Keep the verdict and show its sentence."""
+        """Take the verdict, whose sentence is the message."""
         super().__init__(str(verdict))
         self.verdict = verdict
 
 
 class Teller(Protocol):
-    """Whoever answers the program's questions."""
+    """What answers the choices of the program."""
 
     def choose(
         self, texts: Sequence[str], weights: Sequence[float] | None, kind: str
@@ -139,24 +140,25 @@ class Teller(Protocol):
         """Tell one of the texts and return its index.
 
         Args:
-            texts: The options; none may be the beginning of another.
-            weights: Positive, one for each option; None where all are alike.
-            kind: What is being chosen.
+            texts: The options; none is a prefix of another.
+            weights: A positive weight for each option; None: all equally
+                likely.
+            kind: What is chosen.
         """
 
     def say(self, text: str) -> None:
-        """Tell a text that has no alternative."""
+        """Tell a text without alternatives."""
 
 
 class Writer:
-    """Draw every choice, and so write a text."""
+    """Generate a text by drawing every choice."""
 
     def __init__(self, draw: Callable[[], float]) -> None:
-        """Start with nothing told.
+        """Start with an empty text.
 
         Args:
-            draw: Returns a number from 0 up to but not 1, such as
-                `random.Random(0).random`.
+            draw: Returns random numbers in [0, 1), as `random.Random.random`
+                does.
         """
         self._draw = draw
         self._pieces: list[str] = []
@@ -164,7 +166,7 @@ class Writer:
 
     @property
     def text(self) -> str:
-        """What has been told so far."""
+        """The text so far."""
         return _MARK.sub(lambda mark: mark[2], "".join(self._pieces))
 
     def choose(
@@ -187,15 +189,12 @@ class Writer:
         return index
 
     def say(self, text: str) -> None:
-        """Tell a text that has no alternative."""
+        """Tell a text without alternatives."""
         self._pieces.append(text)
 
 
 class Reader:
-    """Take every choice as a given text takes it, and keep a record.
-
-    Raises `NotAStory` from the call at which no option fits.
-    """
+    """Parse a given text: take the options that it takes, and record them."""
 
     def __init__(self, text: str) -> None:
         """Start at the beginning of `text`."""
@@ -207,7 +206,12 @@ class Reader:
     def choose(
         self, texts: Sequence[str], weights: Sequence[float] | None, kind: str
     ) -> int:
-        """Tell the option that the text goes on with and return its index."""
+        """Take the option that the text continues with and return its index.
+
+        Raises:
+            NotAStory: The text continues with none of the options.
+            ValueError: The options are ambiguous or the weights invalid.
+        """
         options = tuple(plain(text) for text in texts)
         _check_fork(options, weights)
         fitting = [
@@ -225,8 +229,8 @@ class Reader:
             self.forks.append(Fork(self._told, kind, options, shares, taken))
         for recall in _recalls(texts[taken], self._text, self._told):
             before = self._text[self._told : recall.start]
-            # A fork may still be open where the answer stands; then it is no
-            # certain answer.
+            # If another option also fits up to the answer and continues
+            # differently, the answer is not certain.
             if all(
                 o.startswith(before + recall.answer)
                 for o in options
@@ -237,16 +241,20 @@ class Reader:
         return taken
 
     def say(self, text: str) -> None:
-        """Follow a text that has no alternative."""
+        """Parse a text without alternatives."""
         self.choose((text,), None, "")
 
     def finish(self) -> None:
-        """Make sure that nothing is left of the text once the program has ended."""
+        """Check that the text ends where the program ends.
+
+        Raises:
+            NotAStory: The text goes on.
+        """
         if self._told < len(self._text):
             raise NotAStory(self._stray(()))
 
     def _stray(self, options: Sequence[str]) -> Verdict:
-        """Find the first character that fits no option."""
+        """Return the verdict on the first character that fits no option."""
         shared = [
             _shared(option, self._text, self._told) for option in options
         ]
@@ -269,10 +277,10 @@ class Reader:
 
 
 class Explorer:
-    """Take the first choices from a path, and the first option everywhere after it."""
+    """Take the choices of a path, and after its end always the first option."""
 
     def __init__(self, path: Sequence[int]) -> None:
-        """Start with nothing told."""
+        """Start with an empty text."""
         self.path = list(path)
         self.widths: list[int] = []
         self.text = ""
@@ -281,7 +289,11 @@ class Explorer:
     def choose(
         self, texts: Sequence[str], weights: Sequence[float] | None, kind: str
     ) -> int:
-        """Tell the option on the path and return its index."""
+        """Tell the option on the path and return its index.
+
+        Raises:
+            ValueError: The options are ambiguous or the weights invalid.
+        """
         options = tuple(plain(text) for text in texts)
         _check_fork(options, weights)
         if len(self.widths) == len(self.path):
@@ -294,20 +306,22 @@ class Explorer:
         return index
 
     def say(self, text: str) -> None:
-        """Tell a text that has no alternative."""
+        """Tell a text without alternatives."""
         self.text += plain(text)
 
 
 def every_text(
     program: Callable[[Teller], object],
 ) -> Iterator[tuple[str, float]]:
-    """List a whole language, each text with its log-probability in nats.
+    """Yield every text of a small language, with its log-probability in nats.
 
-    Only for languages small enough to be listed: for them it gives the exact
-    entropy.
+    From these, the exact entropy can be computed.
 
     Args:
-        program: Tells one text through the teller it is given.
+        program: Tells one text with the teller that it gets.
+
+    Raises:
+        ValueError: A fork of the program is ambiguous or has invalid weights.
     """
     path: list[int] = []
     while True:
@@ -324,13 +338,13 @@ def every_text(
 
 @lru_cache(maxsize=1 << 16)
 def plain(text: str) -> str:
-    """Take the marks out of a text and leave the answers."""
+    """Replace the marks in a text by their answers."""
     return _MARK.sub(lambda mark: mark[2], text) if "[" in text else text
 
 
 def _recalls(marked: str, text: str, told: int) -> Iterator[Recall]:
-    """Read the marks of an option that stands in `text` at offset `told`."""
-    behind = 0  # how many characters of mark the plain text does not have
+    """Yield the marked words of an option at offset `told` of `text`."""
+    behind = 0  # how many characters the marks have that the text has not
     for mark in _MARK.finditer(marked):
         kind, answer, wrong, source = mark.groups()
         start = told + mark.start() - behind
@@ -344,28 +358,27 @@ def _recalls(marked: str, text: str, told: int) -> Iterator[Recall]:
 def _check_fork(
     options: Sequence[str], weights: Sequence[float] | None
 ) -> None:
-    """Refuse a fork that could be taken in two ways, or not at all."""
+    """Refuse a fork without options, with invalid weights, or ambiguous."""
     if not options:
-        raise ValueError("a fork needs at least one option, got none")
+        raise ValueError("expected at least one option, got none")
     if weights is not None and (
         len(weights) != len(options) or min(weights) <= 0
     ):
         raise ValueError(
             f"expected {len(options)} positive weights, got {list(weights)}"
         )
-    # Whatever sorts between a word and its continuation begins with that word
-    # too.
+    # In sorted order, whatever comes between a prefix and a text that starts
+    # with it starts with it too. So comparing neighbours is enough.
     ordered = sorted(options)
     for shorter, longer in pairwise(ordered):
         if longer.startswith(shorter):
             raise ValueError(
-                f"the option {shorter!r} is the beginning of the option "
-                f"{longer!r}"
+                f"the option {shorter!r} is a prefix of the option {longer!r}"
             )
 
 
 def _shared(option: str, text: str, start: int) -> int:
-    """Count the characters that `option` and the text from `start` on have in common."""
+    """Return the length of the common prefix of `option` and `text[start:]`."""
     count = 0
     for ours, theirs in zip(
         option, text[start : start + len(option)], strict=False

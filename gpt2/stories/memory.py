@@ -1,4 +1,4 @@
-"""What a teller keeps in mind: who is there, which things and places were told, the weather."""
+"""The memory of a story: its people, things and places, the weather, and so on."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ Value = TypeVar("Value", bound=Hashable)
 
 
 def held_out(hero: Person, noun: Noun, place: Place) -> bool:
-    """Tell whether these three may not come together in a training story.
+    """Return whether training stories never combine these three.
 
-    They may not when their numbers, added, are a multiple of ten: one
-    combination in ten, spread so evenly that any hero and thing keep some
-    places for training and some for holding out.
+    These are the combinations whose numbers add up to a multiple of ten: one
+    in ten, so evenly spread that every hero and thing have some places in
+    training and some held out.
     """
     return (hero.number + noun.number + place.number) % HELD_OUT_EVERY == 0
 
 
 class Story:
-    """A story being told: the teller, and a memory of everything that the reader knows too.
+    """A story being told: the teller, and a memory of everything told so far.
 
     Attributes:
-        people: In the order in which they came; the first one is the hero.
-        nouns: The things told so far.
-        places: The places told so far.
-        centre: The hero, the thing and the place that the story turns on, once
-            all are told.
-        weather: The weather it began with, if that was told.
-        time: The time of day, if that was told.
-        pet: The name of the hero's animal and what animal it is, if that was
+        people: In order of appearance; the first is the hero.
+        nouns: The things so far.
+        places: The places so far.
+        centre: The hero, the thing and the place that the story is about, once
+            all three are known.
+        weather: The weather at the beginning, if it was told.
+        time: The time of day, if it was told.
+        pet: The name of the hero's animal and which animal it is, if it was
             told.
-        home: Where the hero lives, if that was told.
-        trait: What the hero is like, if that was told.
+        home: Where the hero lives, if it was told.
+        trait: What the hero is like, if it was told.
     """
 
     def __init__(self, teller: Teller, split: str) -> None:
-        """Begin with an empty memory.
+        """Start with an empty memory.
 
         Raises:
             ValueError: There is no such split.
@@ -81,7 +81,7 @@ class Story:
 
     @property
     def hero(self) -> Person:
-        """The person told of first."""
+        """The first person of the story."""
         return self.people[0]
 
     # Choosing.
@@ -91,7 +91,7 @@ class Story:
         self._teller.choose(texts, None, "words")
 
     def odds(self, texts: Mapping[str, float], kind: str = "words") -> str:
-        """Tell one of several texts, by their weights, and return it."""
+        """Tell one of several weighted texts and return it."""
         options = tuple(texts)
         return options[
             self._teller.choose(options, tuple(texts.values()), kind)
@@ -108,23 +108,23 @@ class Story:
         return tuple(texts)[index]
 
     def number(self, numbers: Sequence[int]) -> int:
-        """Tell one of the numbers in words and return it."""
+        """Tell one of several numbers in words and return it."""
         texts = tuple(f" {words.NUMBERS[number]}" for number in numbers)
         return numbers[self._teller.choose(texts, None, "number")]
 
-    # Meeting people, things and places for the first time.
+    # Introducing people, things and places.
 
     def meet(
         self, among: Sequence[Person], weights: Sequence[float] | None = None
     ) -> Person:
-        """Tell the name of somebody new."""
+        """Tell the name of a new person."""
         names = [f" {person.name}" for person in among]
         person = among[self._teller.choose(names, weights, "name")]
         self.people.append(person)
         return person
 
     def friend(self) -> Person:
-        """Tell the name of the friend: a boy if the hero is a girl, and the other way round."""
+        """Tell the name of the friend: a boy if the hero is a girl, and vice versa."""
         return self.meet(_BOYS if self.hero.she else _GIRLS)
 
     def relative(self) -> Person:
@@ -134,12 +134,11 @@ class Story:
     def see(self, article: bool = False, only_one: bool = False) -> Thing:
         """Tell a new thing with its adjective, such as ` red kite`.
 
-        The second thing of a story is of the next group after the first one's,
-        and the third of the next after that.
+        Each further thing of a story is from the next group.
 
         Args:
             article: Begin with `a`, `an` or `some`.
-            only_one: Leave out things that are many.
+            only_one: Only singular things.
         """
         texts, weights, looks = _adjectives(article, only_one)
         adjective, many = looks[
@@ -167,7 +166,7 @@ class Story:
 
         Args:
             among: The places to choose from.
-            central: This is the place the story turns on. Once in every story.
+            central: The story is about this place; true once in every story.
             spot: Say ` the barn` rather than ` in the barn`.
         """
         new = list(among)
@@ -206,10 +205,10 @@ class Story:
             self._teller.choose(texts, weights, "animal")
         ]
 
-    # Remembering them.
+    # Mentioning them again.
 
     def who(self, person: Person, kind: str = "name") -> str:
-        """Name somebody again, beside the others of the story."""
+        """Mark a person's name, with the others of the story as alternatives."""
         others = [p.name for p in self.people if p is not person]
         return ask(kind, person.name, *others) if others else person.name
 
@@ -220,11 +219,11 @@ class Story:
         spot: bool = False,
         capital: bool = False,
     ) -> str:
-        """Name a place again, beside the others of the story.
+        """Mark a place, with the others of the story as alternatives.
 
         Args:
             place: The place.
-            kind: The kind of dependency.
+            kind: The kind of memory.
             spot: Say `the barn` rather than `in the barn`.
             capital: Begin with a capital letter.
         """
@@ -236,13 +235,13 @@ class Story:
         return ask(kind, *texts, source=place.spot)
 
     def remember_home(self) -> str:
-        """Name the hero's home again."""
+        """Mark the hero's home."""
         return _beside("home", words.HOMES, self.home)
 
     # Sentences that fit in many places.
 
     def speak(self, person: Person, end: str = ".") -> None:
-        """Close a speech and say whose it was, such as `," said Ella.`."""
+        """Close a quote and tell who spoke, such as `," said Ella.`."""
         self.say(f"{COMMA} said {self.who(person, 'speaker')}{end}")
 
     def some(
@@ -256,14 +255,14 @@ class Story:
     def coda(
         self, same_day: bool = True, other: Mapping[str, float] | None = None
     ) -> str:
-        """Close with a look back at how the story began, if there is anything to look back at.
+        """End by referring to how the story began, if there is anything to refer to.
 
         Args:
-            same_day: It is still the day on which the story began.
-            other: Texts that may come instead, and how often.
+            same_day: The story ends on the day on which it began.
+            other: Texts that can come instead, with their weights.
 
         Returns:
-            Which of the other texts was told; empty if the story has ended.
+            The text from `other` that was told; empty if the story has ended.
         """
         hero = self.hero
         closing = {
@@ -304,7 +303,7 @@ class Story:
         return way if other and way in other else ""
 
     def allows(self, noun: Noun) -> bool:
-        """Tell whether a thing may join the hero and the places told so far."""
+        """Return whether a thing may join the hero and the places so far."""
         return self._split == "all" or not any(
             held_out(self.hero, noun, place) for place in self.places
         )
@@ -318,12 +317,12 @@ _SOUNDS = tuple(voice for voice, _ in words.ANIMALS.values())
 
 
 def sound(animal: str) -> str:
-    """Remember what an animal says."""
+    """Mark what an animal says."""
     return _beside("sound", _SOUNDS, words.ANIMALS[animal][0], source=animal)
 
 
 def creature(animal: str, kind: str = "animal") -> str:
-    """Remember an animal: told before, or known by its sound."""
+    """Mark an animal that was mentioned before or is known by its sound."""
     source = "" if kind == "animal" else words.ANIMALS[animal][0]
     return _beside(kind, _ANIMALS, animal, source)
 
@@ -331,12 +330,12 @@ def creature(animal: str, kind: str = "animal") -> str:
 def amount(
     number: int, told: int, kind: str = "sum", capital: bool = False
 ) -> str:
-    """Say a number that follows from others, beside its neighbours.
+    """Mark a number that others decide, with its neighbours as alternatives.
 
     Args:
         number: The answer.
-        told: The number told last of those that decide it.
-        kind: The kind of dependency.
+        told: The last of the numbers that decide it.
+        kind: The kind of memory.
         capital: Begin with a capital letter.
     """
     near = (
@@ -351,7 +350,7 @@ def amount(
 def _beside(
     kind: str, sort: Sequence[str], answer: str, source: str = ""
 ) -> str:
-    """Mark one of a sort beside two others."""
+    """Mark a word, with two others of its sort as alternatives."""
     index = sort.index(answer)
     return ask(kind, answer, sort[index - 1], sort[index - 2], source=source)
 
@@ -362,10 +361,10 @@ def _adjectives(
 ) -> tuple[
     tuple[str, ...], tuple[float, ...], tuple[tuple[str, bool | None], ...]
 ]:
-    """Prepare the fork of adjectives: texts, weights, and what each text means.
+    """Prepare the fork of adjectives: texts, weights, and the meaning of each text.
 
-    What it means is the adjective and, where an article shows it, whether the
-    thing is many.
+    The meaning is the adjective and whether the thing is plural; None if the
+    text does not show it.
     """
     if not article:
         many = False if only_one else None
@@ -391,7 +390,7 @@ def _adjectives(
 
 @cache
 def _nouns(group: str | None, many: bool | None) -> list[Noun]:
-    """List the things of a group, or of all, that are one, or many, or either."""
+    """List the things of a group, or of all groups; singular, plural or both."""
     return [
         n
         for n in THINGS

@@ -1,4 +1,4 @@
-"""How a story begins, and how the beginning leads into one of the plots."""
+"""How a story begins and leads into one of the plots."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from gpt2.stories.engine import Teller
 from gpt2.stories.memory import Story
 from gpt2.stories.words import NAMES
 
-# The words that give a plot away, the plot they begin, and how often it is
-# told.
+# The first words of a plot, the plot, and its weight.
 PLOTS: dict[str, tuple[Callable[[Story], None], float]] = {
     " could not find": (seeking.lost, 5),
     " lost": (seeking.lost, 5),
@@ -53,7 +52,7 @@ def tell(teller: Teller, split: str) -> Story:
 
 
 def _begin(t: Story) -> str:
-    """Bring in the hero and say in which form."""
+    """Introduce the hero, and return the form of the opening."""
     form = t.pick(_BEGINNINGS, _HOW_OFTEN, kind="opening")
     if isinstance(form, words.Person):
         t.people.append(form)
@@ -93,7 +92,7 @@ def _trait(t: Story) -> None:
 
 
 def _home(t: Story) -> None:
-    """Tell where the hero lives, and perhaps with whom."""
+    """Tell where the hero lives, and perhaps with which pet."""
     t.home = t.pick({home: f" {home}" for home in words.HOMES}, kind="home")
     if t.pick({True: " with", False: "."}, (4, 1)):
         animal = t.animal(article=True)

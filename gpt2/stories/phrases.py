@@ -1,4 +1,4 @@
-"""Turns of phrase that nobody needs to remember: each list is a fork, all its options alike."""
+"""Turns of phrase that are not mentioned again: each list is a fork with equally likely options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREDICAMENTS = listed(
     """stuck in a very small hole, singing to the moon, wearing somebody's trousers,
     learning to count, dancing with a scarecrow"""
 )
-# What animals say, when one knows their language.
+# What the sound of an animal means.
 MEANINGS = (
     'very nice."',
     'can I eat it?"',

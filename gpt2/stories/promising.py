@@ -1,4 +1,4 @@
-"""Plots of promises: something borrowed, something wished for."""
+"""Plots about promises: something borrowed, something wished for."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def borrowed(t: Story) -> None:
 
 
 def _broken(t: Story, b: Person, it: Thing, home: Place, before: str) -> None:
-    """Leave it out all night, and be sorry."""
+    """Leave it out all night, and apologize."""
     a = t.hero
     t.one(" and went to play.\n", " and fell asleep.\n")
     t.one(
@@ -81,7 +81,7 @@ def _broken(t: Story, b: Person, it: Thing, home: Place, before: str) -> None:
     t.coda(same_day=False)
 
 
-# A chore as it is asked for, as it is done, and what comes of it if it is not.
+# A chore as a request, as done, and what happens if it is not done.
 CHORES = (
     ("feed the hens", "fed the hens", "the hens went hungry"),
     ("water the roses", "watered the roses", "the roses drooped"),
@@ -91,7 +91,7 @@ CHORES = (
 
 
 def wished(t: Story) -> None:
-    """Wish for something that is promised in return for a piece of work."""
+    """Wish for something that is promised in return for a chore."""
     a = t.hero
     b = t.friend()
     t.say("'s")
@@ -129,7 +129,7 @@ def wished(t: Story) -> None:
 
 
 def _paid(t: Story, b: Person, it: Thing) -> None:
-    """Keep the promise at once, or after a bad night."""
+    """Keep the promise at once, or after a sleepless night."""
     a = t.hero
     promise = ask("promise", "promise", "secret")
     if t.pick(

@@ -1,10 +1,10 @@
-"""Plots of seeking: lost and found, hidden and sought, kept in a box.
+"""Plots about searching: lost and found, hidden and sought, kept in a box.
 
-A plot begins after the opening has named the hero (`One rainy morning, Ella`)
-and told the words that give the plot away (` could not find`). Texts begin
-with the space or line break before them. In all plots `a` is the hero, `b` the
-friend and `it` the thing. Where a story has two places, one is indoors and the
-other outdoors.
+A plot starts after the opening, which has named the hero (`One rainy morning,
+Ella`) and told the plot's first words (` could not find`). Texts include the
+space or line break before them. In all plots `a` is the hero, `b` the friend
+and `it` the thing. If a story has two places, one is indoors and the other
+outdoors.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _find(t: Story, b: Person, it: Thing) -> None:
 
 
 def hidden(t: Story) -> None:
-    """Put something somewhere; it is moved, seen or unseen; look where you think it is."""
+    """Put something somewhere; a friend moves it; look where it is believed to be."""
     a = t.hero
     t.say(f" {a.his}")
     it = t.see()
@@ -154,7 +154,7 @@ def hidden(t: Story) -> None:
 
 
 def _known(t: Story, b: Person, it: Thing) -> None:
-    """Find it, to the surprise of whoever hid it."""
+    """Find it at once, to the friend's surprise."""
     a = t.hero
     t.say(f", and there {it.they} {it.was}. ")
     t.say(f'"How did you know{ASKED} asked {t.who(b, "speaker")}.')
@@ -168,7 +168,7 @@ def _known(t: Story, b: Person, it: Thing) -> None:
 
 
 def _unknown(t: Story, b: Person, it: Thing) -> None:
-    """Help somebody who looks in the wrong place."""
+    """Look in the wrong place, and get help."""
     now = t.places[1]
     if t.pick({True: ' "Cold', False: f" {t.who(b)} could not keep"}):
         t.say(
@@ -186,7 +186,7 @@ def _unknown(t: Story, b: Person, it: Thing) -> None:
 
 
 def boxed(t: Story) -> None:
-    """Keep something in a box; the box is carried off, with the thing in it or without."""
+    """Keep something in a box, which is carried off with or without the thing."""
     a = t.hero
     t.say(f" {a.his}")
     it = t.see()

@@ -1,4 +1,4 @@
-"""Plots of talk: a guessing game, a strange noise."""
+"""Plots with dialogue: a guessing game, a strange noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gpt2.stories.words import (
 
 
 def guessing(t: Story) -> None:
-    """Hide something behind one's back and let a friend guess what it is."""
+    """Hide something behind one's back, and let a friend guess what it is."""
     a = t.hero
     it = t.see(article=True, only_one=True)
     t.say(f" behind {a.his} back. {a.He} had found it")
@@ -45,7 +45,7 @@ def guessing(t: Story) -> None:
 
 
 def _question(t: Story, it: Thing) -> None:
-    """Ask a question, and answer it truly."""
+    """Ask a question, and answer it truthfully."""
     truths = {
         "good to eat": False,
         **{colour: it.adjective == colour for colour in words.COLOURS},
@@ -89,7 +89,7 @@ def _guesses(t: Story, b: Person, it: Thing) -> None:
 
 
 def _count(number: str, wrong: str, plural: tuple[str, str]) -> str:
-    """Say how many guesses it took."""
+    """Return a sentence with the number of guesses."""
     return (
         f" It took only {ask('count', number, wrong, source='Is it')} "
         f"{ask('agreement', *plural, source=number)}."
@@ -101,7 +101,7 @@ def _count(number: str, wrong: str, plural: tuple[str, str]) -> str:
 
 
 def noise(t: Story) -> None:
-    """Hear a strange noise, be brave together, and find who made it."""
+    """Hear a strange noise, go together, and find out who made it."""
     a = t.hero
     sounds = {
         animal: f'. "{voice}' for animal, (voice, _) in words.ANIMALS.items()

@@ -1,7 +1,7 @@
-"""The words a story keeps in mind: who, what, where, and everything that goes moo.
+"""The vocabulary of the stories: people, things, places, animals and so on.
 
 Names, things and places are numbered by their position in `NAMES`, `THINGS`
-and `PLACES`; the splits are defined by these numbers (see `held_out` in
+and `PLACES`; these numbers define the splits (see `held_out` in
 `gpt2.stories.memory`).
 """
 
@@ -12,19 +12,19 @@ from functools import cache
 
 
 def listed(text: str, comma: str = ",") -> tuple[str, ...]:
-    """Split a written-out list at its commas."""
+    """Split a comma-separated list."""
     return tuple(" ".join(item.split()) for item in text.split(comma))
 
 
 def ask(kind: str, answer: str, *wrong: str, source: str = "") -> str:
-    """Mark an answer that the text so far decides, beside wrong ones of its sort.
+    """Mark an answer that the text so far decides; see `gpt2.stories.engine`.
 
     Args:
-        kind: One of the kinds of dependency.
-        answer: What is told.
-        wrong: At least one alternative that would be an error.
-        source: The words that decide it, if they are not the answer's own last
-            telling.
+        kind: The kind of memory, one of `gpt2.stories.KINDS`.
+        answer: The text to tell.
+        wrong: At least one alternative that would be wrong.
+        source: The words that decide the answer; empty for the last mention of
+            the answer itself.
     """
     return (
         f"[{kind} {answer}|{'|'.join(wrong)}{'@' + source if source else ''}]"
@@ -32,19 +32,19 @@ def ask(kind: str, answer: str, *wrong: str, source: str = "") -> str:
 
 
 def a_or_an(word: str) -> str:
-    """Return the article a word must have."""
+    """Return the indefinite article of a word."""
     return "an" if word[0] in "aeiou" else "a"
 
 
 def article(word: str, source: str) -> str:
-    """Mark the `a` or `an` of a word that is already decided."""
+    """Mark the `a` or `an` before a word that the text so far decides."""
     right = a_or_an(word)
     return ask("article", right, "a" if right == "an" else "an", source=source)
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """Somebody, with the pronouns, each marked as decided by the name."""
+    """A person, with pronouns that are marked as decided by the name."""
 
     name: str
     she: bool
@@ -59,7 +59,7 @@ class Person:
         return ask("pronoun", right, wrong, source=self.name)
 
     def __post_init__(self) -> None:
-        """Prepare the pronouns once, because they are told millions of times."""
+        """Prepare the pronouns once, because they are used millions of times."""
         forms = {
             "he": ("she", "he"),
             "He": ("She", "He"),
@@ -101,7 +101,7 @@ RELATIVES = (
 
 @dataclass(frozen=True, eq=False)
 class Noun:
-    """What a thing is: a word, its group and whether it is many (`mittens`)."""
+    """A thing: its word, its group, and whether it is plural (`mittens`)."""
 
     word: str
     group: str
@@ -109,8 +109,8 @@ class Noun:
     number: int
 
 
-# A star stands behind the words that are many: two in every group, so that
-# `a` and `some` are as likely before one group as before another.
+# A star marks the plural words. There are two in every group, so that `a` and
+# `some` say nothing about the group.
 _GROUPS = {
     "toy": """ball, kite, drum, doll, teddy, robot, whistle, trumpet, marbles*,
         skates*""",
@@ -121,7 +121,7 @@ _GROUPS = {
     "household": """lantern, bucket, basket, spoon, teapot, kettle, cushion, umbrella,
         cups*, scissors*""",
 }
-# The group of a story's second thing, by the group of its first, and so on.
+# The group of a story's next thing, by the group of the one before.
 NEXT_GROUP = dict(
     zip(_GROUPS, (*tuple(_GROUPS)[1:], *tuple(_GROUPS)[:1]), strict=True)
 )
@@ -142,7 +142,7 @@ COLOURS = {
     "purple": 2,
     "orange": 1,
 }
-# How often an adjective is told, of whatever thing.
+# The weight of each adjective, for every thing.
 ADJECTIVES = {
     **COLOURS,
     "little": 4,
@@ -156,7 +156,7 @@ ADJECTIVES = {
 
 @dataclass(frozen=True, eq=False)
 class Thing:
-    """A thing that has been told of, with the words that must now agree with it."""
+    """A thing with its adjective, and the words that must agree with it."""
 
     noun: Noun
     adjective: str
@@ -210,13 +210,13 @@ class Thing:
 
 @cache
 def thing(noun: Noun, adjective: str) -> Thing:
-    """Return the thing of this kind and look."""
+    """Return the thing with this noun and adjective."""
     return Thing(noun, adjective)
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where something can be: `in` + `the barn`."""
+    """A place: `in` + `the barn`."""
 
     where: str
     spot: str
@@ -247,7 +247,7 @@ INDOORS, OUTDOORS = PLACES[: len(_INDOORS)], PLACES[len(_INDOORS) :]
 
 @dataclass(frozen=True)
 class Weather:
-    """The weather of a story: as it begins, in one word or in a sentence, and as it is remembered."""
+    """The weather: as a word or a sentence at the beginning, and as it is recalled at the end."""
 
     adjective: str
     now: str
@@ -293,7 +293,7 @@ WEATHERS = (
         1,
     ),
 )
-# A time of day: what comes after it, and how often it is told.
+# A time of day: what comes after it, and its weight.
 TIMES = {
     "morning": ("lunch", 5),
     "afternoon": ("supper", 3),
@@ -312,8 +312,8 @@ TRAITS = listed(
 )
 MONSTERS = listed("dragon, giant, ghost, troll, witch")
 CONTAINERS = listed("box, tin, chest, suitcase")
-# The way there, and the same way home again. A way has three legs: one of the
-# first three, one of the next three, one of the last.
+# The legs of a journey, there and back. A journey has three: one of the first
+# three, one of the next three and one of the last three.
 LEGS = (
     ("down the lane", "up the lane"),
     ("through the gate", "through the gate"),
@@ -326,7 +326,7 @@ LEGS = (
     ("across the field", "across the field"),
 )
 
-# Animal: its sound and how often it is met. Everybody's favourite is the duck.
+# Animal: its sound and its weight.
 ANIMALS = {
     "duck": ("Quack, quack", 6),
     "goat": ("Meh", 4),
@@ -349,7 +349,7 @@ NUMBERS = listed(
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """Something that is counted, and how one comes by it."""
+    """Something to count, and the verb for getting it."""
 
     many: str
     verb: str
@@ -365,7 +365,7 @@ COUNTED = tuple(
     for many, verb in [text.split()]
 )
 
-# How speech closes: with a question, before `she said`, and at its own end.
+# How a quote closes: after a question, before `she said`, and at a full stop.
 ASKED = ask("quote", '?"', '."', ',"', source='"')
 COMMA = ask("quote", ',"', '."', '?"', source='"')
 STOP = ask("quote", '."', ',"', '?"', source='"')

@@ -1,5 +1,5 @@
-"""Turn text into token ids and back.
+"""Encode text as token ids and decode ids.
 
-`bpe` is byte-pair encoding, learned and applied; `tokenizer` puts it to use,
-fast; `files` reads every kind of file that a vocabulary comes in.
+`bpe` learns and applies byte-pair encoding; `tokenizer` has the `Tokenizer`,
+which does it fast; `files` reads vocabularies from every common file format.
 """

@@ -1,11 +1,13 @@
-"""Byte-pair encoding on bytes (BPE): how it is learned and how it is applied.
+"""Byte-pair encoding (BPE) on bytes: learning merges and applying them.
 
-Text is bytes, so a vocabulary of the 256 byte values can spell anything. BPE
-adds longer tokens: the most frequent pair of neighbours becomes one token,
-again and again. Encoding makes the same merges in the order they were learned.
+Text is bytes, so a vocabulary of the 256 byte values can spell any text. BPE
+adds longer tokens: it repeatedly merges the most frequent pair of adjacent
+tokens into one. Encoding applies the same merges in the order in which they
+were learned.
 
 Sources: Sennrich et al. (2016), "Neural Machine Translation of Rare Words with
-Subword Units"; for bytes and pattern openai/gpt-2, src/encoder.py.
+Subword Units", section 3.2; for the bytes and the split pattern openai/gpt-2,
+src/encoder.py.
 """
 
 import heapq
@@ -14,34 +16,36 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-import regex  # type: ignore[import-untyped]  # it has no type hints
+import regex  # type: ignore[import-untyped]
 
 END_OF_TEXT = "<|endoftext|>"
 
-# A piece is an ending such as 's; or letters, digits or other signs, with at
-# most one space before them; or white space up to the next word's own space.
+# A piece is an English contraction such as 's; or letters, digits or other
+# symbols, with at most one space before them; or white space, without the
+# space that belongs to the next word.
 SPLIT_PATTERN = (
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
     r"|\s+(?!\S)|\s+"
 )
 
 LONGEST_TOKEN = 1_024
-"""Bytes in a token, at most: GPT-2's longest has 128, and the time to find the
-two halves of one grows with the square of its length."""
+"""The most bytes in a token. GPT-2's longest token has 128; the time to find
+the two halves of a token grows with the square of its length."""
 
 Pair = tuple[bytes, bytes]
 
 
 class TokenizerError(ValueError):
-    """Report text, ids or files that a tokenizer cannot use."""
+    """Text, ids or files are not valid for a tokenizer."""
 
 
 def byte_alphabet() -> dict[int, str]:
-    """Give each byte the printable character that spells it in the files.
+    """Map each byte to the printable character that spells it in the files.
 
-    Visible Latin-1 characters spell themselves; the other 68 bytes borrow the
-    characters from U+0100 on, so a space is written `Ġ`. The dictionary's
-    order is that of GPT-2's first 256 ids.
+    Visible Latin-1 characters stand for themselves; the other 68 bytes take
+    the characters from U+0100 on, so a space is spelled `Ġ`. The keys are in
+    the order of GPT-2's first 256 ids. openai/gpt-2, src/encoder.py,
+    `bytes_to_unicode`.
     """
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
@@ -55,22 +59,30 @@ CHARACTER_TO_BYTE = {char: byte for byte, char in BYTE_TO_CHARACTER.items()}
 
 
 def spell(token: bytes) -> str:
-    """Write a token with one printable character for each byte."""
+    """Spell a token with one printable character for each byte."""
     return "".join(BYTE_TO_CHARACTER[byte] for byte in token)
 
 
 def unspell(spelled: str) -> bytes:
-    """Read a token that `spell` wrote."""
+    """Return the token that `spell` spelled.
+
+    Raises:
+        KeyError: A character spells no byte.
+    """
     return bytes(CHARACTER_TO_BYTE[character] for character in spelled)
 
 
 def single_bytes(data: bytes) -> list[bytes]:
-    """Cut bytes into tokens of one byte each."""
+    """Split bytes into tokens of one byte each."""
     return [bytes([byte]) for byte in data]
 
 
 def to_utf8(text: str) -> bytes:
-    """Encode text as UTF-8, which has no form for a lone surrogate."""
+    """Encode text as UTF-8.
+
+    Raises:
+        TokenizerError: The text contains a lone surrogate.
+    """
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -81,15 +93,18 @@ def to_utf8(text: str) -> bytes:
 
 
 def split_text(text: str) -> list[str]:
-    """Split text into pieces that no token crosses, with nothing lost."""
+    """Split text into pieces; no token crosses from one into the next.
+
+    The pieces joined are the text.
+    """
     return list(regex.findall(SPLIT_PATTERN, text))
 
 
 def merge_piece(piece: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
-    """Merge a piece's bytes into tokens, the lowest-ranked pair first.
+    """Merge the bytes of a piece into tokens, the lowest-ranked pair first.
 
-    Two neighbours may merge when their joined bytes are a token; its rank is
-    the pair's rank, and of equal pairs the leftmost goes first.
+    Two adjacent tokens can merge if their joined bytes are a token, whose rank
+    is the rank of the pair. Of equal pairs, the leftmost merges first.
     """
     parts = single_bytes(piece)
     while True:
@@ -107,19 +122,20 @@ def is_forestalled(
     ranks: Mapping[bytes, int],
     halves: Mapping[bytes, Pair],
 ) -> bool:
-    """Tell whether earlier merges keep two tokens from being neighbours.
+    """Tell whether earlier merges prevent two tokens from ever meeting.
 
-    They do if they join anything across the border before both tokens are
-    made. So the merges at the border are undone, the latest first, and each
-    time the two that touch there must not merge before the one undone. That
-    takes as many steps as there are merges, where `merge_piece` takes the
-    square.
+    They do if they merge anything across the border of the two before both are
+    complete. So undo the merges next to the border, the latest first; at each
+    step, the two tokens that then touch there must not merge before the merge
+    just undone. This is linear in the number of merges, whereas `merge_piece`
+    is quadratic.
 
     Args:
         first: The token before the border.
-        second: The token behind it.
-        ranks: The rank of every token that there is so far.
-        halves: The two tokens of which each of them was made, but for bytes.
+        second: The token after it.
+        ranks: The rank of every earlier token.
+        halves: The two tokens that merge into each of them, except for single
+            bytes.
     """
     limit = math.inf
     while ranks.get(first + second, math.inf) >= limit:
@@ -128,7 +144,7 @@ def is_forestalled(
         if last_of_first > last_of_second:
             limit, first = last_of_first, halves[first][1]
         elif last_of_second >= 0:
-            # Of equal pairs the leftmost goes first: the one at the border.
+            # Of equal pairs the leftmost merges first: the one at the border.
             limit, second = last_of_second + 1, halves[second][0]
         else:
             return False
@@ -141,12 +157,12 @@ def find_halves(
     """Find the two tokens that merge into a token.
 
     Args:
-        token: Two bytes or more.
+        token: At least two bytes.
         ranks: The rank of every earlier token.
         halves: As for `is_forestalled`.
 
     Raises:
-        TokenizerError: There are none.
+        TokenizerError: No two earlier tokens merge into this one.
     """
     for at in range(1, len(token)):
         first, second = token[:at], token[at:]
@@ -158,7 +174,11 @@ def find_halves(
 
 
 def count_pieces(texts: Iterable[str]) -> Counter[bytes]:
-    """Count the pieces of texts, without the `<|endoftext|>` in them."""
+    """Count the pieces of texts, leaving out every `<|endoftext|>`.
+
+    Raises:
+        TokenizerError: A text contains a lone surrogate.
+    """
     pieces: Counter[str] = Counter()
     for text in texts:
         for document in text.split(END_OF_TEXT):
@@ -167,7 +187,7 @@ def count_pieces(texts: Iterable[str]) -> Counter[bytes]:
 
 
 def join_pair(parts: list[bytes], pair: Pair) -> list[bytes]:
-    """Join every occurrence of a pair, from left to right."""
+    """Merge every occurrence of a pair, from left to right."""
     joined: list[bytes] = []
     at = 0
     while at < len(parts):
@@ -178,15 +198,18 @@ def join_pair(parts: list[bytes], pair: Pair) -> list[bytes]:
 
 
 def learn_merges(pieces: Mapping[bytes, int], n_merges: int) -> list[Pair]:
-    """Learn merges: join the most frequent pair, count again, repeat.
+    """Learn merges: merge the most frequent pair, count again, repeat.
 
-    Of equally frequent pairs the first in byte order wins, so the result
-    hangs on the counts alone. After a merge, only pieces that held the pair
-    are counted again.
+    Of equally frequent pairs, the first in byte order is merged, so the result
+    depends only on the counts. After a merge, only the pieces that contained
+    the pair are counted again.
 
     Args:
         pieces: How often each distinct piece occurs.
-        n_merges: The number of merges; fewer come back when no pair is left.
+        n_merges: The number of merges.
+
+    Returns:
+        The merged pairs in order; fewer than `n_merges` if no pair is left.
     """
     words = [single_bytes(piece) for piece in pieces]
     frequencies = list(pieces.values())
@@ -203,7 +226,7 @@ def learn_merges(pieces: Mapping[bytes, int], n_merges: int) -> list[Pair]:
     while queue and len(merges) < n_merges:
         negative_count, best = heapq.heappop(queue)
         if counts[best] != -negative_count:
-            continue  # outdated: the pair was queued again at its new count
+            continue  # outdated: the pair is also queued with its new count
         if len(best[0] + best[1]) > LONGEST_TOKEN:
             continue
         merges.append(best)

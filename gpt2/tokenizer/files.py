@@ -1,9 +1,9 @@
-"""Read a vocabulary from files: ours, Hugging Face's and OpenAI's.
+"""Read a vocabulary from files: this package's, Hugging Face's or OpenAI's.
 
-A vocabulary is kept as two things: the id of every token, spelled with one
-printable character for each byte, and the merges in the order in which they
-were learned. `vocab.json` and `merges.txt` hold one each; OpenAI called them
-`encoder.json` and `vocab.bpe`; `tokenizer.json` holds both.
+A vocabulary has two parts: the id of every token, spelled with one printable
+character for each byte, and the merges in the order in which they were
+learned. `vocab.json` holds the ids and `merges.txt` the merges; OpenAI called
+them `encoder.json` and `vocab.bpe`; `tokenizer.json` holds both.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,21 +41,22 @@ _ADDED, _SETTINGS = "added_tokens.json", "tokenizer_config.json"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the files of a tokenizer say."""
+    """The contents of a tokenizer's files."""
 
     ranks: dict[bytes, int]
     """The id of each ordinary token."""
     special_tokens: dict[str, int]
-    """The id of each token that no text spells."""
+    """The id of each special token, by its name."""
     add_bos_token: bool
-    """Whether a prompt should begin with an end of text."""
+    """Whether a prompt should begin with `<|endoftext|>`."""
 
 
 def find_vocabulary(folder: Path) -> tuple[Path, Path] | None:
-    """Find the files with the ids and with the merges in a folder.
+    """Find the vocabulary files in a folder.
 
     Returns:
-        Both paths, of which only the first is sure to exist, or None.
+        The path with the ids and the path with the merges, or None. Only the
+        first is sure to exist.
     """
     for ids, merges in FILE_NAMES:
         if is_there(folder / ids):
@@ -68,7 +69,7 @@ def vocabulary_files(folder: Path) -> list[Path]:
     found = find_vocabulary(folder)
     if found is None:
         return []
-    files = dict.fromkeys(found)  # once where they are one
+    files = dict.fromkeys(found)  # one entry if both paths are the same file
     if len(files) > 1:
         files |= {folder / _ADDED: None}
     files |= {folder / _SETTINGS: None}
@@ -78,25 +79,26 @@ def vocabulary_files(folder: Path) -> list[Path]:
 def read_vocabulary(folder: Path) -> Vocabulary:
     """Read the vocabulary in a folder.
 
-    Entries that no byte or merge makes are special tokens, whatever their ids,
-    if `split_text` would break them, as it does `<|endoftext|>`; an entry of
-    one piece must have had a merge, so the file has lost a line. The ids of
-    merged tokens must rise in the order of the merges.
+    An entry that is neither a byte nor the result of a merge is a special
+    token, with any id, if `split_text` splits it, as it splits
+    `<|endoftext|>`. If it is a single piece, a merge could have made it, so
+    the file has lost a line. The ids of merged tokens must increase in the
+    order of the merges.
 
     Raises:
-        TokenizerError: A file is missing or wrong; the message says which,
-            and what about it.
+        TokenizerError: A file is missing or invalid; the message names the
+            file and the fault.
     """
     return read_whole(folder, lambda: _read(folder), TokenizerError)
 
 
 def _read(folder: Path) -> Vocabulary:
-    """Read the vocabulary in a folder to which nobody saves meanwhile."""
+    """Read the vocabulary in a folder that no other process is saving to."""
     check_whole(folder, TokenizerError)
     found = find_vocabulary(folder)
     if found is None:
         names = ", ".join(" and ".join(dict.fromkeys(n)) for n in FILE_NAMES)
-        raise TokenizerError(f"{folder}: expected one of {names}")
+        raise TokenizerError(f"{folder}: expected one of {names}, found none")
     ids_path, merges_path = found
     if ids_path == merges_path:
         added_path = ids_path
@@ -113,21 +115,22 @@ def _read(folder: Path) -> Vocabulary:
     files = dict.fromkeys(ids, ids_path) | dict.fromkeys(added, added_path)
     _check_order(ids | added, files)
     ranks = _take_ranks(ids, merges, merges_path)
-    return Vocabulary(ranks, ids | added, _asks_for_bos(folder / _SETTINGS))
+    add_bos_token = _read_add_bos_token(folder / _SETTINGS)
+    return Vocabulary(ranks, ids | added, add_bos_token)
 
 
 def _read_ids(path: Path) -> dict[str, int]:
-    """Read a map from tokens to ids."""
+    """Read a JSON object that maps tokens to ids."""
     ids = read_json_object(path, TokenizerError)
     _check_entries(ids, path)
     return ids
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
-    """Read merges, one in each line; the first may state a version.
+    """Read merges, one on each line; the first line may state a version.
 
     Returns:
-        Where each of them stands, and the merge.
+        The place of each merge in the file, and the merge.
     """
     data = read_bytes(path, TokenizerError, MOST_BYTES)
     try:
@@ -135,14 +138,14 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     except UnicodeDecodeError as error:
         raise TokenizerError(f"{path} cannot be read: {error}") from error
     if lines[0].startswith("#version"):
-        lines[0] = ""  # lines keep their numbers
+        lines[0] = ""  # skipped, but the others keep their line numbers
     return [(f"line {i}", line) for i, line in enumerate(lines, 1) if line]
 
 
 def _read_both(
     path: Path,
 ) -> tuple[dict[str, int], dict[str, int], list[tuple[str, str]]]:
-    """Read a `tokenizer.json`: ids, added special tokens, and merges.
+    """Read a `tokenizer.json`: ids, ids of added tokens, and merges.
 
     A merge is written as "a b" or, since 2024, as ["a", "b"].
     """
@@ -163,6 +166,11 @@ def _read_both(
                 f"{path}, merge {number}: {merge!r:.80} is not two tokens"
             )
         merges.append((f"merge {number}", " ".join(parts)))
+    return ids, _read_added(whole, path), merges
+
+
+def _read_added(whole: Mapping[str, Any], path: Path) -> dict[str, int]:
+    """Read the ids of the tokens added to a `tokenizer.json`."""
     added: dict[str, int] = {}
     if whole.get("added_tokens") is not None:
         listed = field(whole, "added_tokens", list, path, TokenizerError)
@@ -174,28 +182,29 @@ def _read_both(
                 )
             name = field(token, "content", str, place, TokenizerError)
             if name in added:
-                raise TokenizerError(f"{place}: {name!r:.80} comes twice")
+                raise TokenizerError(f"{place}: {name!r:.80} is repeated")
             added[name] = field(token, "id", int, place, TokenizerError)
     _check_entries(added, path)
-    return ids, added, merges
+    return added
 
 
-def _asks_for_bos(path: Path) -> bool:
-    """Read whether a prompt should begin with an end of text."""
+def _read_add_bos_token(path: Path) -> bool:
+    """Read whether a prompt should begin with `<|endoftext|>`."""
     if not is_there(path):
         return False
     settings = read_json_object(path, TokenizerError, SETTINGS_BYTES)
+    settings = {"add_bos_token": None} | settings
     kinds = (bool, type(None))
-    asked = {"add_bos_token": None} | settings
-    return bool(field(asked, "add_bos_token", kinds, path, TokenizerError))
+    return bool(field(settings, "add_bos_token", kinds, path, TokenizerError))
 
 
 def _check_entries(ids: Mapping[str, Any], path: Path) -> None:
-    """Refuse what is not a map from tokens of a sane length to ids."""
+    """Check that tokens have a sane length and that ids are integers."""
     for token, token_id in ids.items():
         if not token or type(token_id) is not int:
             raise TokenizerError(
-                f"{path}: {token!r:.80} has id {token_id!r:.80}"
+                f"{path}: expected a token and its integer id, got "
+                f"{token!r:.80} with id {token_id!r:.80}"
             )
         if len(token) > LONGEST_TOKEN:
             raise TokenizerError(
@@ -205,7 +214,7 @@ def _check_entries(ids: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_order(ids: Mapping[str, int], files: Mapping[str, Path]) -> None:
-    """Refuse ids that are not each number from 0 on, once."""
+    """Check that the ids are the numbers from 0 on, each once."""
     by_id = sorted(ids.items(), key=lambda entry: entry[1])
     for expected, (token, token_id) in enumerate(by_id):
         if token_id != expected:
@@ -218,7 +227,10 @@ def _check_order(ids: Mapping[str, int], files: Mapping[str, Path]) -> None:
 def _take_ranks(
     ids: dict[str, int], merges: Iterable[tuple[str, str]], path: Path
 ) -> dict[bytes, int]:
-    """Move the bytes, and what the merges make, out of the ids."""
+    """Move the bytes and the merged tokens out of the ids.
+
+    What is left in `ids` are the special tokens.
+    """
     alphabet = BYTE_TO_CHARACTER.items()
     ranks = {bytes([byte]): ids.pop(char) for byte, char in alphabet}
     halves: dict[bytes, Pair] = {}
@@ -231,28 +243,32 @@ def _take_ranks(
         except (KeyError, ValueError):
             raise TokenizerError(f"{where} is not two tokens") from None
         if first not in ranks or second not in ranks:
-            raise TokenizerError(f"{where} joins what no earlier line makes")
+            raise TokenizerError(f"{where} joins tokens not made before it")
         rank = ids.pop("".join(parts), None)
         if rank is None:
-            raise TokenizerError(f"{where} makes a token that has no id left")
-        # A rank is looked up by the joined bytes alone, so the order of the
-        # ids must be that of the lines, and no other pair may give this token.
+            raise TokenizerError(
+                f"{where} makes a token that has no id or was already made"
+            )
+        # A rank is looked up by the joined bytes alone. So the ids must be in
+        # the order of the merges, and no other pair may make the same token.
         if rank < highest:
-            raise TokenizerError(f"{where} has id {rank}, after {highest}")
+            raise TokenizerError(
+                f"{where} has id {rank}, but an earlier merge has {highest}"
+            )
         if is_forestalled(first, second, ranks, halves):
-            raise TokenizerError(f"{where} is forestalled by earlier lines")
+            raise TokenizerError(f"{where} is forestalled by earlier merges")
         ranks[first + second] = highest = rank
         halves[first + second] = first, second
     for token in ids:
         if _is_one_piece(token):
             raise TokenizerError(
-                f"{path}: no line makes the token {token!r:.80}"
+                f"{path}: no merge makes the token {token!r:.80}"
             )
     return ranks
 
 
 def _is_one_piece(spelled: str) -> bool:
-    """Tell whether merges could make a token, as they cannot cross pieces."""
+    """Tell whether a token is within one piece, so that merges can make it."""
     if not set(spelled) <= CHARACTER_TO_BYTE.keys():
         return False
     return len(split_text(unspell(spelled).decode(errors="replace"))) == 1

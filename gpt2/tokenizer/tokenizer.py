@@ -1,16 +1,17 @@
-"""Turn text into token ids and back, with one vocabulary.
+"""Encode text as token ids and decode ids, with one vocabulary.
 
-`gpt2.tokenizer.bpe` says what byte-pair encoding is. Here it is put to use:
-encoding runs through `tiktoken`, which does the same merges fast.
+`gpt2.tokenizer.bpe` implements byte-pair encoding readably. `Tokenizer.encode`
+calls `tiktoken`, which applies the same merges much faster.
 """
 
 import codecs
 import json
+import operator
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, SupportsIndex
 
 import regex  # type: ignore[import-untyped]  # it has no type hints
 import tiktoken
@@ -33,15 +34,15 @@ from gpt2.tokenizer.bpe import (
 )
 from gpt2.tokenizer.files import find_vocabulary, read_vocabulary
 
-# Where `\s+(?!\S)` steps back from about a million spaces, tiktoken 0.14 gives
-# up with "Max stack size exceeded for backtracking". So white space at the end
-# has its own branch, which never steps back, and `encode` cuts a long run that
-# a word follows where its piece ends. No piece changes.
+# On a run of about a million spaces, `\s+(?!\S)` makes tiktoken 0.14 fail with
+# "Max stack size exceeded for backtracking". So trailing white space has its
+# own branch, which never backtracks, and `encode` splits a long run before a
+# word at the boundary of its piece. The pieces stay the same.
 _TIKTOKEN_PATTERN = r"\s+$|" + SPLIT_PATTERN
 _LONGEST_RUN = 100_000
 
-# tiktoken makes one regular expression of all special tokens; one of 20 MB
-# takes half a minute.
+# tiktoken compiles all special tokens into one regular expression, which for
+# 20 MB of them takes half a minute.
 _MOST_SPECIAL_BYTES = 1_000_000
 
 OTHER_TOKENIZER_FILES = frozenset(
@@ -51,20 +52,20 @@ OTHER_TOKENIZER_FILES = frozenset(
         "chat_template.jinja",
     }
 )
-"""What transformers reads before `vocab.json`, or along with it."""
+"""Files that transformers reads before or together with `vocab.json`."""
 
 
 class Tokenizer:
-    """Encode text as token ids, and decode ids, with one vocabulary.
+    """Encode text as token ids and decode ids, with one vocabulary.
 
     Attributes:
-        ranks: The id of each ordinary token. Ids rise in the order in which
-            tokens were learned, so they are the ranks by which pairs merge.
-        special_tokens: The id of each token that no text spells unless
-            asked to, such as `<|endoftext|>`.
+        ranks: The id of each ordinary token. Ids increase in the order in
+            which tokens were learned, so an id is also its token's merge rank.
+        special_tokens: The id of each special token, such as
+            `<|endoftext|>`. By default, no text is encoded as one.
         add_bos_token: Whether a prompt should begin with `<|endoftext|>`, as
-            for a model that has only seen texts from their beginning on. It
-            has Hugging Face's name; `encode` itself never adds a token.
+            for a model that has only seen texts from their beginning. The
+            name is Hugging Face's; `encode` itself never adds a token.
     """
 
     def __init__(
@@ -73,9 +74,18 @@ class Tokenizer:
         special_tokens: Mapping[str, int],
         add_bos_token: bool = False,
     ) -> None:
-        """Hold a vocabulary; the class methods below are the usual way in."""
+        """Take a vocabulary; see `load`, `train`, `gpt2` and `bytes_only`.
+
+        Raises:
+            TokenizerError: `<|endoftext|>` is missing, the ids are not 0 to
+                `n_vocab - 1`, a special token has a lone surrogate, or
+                tiktoken cannot compile the special tokens.
+        """
         if END_OF_TEXT not in special_tokens:
-            raise TokenizerError(f"expected the special token {END_OF_TEXT}")
+            raise TokenizerError(
+                f"expected {END_OF_TEXT} among the special tokens, got "
+                f"{reprlib.repr(list(special_tokens))}"
+            )
         self.ranks, self.special_tokens = dict(ranks), dict(special_tokens)
         self.add_bos_token = add_bos_token
         tokens = [*ranks, *map(to_utf8, special_tokens)]
@@ -85,38 +95,33 @@ class Tokenizer:
             if token_id != expected:
                 raise TokenizerError(
                     f"expected each id from 0 to {len(ids) - 1} once, "
-                    f"got {token_id} in place of {expected}"
+                    f"got {token_id} instead of {expected}"
                 )
         self._tokens = [token for _, token in by_id]
-        size = sum(map(len, tokens[len(ranks) :]))
-        if size > _MOST_SPECIAL_BYTES:
-            raise TokenizerError(
-                f"the {len(special_tokens):,} special tokens have {size:,} "
-                f"bytes, more than {_MOST_SPECIAL_BYTES:,}"
-            )
-        try:
-            self._encoding = tiktoken.Encoding(
-                "gpt2-like",
-                pat_str=_TIKTOKEN_PATTERN,
-                mergeable_ranks=self.ranks,
-                special_tokens=self.special_tokens,
-            )
-        except ValueError as error:
-            raise TokenizerError(
-                f"tiktoken cannot take the {len(special_tokens):,} special "
-                f"tokens, of {size:,} bytes: {error}"
-            ) from error
+        self._encoding = _compiled(self.ranks, self.special_tokens)
+
+    def __repr__(self) -> str:
+        n_merges = sum(len(token) > 1 for token in self.ranks)
+        special = reprlib.repr(list(self.special_tokens))
+        return (
+            f"{type(self).__name__}(n_vocab={self.n_vocab}, "
+            f"n_merges={n_merges}, special_tokens={special})"
+        )
 
     @classmethod
     def gpt2(cls) -> Self:
-        """Get OpenAI's vocabulary from tiktoken's cache or the network."""
+        """Load OpenAI's vocabulary from tiktoken's cache, or download it.
+
+        Raises:
+            TokenizerError: It is not in the cache and cannot be downloaded.
+        """
         try:
             encoding = tiktoken.get_encoding("gpt2")
         except (OSError, ValueError) as error:
             raise TokenizerError(
-                "GPT-2's vocabulary is neither in tiktoken's cache nor to be "
+                "GPT-2's vocabulary is not in tiktoken's cache and cannot be "
                 "downloaded: connect to the network once, set "
-                "TIKTOKEN_CACHE_DIR to a cache that has it, or use "
+                "TIKTOKEN_CACHE_DIR to a cache that has it, or call "
                 "Tokenizer.load on a folder with vocab.json and merges.txt"
             ) from error
         end = encoding.eot_token
@@ -129,11 +134,12 @@ class Tokenizer:
         """Learn a vocabulary: 256 bytes, then merges, then `<|endoftext|>`.
 
         Args:
-            text: One text, or many that are read in turn and not kept.
-            n_vocab: The number of tokens, 257 or more.
+            text: One text, or an iterable of texts, which is read once.
+            n_vocab: The size of the vocabulary, at least 257 tokens.
 
         Raises:
-            TokenizerError: If the text has too few pairs to reach `n_vocab`.
+            TokenizerError: `n_vocab` is below 257, the text has too few pairs
+                to reach it, or the text contains a lone surrogate.
         """
         if n_vocab < 257:
             raise TokenizerError(f"expected n_vocab >= 257, got {n_vocab}")
@@ -141,7 +147,7 @@ class Tokenizer:
         merges = learn_merges(count_pieces(texts), n_vocab - 257)
         if len(merges) < n_vocab - 257:
             raise TokenizerError(
-                f"expected text with pairs enough for n_vocab={n_vocab}, "
+                f"expected text with enough pairs for n_vocab={n_vocab}, "
                 f"got enough for {257 + len(merges)}"
             )
         tokens = single_bytes(bytes(BYTE_TO_CHARACTER))
@@ -149,24 +155,31 @@ class Tokenizer:
         ranks = {token: rank for rank, token in enumerate(tokens)}
         return cls(ranks, {END_OF_TEXT: n_vocab - 1})
 
+    @classmethod
+    def bytes_only(cls) -> Self:
+        """Make the smallest vocabulary: 256 bytes and `<|endoftext|>`."""
+        return cls.train("", n_vocab=257)
+
     @staticmethod
     def find(folder: Path | str) -> tuple[Path, Path] | None:
-        """Find the files with the ids and with the merges in a folder.
+        """Find the vocabulary files in a folder.
 
         Returns:
-            Both paths, of which only the first is sure to exist, or None.
+            The path with the ids and the path with the merges, or None. Only
+            the first is sure to exist.
         """
         return find_vocabulary(Path(folder))
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Load `vocab.json` and `merges.txt`, or what stands for them.
+        """Load `vocab.json` and `merges.txt`, or an equivalent.
 
-        That is `encoder.json` and `vocab.bpe`, or `tokenizer.json`; see
-        `gpt2.tokenizer.files`.
+        `encoder.json` with `vocab.bpe`, or `tokenizer.json` alone, will do;
+        see `gpt2.tokenizer.files`.
 
         Raises:
-            TokenizerError: If a file is missing or wrong, with what and why.
+            TokenizerError: A file is missing or invalid; the message names the
+                file and the fault.
         """
         vocabulary = read_vocabulary(Path(folder))
         try:
@@ -182,11 +195,12 @@ class Tokenizer:
     def save(self, folder: Path | str) -> None:
         """Write the files that `load` and transformers read, all or none.
 
-        Other kinds of files with another tokenizer, which would be read
-        before these, leave the folder in the same step.
+        The same step removes files of other formats that transformers would
+        read instead of these.
 
         Raises:
-            OSError: They cannot be written, and nothing has changed.
+            OSError: The files cannot be written; the folder is unchanged.
+            TokenizerError: No merges make one of the tokens.
         """
         with replacing(
             Path(folder),
@@ -196,11 +210,16 @@ class Tokenizer:
             self.write(stage)
 
     def write(self, folder: Path) -> None:
-        """Write the files of `save`, one by one, into a folder of its own."""
+        """Write the files of `save` one by one; `save` calls this on a stage.
+
+        Raises:
+            OSError: A file cannot be written.
+            TokenizerError: No merges make one of the tokens.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         ids = {spell(token): rank for token, rank in self.ranks.items()}
         ids |= self.special_tokens
-        ids = dict(sorted(ids.items(), key=itemgetter(1)))
+        ids = {token: ids[token] for token in sorted(ids, key=ids.__getitem__)}
         others = [name for name in self.special_tokens if name != END_OF_TEXT]
         config: dict[str, object] = {
             "tokenizer_class": "GPT2Tokenizer",
@@ -219,37 +238,45 @@ class Tokenizer:
 
     @cached_property
     def merges(self) -> list[Pair]:
-        """The pairs in merge order: each token as earlier merges leave it."""
+        """The merged pairs, in the order in which they were learned.
+
+        Raises:
+            TokenizerError: No merges make one of the tokens.
+        """
         earlier = {t: i for t, i in self.ranks.items() if len(t) == 1}
         halves: dict[bytes, Pair] = {}
-        for token, rank in sorted(self.ranks.items(), key=itemgetter(1)):
+        for token in sorted(self.ranks, key=self.ranks.__getitem__):
             if len(token) > 1:
                 halves[token] = find_halves(token, earlier, halves)
-                earlier[token] = rank
+                earlier[token] = self.ranks[token]
         return list(halves.values())
 
     @property
     def n_vocab(self) -> int:
-        """The number of tokens, special ones included."""
+        """The number of tokens, including special tokens."""
         return len(self._tokens)
 
     @property
     def end_of_text(self) -> int:
-        """The id of `<|endoftext|>`, which stands between documents."""
+        """The id of `<|endoftext|>`, which separates documents."""
         return self.special_tokens[END_OF_TEXT]
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
-        """Encode text, quickly, with tiktoken.
+        """Encode text as token ids, with tiktoken.
 
         Args:
-            text: Any text that UTF-8 can encode: no lone surrogates.
-            allow_special: Whether the name of a special token means that
-                token. By default it is text, which is safe with strangers.
+            text: Any text without lone surrogates, which UTF-8 cannot encode.
+            allow_special: Encode the name of a special token as that token.
+                By default it is ordinary text, which is safe for text from
+                users.
+
+        Raises:
+            TokenizerError: The text contains a lone surrogate.
         """
-        to_utf8(text)  # tiktoken would replace a lone surrogate in silence
+        to_utf8(text)  # tiktoken would silently replace a lone surrogate
         allowed = set(self.special_tokens) if allow_special else set()
         ids: list[int] = []
-        # Zero-width: before the last white space of a run, if a word follows.
+        # Matches no characters, before the last space of a run before a word.
         end_of_run = rf"(?=\s\S)(?<=\s{{{_LONGEST_RUN}}})"
         for part in regex.split(end_of_run, text):
             ids += self._encoding.encode(
@@ -258,10 +285,13 @@ class Tokenizer:
         return ids
 
     def encode_slowly(self, text: str) -> list[int]:
-        """Encode text like `encode`, in steps that can be read.
+        """Encode text like `encode`, in readable steps.
 
-        Only characters too new for the Unicode tables of `regex` or tiktoken
-        may be split elsewhere, as one sees a letter where the other does not.
+        The two may differ only on characters that `regex` and tiktoken
+        classify differently because their versions of Unicode differ.
+
+        Raises:
+            TokenizerError: The text contains a lone surrogate.
         """
         ids: list[int] = []
         for piece in split_text(text):
@@ -270,9 +300,10 @@ class Tokenizer:
         return ids
 
     def encode_bytes(self, data: bytes) -> list[int]:
-        """Encode bytes: UTF-8 as its text, any other byte as its own token."""
+        """Encode bytes: UTF-8 like its text, every other byte as one token."""
         ids: list[int] = []
-        # surrogateescape makes a stray byte a surrogate, never found in UTF-8.
+        # surrogateescape turns a stray byte into a surrogate, which valid
+        # UTF-8 never contains.
         text = data.decode("utf-8", "surrogateescape")
         for part in regex.findall(r"[\ud800-\udfff]|[^\ud800-\udfff]+", text):
             if "\ud800" <= part <= "\udfff":
@@ -281,24 +312,56 @@ class Tokenizer:
                 ids += self.encode(part)
         return ids
 
-    def token_bytes(self, token_id: int) -> bytes:
-        """Look up a token's bytes; a special token's are those of its name."""
-        if not 0 <= token_id < self.n_vocab:
+    def token_bytes(self, token_id: SupportsIndex) -> bytes:
+        """Return the bytes of a token; a special token's are its name's.
+
+        Raises:
+            TokenizerError: The id is not in the vocabulary.
+        """
+        try:
+            index = operator.index(token_id)
+        except TypeError:  # not an integer
+            index = -1
+        if not 0 <= index < self.n_vocab:
             raise TokenizerError(
-                f"expected an id from 0 to {self.n_vocab - 1}, got {token_id}"
+                f"expected an id from 0 to {self.n_vocab - 1}, got "
+                f"{token_id!r:.80}"
             )
-        return self._tokens[token_id]
+        return self._tokens[index]
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Decode ids to bytes, exactly those that were encoded."""
-        return b"".join(self.token_bytes(token_id) for token_id in ids)
+    def decode_bytes(self, ids: Iterable[SupportsIndex]) -> bytes:
+        """Decode ids to exactly the bytes that were encoded.
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Decode ids to text, with U+FFFD where bytes are not UTF-8."""
+        Args:
+            ids: As for `decode`.
+
+        Raises:
+            TokenizerError: As for `decode`.
+        """
+        return b"".join(map(self.token_bytes, one_row(ids)))
+
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
+        """Decode ids to text, with U+FFFD for bytes that are not UTF-8.
+
+        Args:
+            ids: Token ids: a list or other iterable; or a tensor or an array
+                of integers, (T,) or (1, T), such as `generate` returns.
+
+        Raises:
+            TokenizerError: An id is not in the vocabulary, or a tensor has
+                more than one row.
+        """
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
-    def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """Decode ids as they come, holding back unfinished characters."""
+    def stream(self, ids: Iterable[SupportsIndex]) -> Iterator[str]:
+        """Yield text as ids arrive, holding back incomplete characters.
+
+        Args:
+            ids: Token ids, each a whole number or a tensor of one element.
+
+        Raises:
+            TokenizerError: An id is not in the vocabulary.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for token_id in ids:
             if text := decoder.decode(self.token_bytes(token_id)):
@@ -306,8 +369,50 @@ class Tokenizer:
         if text := decoder.decode(b"", final=True):
             yield text
 
-    # Last, because below this line the name hides Python's own `bytes`.
-    @classmethod
-    def bytes(cls) -> Self:
-        """Make the smallest vocabulary: 256 bytes and `<|endoftext|>`."""
-        return cls.train("", n_vocab=257)
+
+def _compiled(
+    ranks: dict[bytes, int], special_tokens: dict[str, int]
+) -> tiktoken.Encoding:
+    """Compile a vocabulary with tiktoken, or say why it cannot be compiled."""
+    size = sum(len(to_utf8(name)) for name in special_tokens)
+    what = f"{len(special_tokens):,} special tokens of {size:,} bytes"
+    if size > _MOST_SPECIAL_BYTES:
+        raise TokenizerError(
+            f"expected at most {_MOST_SPECIAL_BYTES:,} bytes of special "
+            f"tokens, got {what}"
+        )
+    try:
+        return tiktoken.Encoding(
+            "gpt2-like",
+            pat_str=_TIKTOKEN_PATTERN,
+            mergeable_ranks=ranks,
+            special_tokens=special_tokens,
+        )
+    except ValueError as error:
+        raise TokenizerError(
+            f"tiktoken cannot compile {what}: {error}"
+        ) from error
+
+
+def one_row(ids: Any) -> Iterable[SupportsIndex]:
+    """Return ids as a sequence; of a tensor or an array, its only row.
+
+    Args:
+        ids: An iterable, which is returned as it is; or a tensor or an array,
+            (T,) or (1, T).
+
+    Raises:
+        TokenizerError: A tensor has another shape.
+    """
+    if not hasattr(ids, "shape"):
+        return ids
+    match tuple(ids.shape):
+        case (_,):
+            return ids.tolist()
+        case (1, _):
+            return ids.tolist()[0]
+        case shape:
+            raise TokenizerError(
+                f"expected ids of shape (T,) or (1, T), got {shape}; decode "
+                "row by row: [tokenizer.decode(row) for row in ids]"
+            )

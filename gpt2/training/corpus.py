@@ -197,7 +197,7 @@ def _tokenizer(source: Source) -> Tokenizer:
     if source.tokenizer == "gpt2":
         return Tokenizer.gpt2()
     if source.tokenizer == "bytes":
-        return Tokenizer.bytes()
+        return Tokenizer.bytes_only()
     texts = _texts(source) if source.files else _stories(_TRAINING_SEED, 20000)
     return Tokenizer.train(
         _up_to(texts, _TOKENIZER_CHARACTERS), source.n_vocab

@@ -1,4 +1,4 @@
-"""Mistakes in how a model is measured, and in how one looks inside."""
+"""Mistakes in measuring a model and in looking inside it."""
 
 from mistakes.mutation import Mutation
 
@@ -16,10 +16,17 @@ MUTATIONS = [
         (EVALUATION,),
     ),
     Mutation(
+        "of a padded sequence the padding is scored",
+        "evaluation/text.py",
+        "slice(end - n, end)",
+        "slice(-n, None)",
+        (EVALUATION,),
+    ),
+    Mutation(
         "overlapping windows count twice",
         "evaluation/text.py",
-        "one.log_probabilities[-n_new:]",
-        "one.log_probabilities[:]",
+        "n_new.append(end - done)",
+        "n_new.append(end - begin - 1)",
         (EVALUATION,),
     ),
     Mutation(
@@ -39,14 +46,14 @@ MUTATIONS = [
     Mutation(
         "an ending is compared together with its context",
         "evaluation/text.py",
-        "one.log_probabilities[-n:].double()",
-        "one.log_probabilities.double()",
+        "batch_size, n_last=n_ending)",
+        "batch_size)",
         (EVALUATION,),
     ),
     Mutation(
         "an answer need only end right",
         "evaluation/text.py",
-        "one.likeliest[-n:].all()",
+        "one.likeliest.all()",
         "one.likeliest[-1:].all()",
         (EVALUATION,),
     ),

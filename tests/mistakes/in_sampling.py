@@ -84,7 +84,7 @@ MUTATIONS = [
     Mutation(
         "generation leaves the model in eval mode",
         "sampling.py",
-        "return cast(GPT2, _twin(model, uncompiled=training))",
+        "return cast(Model, _twin(model, uncompiled=training))",
         "return model.eval()",
         (SAMPLING, COMPLETION, EVALUATION),
     ),

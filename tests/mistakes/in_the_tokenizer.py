@@ -1,4 +1,4 @@
-"""Mistakes in the tokenizer, and in how its vocabulary is read."""
+"""Mistakes in the tokenizer and in reading its vocabulary."""
 
 from mistakes.mutation import Mutation
 
@@ -8,7 +8,7 @@ TOKENIZER = "test_tokenizer.py"
 def in_tokenizer(
     name: str, file: str, old: str, new: str, test: str
 ) -> Mutation:
-    """One that a single test of the tokenizer must notice."""
+    """One that a single test of the tokenizer must catch."""
     return Mutation(name, file, old, new, (f"{TOKENIZER}::{test}",))
 
 
@@ -41,6 +41,20 @@ MUTATIONS = [
         "decoder.decode(self.token_bytes(token_id))",
         'self.token_bytes(token_id).decode("utf-8", "replace")',
         "test_streaming_holds_back_unfinished_characters",
+    ),
+    in_tokenizer(
+        "of several rows only the first is decoded",
+        "tokenizer/tokenizer.py",
+        "case (1, _):",
+        "case (_, _):",
+        "test_more_than_one_row_is_decoded_row_by_row",
+    ),
+    in_tokenizer(
+        "what is no id is decoded as the last token",
+        "tokenizer/tokenizer.py",
+        "if not 0 <= index < self.n_vocab:",
+        "if not index < self.n_vocab:",
+        "test_what_is_no_id_is_an_error_that_shows_it",
     ),
     # Learning.
     in_tokenizer(
