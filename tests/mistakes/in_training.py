@@ -51,8 +51,8 @@ MUTATIONS = [
     Mutation(
         "Muon's mean is not taken up",
         "training/optimizer.py",
-        "else workers.part_of(value, parameter)",
-        "else workers.part_of(value * (what != 'momentum_buffer'), parameter)",
+        "else workers.shard(value, parameter)",
+        "else workers.shard(value * (what != 'momentum_buffer'), parameter)",
         (TRAINING,),
     ),
     Mutation(
@@ -94,7 +94,8 @@ MUTATIONS = [
         "a resumed run leaves out a step",
         "training/loop.py",
         "self.progress = state.progress",
-        "self.progress = state.progress\n        self.progress.step += 1\n",
+        "self.progress = state.progress\n"
+        "            self.progress.step += 1\n",
         (TRAINING,),
     ),
 ]
