@@ -27,7 +27,7 @@ import gpt2
 from gpt2 import stories
 from gpt2.__main__ import main
 from gpt2.commands.parsing import parse
-from gpt2.commands.train_options import read_settings, read_source
+from gpt2.commands.train_settings import read_settings, read_source
 from gpt2.config import GPT2Config
 from gpt2.data import (
     DataError,
@@ -43,7 +43,7 @@ from gpt2.model import GPT2, IGNORED, next_token_loss
 from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
 from gpt2.training import corpus as reading
 from gpt2.training import cross_entropy as pieces
-from gpt2.training import metrics
+from gpt2.training import loop, metrics
 from gpt2.training.checkpoint import ResumeError, checkpoints, read_checkpoint
 from gpt2.training.diagnosis import TrainingError
 from gpt2.training.loop import Report, Run
@@ -423,7 +423,7 @@ def test_tokens_of_all_processes_count_alike(
     counts = set()
     for rank in range(2):
         for part, real, n_here in micro_batches(
-            rows, mask, 2, Workers(rank, 2)
+            rows, mask, run.settings, Workers(rank, 2)
         ):
             loss = next_token_loss(run.model, part, real)
             total += loss.detach() * n_here / n_predicted
@@ -639,7 +639,7 @@ def test_patience_begins_anew_with_every_best(
 ) -> None:
     run = start(evaluate_every=1, n_steps=9, patience=2)
     losses = iter([3.0, 4.0, 2.0, 4.0, 2.0, 1.0])
-    monkeypatch.setattr(run, "_held_out_loss", lambda: next(losses))
+    monkeypatch.setattr(loop, "held_out_loss", lambda run: next(losses))
     assert len(finish(run)) == 5
     assert run.progress.best_loss == 2.0
     assert run.progress.best_step == 3

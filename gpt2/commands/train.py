@@ -7,11 +7,11 @@ import sys
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt2.commands.common import device
-from gpt2.commands.train_options import (
-    add_options,
+from gpt2.commands.train_options import add_options
+from gpt2.commands.train_settings import (
     check_options,
     read_config,
     read_dropout,
@@ -92,20 +92,29 @@ def _train(
         return
     entropy = None
     if options.data is None:
-        entropy = corpus.entropy(
-            settings.evaluate_rows, data.tokenizer, run.row_length - 1
-        )
-    facts = {
-        "title": f"{model.num_parameters():,} parameters",
-        "n_parameters": model.num_parameters(),
-        "config": asdict(model.config),
-        "settings": asdict(settings),
-        "entropy": entropy,
-    }
+        entropy = _entropy(run, data.tokenizer)
+    facts = _facts(run, model, entropy)
     with closing(Metrics(run.folder, facts, run.progress.step)) as metrics:
         _show_steps(run, model, data.tokenizer, metrics, options)
     draw(run.folder)
     _summarise(run, entropy)
+
+
+def _facts(run: Run, model: GPT2, entropy: float | None) -> dict[str, Any]:
+    """Return what the record of a run begins with."""
+    return {
+        "title": f"{model.num_parameters():,} parameters",
+        "n_parameters": model.num_parameters(),
+        "config": asdict(model.config),
+        "settings": asdict(run.settings),
+        "entropy": entropy,
+    }
+
+
+def _entropy(run: Run, tokenizer: Tokenizer) -> float | None:
+    """Return the entropy of the held-out stories, in nats per token."""
+    n_rows, context = run.settings.evaluate_rows, run.row_length - 1
+    return corpus.entropy(n_rows, tokenizer, context)
 
 
 def _prepare_data(options: argparse.Namespace, workers: Workers) -> Data:

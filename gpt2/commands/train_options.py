@@ -1,17 +1,14 @@
-"""The options of `gpt2 train`, and the settings that follow from them."""
+"""The options of `gpt2 train`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, get_args
 
 from gpt2.commands.common import (
     MODEL_HELP,
     SEED,
-    by_option,
-    check_memory,
     positive,
     whole,
 )
@@ -26,7 +23,7 @@ from gpt2.training.settings import (
     TrainingSettings,
 )
 
-_SIZES = {
+SIZES = {
     "n_ctx": (256, "context length, in tokens"),
     "n_embd": (192, "width"),
     "n_head": (4, "attention heads per layer"),
@@ -34,7 +31,7 @@ _SIZES = {
 }
 """Defaults and meanings of the model's sizes; those of the shipped model."""
 
-_SETTINGS = {
+SETTINGS = {
     "n_steps": "optimizer steps",
     "batch_size": "rows per step",
     "n_accumulate": "micro-batches per step; more of them need less memory "
@@ -114,7 +111,7 @@ def _add_model_options(group: Any) -> None:
         Source.n_vocab,
         "vocabulary size of a tokenizer that is trained",
     )
-    for name, (default, meaning) in _SIZES.items():
+    for name, (default, meaning) in SIZES.items():
         _add(group, name, positive, default, meaning)
     _add(
         group,
@@ -134,7 +131,7 @@ def _add_model_options(group: Any) -> None:
 
 
 def _add_training_options(group: Any) -> None:
-    for name, meaning in _SETTINGS.items():
+    for name, meaning in SETTINGS.items():
         _add_setting(group, name, meaning)
     fused = TrainingSettings.fused_attention
     _add(
@@ -232,118 +229,3 @@ def share(text: str) -> float:
             f"must be from 0 up to but not 1, got {number}"
         )
     return number
-
-
-def read_source(options: argparse.Namespace) -> Source:
-    """Return what the run trains on."""
-    return Source(
-        options.data and tuple(map(Path, options.data)),
-        options.stories,
-        options.held_out,
-        options.tokenizer,
-        options.n_vocab,
-        options.model,
-    )
-
-
-def read_settings(options: argparse.Namespace) -> TrainingSettings:
-    """Return the run's settings.
-
-    Raises:
-        ValueError: A value is not allowed; the message names the option.
-    """
-    given = {
-        name: value
-        for name in _SETTINGS
-        if (value := getattr(options, name)) is not None
-    }
-    given["compile"] = options.compile
-    given["fused_attention"] = options.attention == "fused"
-    with by_option(*_SETTINGS):
-        if options.data:
-            return TrainingSettings(**given)
-        is_new = options.model is None
-        return TrainingSettings.for_stories(new=is_new, **given)
-
-
-def read_config(options: argparse.Namespace, n_vocab: int) -> GPT2Config:
-    """Return the configuration of a new model."""
-    names = (*_SIZES, "activation")
-    chosen = {name: getattr(options, name) for name in names}
-    return GPT2Config(n_vocab, **chosen, **read_dropout(options))
-
-
-def read_dropout(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of a configuration that set dropout."""
-    places = ("embd", "attn", "resid")
-    return {f"{place}_dropout": options.dropout for place in places}
-
-
-def check_options(
-    options: argparse.Namespace, settings: TrainingSettings
-) -> None:
-    """Check that the options go together, before any work is done.
-
-    Args:
-        options: The command line.
-        settings: What `read_settings` made of it.
-
-    Raises:
-        ValueError: They do not; the message names them.
-    """
-    if (last := max(options.snapshots, default=0)) > settings.n_steps:
-        raise ValueError(
-            f"--snapshots must be at most --n-steps, {settings.n_steps}; got "
-            f"{last}"
-        )
-    if settings.patience and options.data and options.held_out == 0:
-        raise ValueError(
-            "--patience needs held-out text; got --held-out 0, which leaves "
-            "none"
-        )
-    if options.model is not None:
-        if options.tokenizer != Source.tokenizer:
-            raise ValueError(
-                f"--model comes with its tokenizer; got --tokenizer "
-                f"{options.tokenizer}"
-            )
-        return
-    with by_option(*_SIZES):
-        config = read_config(options, n_vocab=1)
-    if (settings.context or 1) > config.n_ctx:
-        raise ValueError(
-            f"--context must be at most --n-ctx, {config.n_ctx}; got "
-            f"{settings.context}"
-        )
-    _check_memory(options, settings, config)
-
-
-def _check_memory(
-    options: argparse.Namespace, settings: TrainingSettings, config: GPT2Config
-) -> None:
-    """Refuse a model or a batch that does not fit this machine's memory."""
-    width, length = config.n_embd, (settings.context or config.n_ctx) + 1
-    n_parameters = width * (
-        config.n_ctx + config.n_layer * (12 * width + 13) + 2
-    )
-    # Weights, gradients and at least one mean; for another device, only the
-    # weights are here, on their way to it.
-    n_bytes = 12 if options.device.startswith("cpu") else 4
-    check_memory(
-        n_bytes * n_parameters,
-        f"a model of --n-embd {width}, --n-layer {config.n_layer} and --n-ctx "
-        f"{config.n_ctx}",
-    )
-    # An int64 and a bool for each token. Rows of stories may be shorter, and
-    # there may be fewer of them to measure.
-    check_memory(
-        9
-        * settings.batch_size
-        * (length if options.data else min(length, 64)),
-        f"--batch-size {settings.batch_size}",
-    )
-    if options.data:
-        check_memory(
-            9 * settings.evaluate_rows * length,
-            f"--evaluate-rows {settings.evaluate_rows}",
-        )

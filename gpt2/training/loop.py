@@ -30,6 +30,7 @@ from gpt2.training.diagnosis import (
     lost_process_reported,
 )
 from gpt2.training.folder import RunFolder
+from gpt2.training.held_out import held_out_loss, rows_to_measure
 from gpt2.training.hold import Hold
 from gpt2.training.memory import freed_memory_kept
 from gpt2.training.micro_batches import micro_batches
@@ -43,7 +44,6 @@ from gpt2.training.preparation import (
     check_inputs,
     choose_attention,
     restore,
-    rows_to_measure,
 )
 from gpt2.training.settings import TrainingSettings
 from gpt2.training.workers import Workers
@@ -178,7 +178,7 @@ class Run:
             set_learning_rate(self.optimizers, rate)
             rows, mask = self._draw_rows()
             n_predicted = int(mask[:, 1:].sum())
-            parts = micro_batches(rows, mask, self._rows_at_once(), workers)
+            parts = micro_batches(rows, mask, settings, workers)
 
             model.zero_grad()
             self.seed_dropout()
@@ -236,12 +236,6 @@ class Run:
             seed=self.settings.seed,
         )
 
-    def _rows_at_once(self) -> int:
-        """Return how many rows go through the model together."""
-        settings = self.settings
-        n_parts = self.workers.world_size * settings.n_accumulate
-        return settings.batch_size // n_parts
-
     def seed_dropout(self) -> None:
         """Seed dropout, differently for each step, process and run.
 
@@ -265,7 +259,7 @@ class Run:
 
         Without held-out text, every model counts as the best.
         """
-        loss = self._held_out_loss()
+        loss = held_out_loss(self)
         if loss is not None and not math.isfinite(loss):
             raise TrainingError(
                 f"step {self.progress.step}: the held-out loss is {loss}; "
@@ -274,25 +268,6 @@ class Run:
         if self.progress.is_best(loss):
             self.files.save_best(self.whole_model())
         return loss
-
-    @torch.no_grad()
-    def _held_out_loss(self) -> float | None:
-        """Return the mean loss over the held-out rows, in nats per token."""
-        if self.held_out is None:
-            return None
-        rows, mask = self.held_out
-        total = torch.zeros(2, device=self.workers.device)  # nats, tokens
-        self.model.eval()
-        for part, real, n_here in micro_batches(
-            rows, mask, self._rows_at_once(), self.workers
-        ):
-            with self.autocast():
-                loss = next_token_loss(self.forward, part, real, cross_entropy)
-            count = torch.full_like(loss, n_here)
-            total += torch.stack([loss * count, count])
-        self.model.train()
-        nats, n_tokens = self.workers.sum(total)
-        return float(nats / n_tokens)
 
     def whole_model(self) -> GPT2:
         """Return the model with whole tensors on the CPU.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from gpt2.training.settings import TrainingSettings
 from gpt2.training.workers import Workers
 
 
@@ -21,7 +22,7 @@ class MicroBatch(NamedTuple):
 
 
 def micro_batches(
-    rows: Tensor, mask: Tensor, n_rows: int, workers: Workers
+    rows: Tensor, mask: Tensor, settings: TrainingSettings, workers: Workers
 ) -> list[MicroBatch]:
     """Take this process's rows, and split them.
 
@@ -29,13 +30,16 @@ def micro_batches(
         rows: (B, T) of int64: the rows of all processes, shortest first if
             they are padded.
         mask: (B, T) of bool, true for real tokens.
-        n_rows: Rows per micro-batch, at most.
+        settings: How many rows a step has, and in how many micro-batches; the
+            same number of rows goes into each of these.
         workers: Which rows are this process's.
 
     Returns:
         Micro-batches on this process's device, each only as wide as its
         longest row.
     """
+    n_parts = workers.world_size * settings.n_accumulate
+    n_rows = settings.batch_size // n_parts
     mine = slice(workers.rank, None, workers.world_size)
     parts = []
     for tokens, real in zip(

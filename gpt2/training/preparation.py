@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from torch import Tensor
-
 from gpt2.attention import MultiHeadAttention
 from gpt2.config import GPT2Config
-from gpt2.data import Tokens, draw_batch, first_documents
+from gpt2.data import Tokens, draw_batch
 from gpt2.model import GPT2
 from gpt2.training.checkpoint import (
     OPTIMIZER,
@@ -61,45 +59,6 @@ def check_inputs(
         )
     # Drawing a row checks the length of the corpus.
     draw_batch(tokens, 0, 1, context + 1, windows=settings.windows)
-
-
-def rows_to_measure(
-    held_out: Tokens | None,
-    length: int,
-    settings: TrainingSettings,
-    workers: Workers,
-) -> tuple[Tensor, Tensor] | None:
-    """Return the rows that the held-out loss is measured on.
-
-    They are the same every time. With `windows="documents"`, each is one
-    document.
-
-    Args:
-        held_out: The text; None if there is none.
-        length: Most ids in a row.
-        settings: The run's.
-        workers: Which will share the rows.
-
-    Returns:
-        Ids (B, T) of int64 and mask (B, T) of bool; or None, without a text.
-
-    Raises:
-        DataError: The text is too short.
-        ValueError: The rows cannot be split evenly among the processes.
-    """
-    if held_out is None:
-        return None
-    n_rows = settings.evaluate_rows
-    if settings.windows == "documents":
-        rows, mask = first_documents(held_out, n_rows, length)
-    else:
-        rows, mask = draw_batch(held_out, 0, n_rows, length)
-    if len(rows) % workers.world_size:
-        raise ValueError(
-            f"evaluate_rows must be a multiple of {workers.world_size}, the "
-            f"number of processes; got {len(rows)} rows"
-        )
-    return rows, mask
 
 
 def restore(
