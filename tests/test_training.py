@@ -89,7 +89,7 @@ SETTINGS = TrainingSettings(
 
 
 def counting(n_documents: int, seed: int = 0) -> list[list[int]]:
-    """Documents that count from a random number on, ended by a 0."""
+    """Documents of five consecutive numbers and a 0 at their end."""
     begins = torch.randint(
         1, 12, (n_documents,), generator=torch.Generator().manual_seed(seed)
     )
@@ -260,7 +260,7 @@ def test_matrices_decay_and_nothing_else(
 
 
 def test_steps_are_those_of_the_formula() -> None:
-    """Loshchilov and Hutter (2019), algorithm 2, in ordinary numbers."""
+    """Loshchilov and Hutter (2019), algorithm 2, in plain floats."""
     module = nn.Module()
     module.matrix = nn.Parameter(torch.tensor([[2.0]]))
     module.vector = nn.Parameter(torch.tensor([-3.0]))
@@ -344,7 +344,7 @@ def test_the_optimizers_go_on_from_what_was_read(
 
 
 def test_a_step_is_what_it_says(start: Start, corpus: Tokens) -> None:
-    """Loss, clipping, learning rate and update, done here by hand."""
+    """Loss, clipping, learning rate and update, computed by hand."""
     run = start(clip=0.05, seed=5)
     twin = new_model()
     (optimizer,) = make_optimizers(twin, run.settings)
@@ -383,7 +383,7 @@ def test_a_short_gradient_is_left_alone(start: Start) -> None:
 
 
 def test_it_learns(start: Start) -> None:
-    """To count, down to near what the documents leave open."""
+    """To count, down to the entropy of the documents."""
     reports = finish(
         start(
             n_steps=150,
@@ -404,7 +404,7 @@ def test_it_learns(start: Start) -> None:
 def test_parts_of_a_batch_add_up_to_the_whole(
     start: Start, uneven: Tokens, windows: Windows
 ) -> None:
-    """Also where the rows, and so the parts, have not equally many tokens."""
+    """Also if the rows, and so the parts, have unequal numbers of tokens."""
     whole, parts = (
         start(f"{n}", tokens=uneven, windows=windows, n_accumulate=n)
         for n in (1, 4)
@@ -490,7 +490,7 @@ def test_a_compiled_model_learns_the_same(
     windows: Windows,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All of `torch.compile` but the last stage, which takes minutes."""
+    """All of `torch.compile` but its last stage, which takes minutes."""
     monkeypatch.setattr(
         torch, "compile", partial(torch.compile, backend="aot_eager")
     )
@@ -599,7 +599,7 @@ def test_measuring_and_saving_do_not_change_the_run(start: Start) -> None:
 def test_the_best_model_lies_in_the_folder(
     start: Start, corpus: Tokens, tmp_path: Path
 ) -> None:
-    """Trained on counting up and measured on noise, it soon gets worse."""
+    """Trained on counting and measured on noise, it soon gets worse."""
     noise = torch.randint(1, 17, (400,)).tolist()
     strange = write_tokens(tmp_path / "noise.bin", [[*noise, 0]], 17, 0)
     run = start(
@@ -805,7 +805,7 @@ CHECKPOINT = [
 def test_a_damaged_checkpoint_is_refused_by_name(
     start: Start, trained: Path, name: str, damage: str
 ) -> None:
-    """And an earlier one is named, if it is whole."""
+    """The message also names an earlier one, if that is intact."""
     assert names(trained) == CHECKPOINT
     path = trained / name
     before = path.read_bytes()
@@ -869,7 +869,7 @@ def rewrite_sums(folder: Path) -> None:
 def test_where_it_stood_must_make_sense(
     start: Start, trained: Path, field: str, value: Any, message: str
 ) -> None:
-    """Though the checksums are right."""
+    """Even if the checksums are right."""
     change_facts(
         trained, lambda facts: facts["progress"].update({field: value})
     )
@@ -976,7 +976,7 @@ def test_an_unknown_part_of_an_optimizer_is_refused(
 def test_whatever_lies_there_is_refused_by_name_or_makes_sense(
     start: Start, trained: Path
 ) -> None:
-    """Wrong bytes with the right checksums: the readers have to cope."""
+    """Wrong bytes with right checksums are left to the readers."""
     rng = random.Random(1)
     n_refused = 0
     for name in ("training.json", "optimizer.safetensors"):
@@ -998,7 +998,7 @@ def test_whatever_lies_there_is_refused_by_name_or_makes_sense(
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Flip a bit, or cut off, take out or put in some bytes."""
+    """Flip a bit, or truncate, remove or insert some bytes."""
     place, way = rng.randrange(len(data)), rng.randrange(4)
     if way == 0:
         flipped = bytes([data[place] ^ 1 << rng.randrange(8)])
@@ -1045,7 +1045,7 @@ def test_a_run_that_was_left_gives_its_folder_back(start: Start) -> None:
 def test_a_folder_that_was_removed_is_not_made_again(
     start: Start, written: str, replaced: bool
 ) -> None:
-    """Whatever is the first to be written to it."""
+    """Whichever file is the first to be written to it."""
     run = start(
         n_steps=99,
         save_every=2 if written == "checkpoint" else 99,
@@ -1118,7 +1118,7 @@ def test_a_full_disk_loses_nothing(
     assert_same_weights(whole, resumed)
 
 
-# What goes wrong.
+# Failures.
 
 
 def test_weights_that_are_not_numbers_stop_the_run(start: Start) -> None:
@@ -1326,12 +1326,17 @@ def test_the_picture_shows_loss_and_floor(
     record.add(report(2, held_out_loss=1.5))
     record.close()
     drawn: dict[str, Any] = {}
+    places: dict[str, Any] = {}
 
     save = Figure.savefig
 
     def keep(figure: Figure, *arguments: Any, **more: Any) -> None:
-        for line in figure.axes[0].lines:
+        axes = figure.axes[0]
+        assert "millions" in axes.get_xlabel()
+        assert axes.get_yscale() == "log"
+        for line in axes.lines:
             drawn[str(line.get_label())] = list(line.get_ydata())
+            places[str(line.get_label())] = list(line.get_xdata())
         save(figure, *arguments, **more)
 
     monkeypatch.setattr(Figure, "savefig", keep)
@@ -1340,6 +1345,8 @@ def test_the_picture_shows_loss_and_floor(
     if floor is not None:
         expected["entropy"] = [floor, floor]
     assert drawn == expected
+    assert places["training"] == [80e-6, 160e-6]  # millions of tokens
+    assert places["held out"] == [160e-6]
     assert path.read_bytes().startswith(b"\x89PNG")
     assert names(tmp_path) == ["loss.png", "metrics.jsonl"]
 
@@ -1466,7 +1473,7 @@ def test_what_is_not_said_follows_from_what_is_learned(
 
 
 def source(arguments: list[str]) -> reading.Source:
-    """What a command line learns from."""
+    """What a command line trains on."""
     return read_source(parse(arguments))
 
 
@@ -1508,7 +1515,7 @@ def greedy() -> Tokenizer:
 def test_a_file_in_blocks_has_the_tokens_of_the_whole(
     greedy: Tokenizer, tmp_path: Path, parts: list[str]
 ) -> None:
-    """Where there are words, and no more white space than a block."""
+    """If there are words, and no more white space than a block."""
     text = "ab c " + "".join(parts)
     path = tmp_path / "text.txt"
     path.write_text(text, encoding="utf-8")
@@ -1580,7 +1587,7 @@ def test_a_block_without_a_seam_is_cut_all_the_same(
 
 
 def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:
-    """Return the exit code and what was said, in one line."""
+    """Return the exit code and the last line of standard error."""
     try:
         code = main(["train", *arguments])
     except SystemExit as exit:
@@ -1760,7 +1767,7 @@ def test_a_loss_that_is_not_a_number_ends_with_1(
 
 
 def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
-    """With an end of text after stories, and not after other texts."""
+    """With an end of text after stories, but not after other texts."""
     text = tmp_path / "text.txt"
     text.write_text("a text that goes on for a while. " * 20)
     small = ["--stories", "60", "--n-vocab", "300"]
@@ -1776,13 +1783,13 @@ def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
         assert Tokenizer.load(tmp_path / "data").add_bos_token is begins
 
 
-# The loss in pieces.
+# The loss in chunks.
 
 
 def with_gradient(
     loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What a loss is, and a third of its gradient."""
+    """A loss, and a third of its gradient."""
     leaf = logits.clone().requires_grad_()
     value = loss(leaf, targets)
     (value / 3).backward()
@@ -1827,7 +1834,7 @@ def test_the_loss_in_pieces_gives_its_gradient_once() -> None:
 
 
 def test_a_step_needs_little_memory_for_its_loss() -> None:
-    """The logits, their gradient, and a piece: nothing whole in float32."""
+    """Logits, their gradient and a chunk, but no float32 copy of them."""
     logits = torch.zeros(4096, 4096, dtype=torch.bfloat16, requires_grad=True)
     targets = torch.zeros(4096, dtype=torch.int64)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
@@ -1844,7 +1851,7 @@ def test_a_step_needs_little_memory_for_its_loss() -> None:
     reason="the C library is not glibc, and nothing is kept",
 )
 def test_what_a_step_frees_is_kept_for_the_next() -> None:
-    """Else the system has to hand out the same pages again in every step."""
+    """Otherwise the system hands out the same pages anew in every step."""
     import resource
 
     def n_pages() -> int:
@@ -1858,9 +1865,29 @@ def test_what_a_step_frees_is_kept_for_the_next() -> None:
     with freed_memory_kept(torch.device("cpu")):
         kept = n_pages()
     assert kept < usually / 3
-    assert n_pages() > usually / 2  # afterwards all is as it was
+    assert n_pages() > usually / 2  # afterwards, memory is returned again
 
 
-def test_elsewhere_nothing_is_kept() -> None:
-    with freed_memory_kept(torch.device("meta")):
-        pass
+def test_only_glibc_and_the_cpu_are_told_to_keep_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    class Glibc:
+        def mallopt(self, parameter: int, value: int) -> None:
+            calls.append("mallopt")
+
+        def malloc_trim(self, padding: int) -> None:
+            calls.append("malloc_trim")
+
+    def called(device: str, libc: object) -> list[str]:
+        calls.clear()
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+        with freed_memory_kept(torch.device(device)):
+            pass
+        return calls
+
+    assert called("meta", Glibc()) == []
+    assert called("cpu", object()) == []
+    if os.name == "posix":
+        assert "mallopt" in called("cpu", Glibc())
