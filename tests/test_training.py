@@ -159,8 +159,8 @@ def assert_same_weights(a: Run, b: Run, tolerance: float = 0.0) -> None:
     for name, tensor in a.model.state_dict().items():
         difference = (tensor - b.model.state_dict()[name]).abs()
         if tolerance and name.endswith("c_attn.bias"):
-            # A bias of the keys raises all scores of a query alike: what
-            # gradient it has is rounding, which Adam makes large.
+            # The bias of the keys shifts all scores of a query equally, so its
+            # gradient is nothing but rounding, which Adam scales up.
             difference = difference.view(3, -1)[[0, 2]]
         assert difference.max() <= tolerance, name
 
@@ -333,7 +333,7 @@ def test_the_optimizers_go_on_from_what_was_read(
     twin.load_state_dict(model.state_dict())
     others = make_optimizers(twin, settings)
     write_state(twin, others, read_state(model, optimizers), Workers())
-    for _ in range(2):  # apart: what was written is a copy
+    for _ in range(2):  # independently: the state was copied
         step(model, optimizers)
         step(twin, others)
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
@@ -395,7 +395,7 @@ def test_it_learns(start: Start) -> None:
     )
     assert reports[0].loss == pytest.approx(math.log(17), abs=0.1)
     looks = [r.held_out_loss for r in reports if r.held_out_loss is not None]
-    floor = math.log(11) / 6  # the first of a document's six is open
+    floor = math.log(11) / 6  # one of six tokens is uncertain
     assert looks[0] > looks[-1]
     assert floor - 0.15 < looks[-1] < floor + 0.15
 
@@ -621,7 +621,7 @@ def test_the_best_model_lies_in_the_folder(
     snapshot = run.folder / "snapshots" / f"step-{best:08d}"
     for name, tensor in gpt2.load_model(snapshot).state_dict().items():
         assert torch.equal(kept[name], tensor)
-    # A run that has ended so stays ended.
+    # Resumed, such a run has nothing left to do.
     again = start(
         held=strange,
         n_steps=200,
@@ -815,8 +815,8 @@ def test_a_damaged_checkpoint_is_refused_by_name(
         if damage == "flip":
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(data[:-1] if damage == "cut" else data)
-        if damage == "cut" and name == "SHA256SUMS":  # the line's end, only
-            path.write_bytes(data[:-2])
+        if damage == "cut" and name == "SHA256SUMS":
+            path.write_bytes(data[:-2])  # without its newline it is intact
         if damage in ("empty", "remove"):
             path.write_bytes(b"")
         if damage == "remove":
@@ -1242,7 +1242,7 @@ def test_each_step_is_recorded_once(tmp_path: Path) -> None:
     record = metrics.Metrics(tmp_path, {"title": "first"}, 0)
     for step in range(1, 6):
         record.add(report(step))
-    # While it runs, everything is there already.
+    # Steps can be read while the run goes on.
     assert recorded(tmp_path) == [1, 2, 3, 4, 5]
     record.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -1422,7 +1422,7 @@ def test_it_trains_on_stories(
     n_predicted = sum(len(text.encode()) + 1 for text in texts)
     assert facts["entropy"] == pytest.approx(nats / n_predicted)
     assert facts["settings"]["windows"] == "documents"
-    # Of stories that do not fit the context, the floor is not known.
+    # If stories do not fit the context, there is no entropy to show.
     assert main([*arguments, str(short)]) == 0
     assert metrics.read(short)[0]["entropy"] is None
 
@@ -1523,7 +1523,7 @@ def test_a_file_in_blocks_has_the_tokens_of_the_whole(
         patch.setattr(reading, "_BLOCK_CHARACTERS", 3)
         blocks = list(reading._blocks(path))
     assert "".join(blocks) == text
-    # A long stretch without a place to cut is cut all the same.
+    # A long stretch without such a place is cut anywhere.
     seamless = any(
         (before[-1].isspace() or after[0] not in " \n")
         and not after.startswith("<|endoftext|>")
@@ -1693,7 +1693,7 @@ def test_data_are_made_once_and_again_when_they_change(
     assert prepare() == first
     second = prepare("--n-vocab=271")
     assert second != first
-    # Failed in the middle: what was there is there, and whole.
+    # If that fails halfway, the earlier data are intact.
     with monkeypatch.context() as patch:
         patch.setattr(Tokenizer, "write", broken)
         with pytest.raises(OSError, match="no more"):

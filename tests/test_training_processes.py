@@ -88,7 +88,7 @@ def succeed(process: Process) -> None:
 
 
 def last_bytes(folder: Path) -> dict[str, bytes]:
-    """The last checkpoint's numbers, and the best model's."""
+    """The files of the last checkpoint and of the best model."""
     last = checkpoints(folder)[-1]
     return {
         "best": (folder / "model.safetensors").read_bytes(),
@@ -111,7 +111,7 @@ def names(folder: Path) -> list[str]:
 
 
 def stages(folder: Path) -> list[Path]:
-    """What is being written to a run's folder, or was when it was killed."""
+    """Checkpoints that a run is writing, or was writing when killed."""
     return list((folder / "checkpoints").glob(".step-*.saving"))
 
 
@@ -214,7 +214,7 @@ def test_no_room_for_the_data_leaves_none(
 
 
 def test_a_second_run_keeps_out(start: Start, tmp_path: Path) -> None:
-    """Until the first is gone, in whatever way; and changes nothing."""
+    """Until the first has ended, and without changing anything."""
     folder = tmp_path / "one"
     first = start("one", "--n-steps=100000", "--save-every=5")
     wait_for(lambda: checkpoints(folder) or first.poll() is not None)
@@ -225,7 +225,7 @@ def test_a_second_run_keeps_out(start: Start, tmp_path: Path) -> None:
     assert first.poll() is None
     first.kill()
     first.wait()
-    assert ".running" in names(folder)  # which holds nobody
+    assert ".running" in names(folder)  # the file, but no lock on it
     third = start("one", "--n-steps=100000", "--save-every=5", "--resume")
     begun = checkpoints(folder)[-1]
     wait_for(
@@ -237,7 +237,7 @@ def test_a_second_run_keeps_out(start: Start, tmp_path: Path) -> None:
 def test_a_second_run_keeps_out_from_the_beginning(
     start: Start, tmp_path: Path
 ) -> None:
-    """While the first has not even prepared its data."""
+    """Even before the first has prepared its data."""
     first = start(
         "one", "--n-steps=2", signalled=(signal.SIGSTOP, "recipe.json", 1)
     )
@@ -305,7 +305,7 @@ def start_two(
 def assert_close_weights(
     one: Path, other: Path, tolerance: float = 1e-5
 ) -> None:
-    """But for the keys' biases, see `test_training.assert_same_weights`."""
+    """Except for the keys' biases; see `test_training.assert_same_weights`."""
     tensors = load_file(other / "model.safetensors")
     for name, tensor in load_file(one / "model.safetensors").items():
         difference = (tensor - tensors[name]).abs()
@@ -320,8 +320,8 @@ def copy_of_the_first_half(folder: Path, copy: Path) -> None:
     shutil.rmtree(checkpoints(copy)[-1])
 
 
-# Muon makes steps out of the smallest directions of a gradient, in bfloat16:
-# of what came out a little above or below 0 it makes a difference.
+# Muon scales up the smallest directions of a gradient, in bfloat16, and with
+# them the rounding errors.
 @pytest.mark.parametrize(
     ("sharing", "optimizer", "tolerance"),
     [
@@ -338,7 +338,7 @@ def test_two_processes_do_what_one_does(
     optimizer: str,
     tolerance: float,
 ) -> None:
-    """And either goes on from what the other has left."""
+    """And each resumes what the other left."""
     options = ["--n-steps=8", "--save-every=4", "--evaluate-every=4"]
     options += [f"--sharing={sharing}", "--n-accumulate=2"]
     options += [f"--optimizer={optimizer}"]
@@ -367,7 +367,7 @@ def test_two_processes_do_what_one_does(
 def test_two_processes_drop_different_numbers(
     start: Start, tmp_path: Path
 ) -> None:
-    """If they did not, rows that are equal would give them equal losses."""
+    """Otherwise, equal rows would give both the same loss."""
     (tmp_path / "one.txt").write_text("0123456789abcde")
     options = ["--data", str(tmp_path / "one.txt"), "--held-out=0"]
     options += ["--n-steps=1", "--dropout=0.5", "--batch-size=2"]
@@ -394,7 +394,7 @@ def test_when_one_dies_the_other_says_so(
     assert message.startswith(f"gpt2: process {1 - killed} stops after step ")
     assert "seems to be lost" in message
     last = checkpoints(folder)[-1]
-    if killed == 1:  # otherwise it may just have written one more
+    if killed == 1:  # otherwise, it may have written another one
         assert f"the last checkpoint is {last}" in message
     assert read_checkpoint(folder).progress.step % 2 == 0
     assert gpt2.load_model(last).config.n_embd == 16
@@ -439,7 +439,7 @@ def test_two_processes_keep_out_two_others(
 
 
 def workers_of(pid: int) -> dict[str, int]:
-    """The processes that torchrun has started, by their rank."""
+    """The processes that torchrun started, by rank."""
     found = {}
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     for child in text.split():
@@ -454,7 +454,7 @@ def workers_of(pid: int) -> dict[str, int]:
     not Path("/proc/self/task").exists(), reason="no list of child processes"
 )
 def test_torchrun(tmp_path: Path) -> None:
-    """The real one, of which one process is killed."""
+    """The real one, with one of its processes killed."""
     (tmp_path / "text.txt").write_text(TEXT)
     folder, errors = tmp_path / "run", tmp_path / "errors"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
