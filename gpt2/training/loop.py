@@ -131,11 +131,11 @@ class Run:
         self.config = model.config
         self.model: nn.Module = model.to(self.workers.device).train()
         choose_attention(model, settings.fused_attention)
-        self.wrapped = self.workers.wrap(model)
+        self.wrapped = self.workers.wrap(model)  # for several processes
         self.optimizers = make_optimizers(model, settings)
         if state is not None:
             write_state(model, self.optimizers, state.optimizer, self.workers)
-        self.forward: Any = (
+        self.forward: Any = (  # what the loop calls
             torch.compile(self.wrapped) if settings.compile else self.wrapped
         )
 

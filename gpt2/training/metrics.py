@@ -48,10 +48,8 @@ class Metrics:
         self.file = path.open("a", encoding="utf-8")
 
     def add(self, report: Report) -> None:
-        """Add a step."""
-        self._write({k: v for k, v in asdict(report).items() if v is not None})
-
-    def _write(self, line: dict[str, Any]) -> None:
+        """Add a step, readable at once."""
+        line = {k: v for k, v in asdict(report).items() if v is not None}
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
 
