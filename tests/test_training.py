@@ -27,7 +27,11 @@ import gpt2
 from gpt2 import stories
 from gpt2.__main__ import main
 from gpt2.commands.parsing import parse
-from gpt2.commands.train_settings import read_settings, read_source
+from gpt2.commands.train_settings import (
+    read_config,
+    read_settings,
+    read_source,
+)
 from gpt2.config import GPT2Config
 from gpt2.data import (
     DataError,
@@ -1470,6 +1474,28 @@ def test_what_is_not_said_follows_from_what_is_learned(
     assert found.learning_rate == rate
     assert found.final_learning_rate == rate / 100
     assert (found.weight_decay, found.n_accumulate) == (decay, n_parts)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], TrainingSettings.for_stories()),
+        (["--model=story"], TrainingSettings.for_stories(new=False)),
+        (["--data", "text.txt"], TrainingSettings()),
+    ],
+)
+def test_the_command_has_the_defaults_of_the_settings(
+    more: list[str], expected: TrainingSettings
+) -> None:
+    assert read_settings(parse(["train", "run", *more])) == expected
+
+
+def test_the_sizes_are_those_of_the_shipped_model() -> None:
+    options = parse(["train", "run"])
+    shipped = asdict(gpt2.load_model("story").config)
+    new = asdict(read_config(options, options.n_vocab))
+    sizes = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer", "activation")
+    assert {k: new[k] for k in sizes} == {k: shipped[k] for k in sizes}
 
 
 def source(arguments: list[str]) -> reading.Source:
