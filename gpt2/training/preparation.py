@@ -37,7 +37,7 @@ def check_inputs(
     for corpus in (tokens, held_out):
         if corpus is not None and corpus.n_vocab > config.n_vocab:
             raise ValueError(
-                f"the corpus has {corpus.n_vocab} different ids, and the "
+                f"the corpus has a vocabulary of {corpus.n_vocab}, and the "
                 f"model's n_vocab is only {config.n_vocab}"
             )
     context = settings.context or config.n_ctx
