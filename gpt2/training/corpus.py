@@ -137,9 +137,9 @@ def _recipe(source: Source) -> dict[str, Any]:
     if source.model is None and source.tokenizer == "own":
         recipe["n_vocab"] = source.n_vocab
     if source.files is None:
-        told = "\n".join(_stories(_TRAINING_SEED, 20))
+        examples = "\n".join(_stories(_TRAINING_SEED, 20))
         recipe["stories"] = source.n_stories
-        recipe["grammar"] = f"{crc32(told.encode()):08x}"
+        recipe["grammar"] = f"{crc32(examples.encode()):08x}"
     files = source.files or ()
     for path in files:
         if path.stat().st_size == 0:

@@ -1,8 +1,8 @@
 """The training loop.
 
 What a step draws at random, its rows and its dropout, depends only on the seed
-and on the number of the step. So a run that was stopped goes on exactly as it
-would have, and no state of a random generator has to be saved.
+and on the number of the step. So a resumed run repeats exactly what the
+uninterrupted one does, without saved states of random generators.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Run:
             held_out: Text to measure the loss on, not trained on.
             tokenizer: Saved with the model.
             workers: This process and the others; None: there are no others.
-            resume: Go on from the last checkpoint in the folder.
+            resume: Resume from the last checkpoint in the folder.
 
         Raises:
             ValueError: The corpus is too short or has ids that the model
