@@ -56,12 +56,13 @@ def package(size: str) -> Iterator[float]:
             n_steps=1000,
             batch_size=ROWS,
             context=CONTEXT,
-            precision="bfloat16",
-            fused_attention=False,
+            optimizer="adamw",
+            learning_rate=1e-3,
+            weight_decay=0.1,
             evaluate_every=1000,
             save_every=1000,
         )
-        run = Run(GPT2(config), read_tokens(path), None, settings, folder)
+        run = Run(GPT2(config), read_tokens(path), settings, folder)
         for report in run.steps():
             yield report.loss
 

@@ -33,7 +33,7 @@ class Process:
         code: int | None = self.server.ask({"poll": self.pid})
         return code
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 240) -> int:
         """Return the exit code; kill what takes longer."""
         end = time.monotonic() + seconds
         while (code := self.poll()) is None:
@@ -79,6 +79,7 @@ class Server:
         *arguments: str | Path,
         output: Path,
         limit: int | None = None,
+        signalled: tuple[signal.Signals, str, int] | None = None,
         **environment: str | int,
     ) -> Process:
         """Start a command.
@@ -87,6 +88,8 @@ class Server:
             *arguments: What would follow `python -m gpt2`.
             output: A path to which `.out` and `.err` are added.
             limit: The most bytes that a file may grow to.
+            signalled: A signal that the process sends itself as soon as it
+                opens a file of this name for writing, for the nth time.
             **environment: Variables to add.
         """
         pid = self.ask(
@@ -94,6 +97,7 @@ class Server:
                 "arguments": [str(argument) for argument in arguments],
                 "output": str(output),
                 "limit": limit,
+                "signalled": signalled,
                 "environment": {k: str(v) for k, v in environment.items()},
             }
         )
@@ -116,6 +120,8 @@ def child(what: dict[str, Any]) -> int:
     if what["limit"] is not None:  # exceeding it is to fail, not to kill
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (what["limit"],) * 2)
+    if what["signalled"] is not None:
+        signal_in_writing(*what["signalled"])
     try:
         code = main(what["arguments"])
     except SystemExit as exit:
@@ -126,6 +132,21 @@ def child(what: dict[str, Any]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     return code
+
+
+def signal_in_writing(number: int, name: str, n: int) -> None:
+    """Send this process a signal when it opens a file, whatever the load."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal n
+        if event != "open" or arguments[1] != "w":
+            return
+        n -= Path(str(arguments[0])).name == name
+        if n == 0:
+            n = -1  # once
+            os.kill(os.getpid(), number)
+
+    sys.addaudithook(hook)
 
 
 def warm_up() -> None:

@@ -603,7 +603,7 @@ def test_eval_of_nothing(
         ("train out --n-embd 10", "--n-embd must be a multiple of --n-head"),
         ("train out --n-ctx 8 --context 9", "at most --n-ctx, 8; got 9"),
         ("train out --n-accumulate 5", "divisor of --batch-size, 48; got 5"),
-        ("train out --data x --held-out 0 --patience 1", "--patience looks"),
+        ("train out --data x --held-out 0 --patience 1", "got --held-out 0"),
         ("train out --model story --tokenizer bytes", "got --tokenizer bytes"),
         ("train out --final-learning-rate 1", "to --learning-rate, 0.004;"),
     ],

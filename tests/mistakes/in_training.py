@@ -1,4 +1,4 @@
-"""Mistakes in how a model is trained, and on what."""
+"""Mistakes in training and its data."""
 
 from mistakes.mutation import Mutation
 
@@ -21,63 +21,63 @@ MUTATIONS = [
         (DATA,),
     ),
     Mutation(
-        "the warm-up begins a step late",
+        "the warm-up starts a step late",
         "training/settings.py",
         "(step + 1) / self.n_warmup",
         "step / self.n_warmup",
         (TRAINING,),
     ),
     Mutation(
-        "norms and biases decay, too",
+        "norms and biases decay",
         "training/optimizer.py",
         '"weight_decay": 0.0',
         '"weight_decay": settings.weight_decay',
         (TRAINING,),
     ),
     Mutation(
-        "the parts of a batch count alike, however long they are",
+        "micro-batches weigh the same, whatever they predict",
         "training/loop.py",
         "share = n_here / n_predicted",
         "share = 1 / len(parts)",
         (TRAINING,),
     ),
     Mutation(
-        "a seam is never found",
+        "blocks of text are never cut between words",
         "training/corpus.py",
         'r".*\\S(?=[ \\n])"',
         'r"(?!)"',
         (TRAINING,),
     ),
     Mutation(
-        "Muon's mean is not taken up",
+        "Muon's momentum is not restored",
         "training/optimizer.py",
-        "else workers.part_of(value, parameter)",
-        "else workers.part_of(value * (what != 'momentum_buffer'), parameter)",
+        "else workers.shard(value, parameter)",
+        "else workers.shard(value * (what != 'momentum_buffer'), parameter)",
         (TRAINING,),
     ),
     Mutation(
-        "three checkpoints stay",
+        "three checkpoints are kept",
         "training/checkpoint.py",
         "_KEPT = 2",
         "_KEPT = 3",
         (TRAINING,),
     ),
     Mutation(
-        "an optimizer's shapes are not looked at",
+        "the shapes of an optimizer's state are not checked",
         "training/optimizer.py",
         "if (tensor.shape, tensor.dtype) != (shape, dtype):",
         "if tensor.dtype != dtype:",
         (TRAINING,),
     ),
     Mutation(
-        "an optimizer's count of steps is not looked at",
+        "an optimizer's step count is not checked",
         "training/optimizer.py",
         "if is_count and least != step:",
         "if False:",
         (TRAINING,),
     ),
     Mutation(
-        "a folder that was removed is not missed",
+        "a removed folder goes undetected",
         "training/hold.py",
         "if inode != self.inode:",
         "if False:",
@@ -91,10 +91,11 @@ MUTATIONS = [
         (TRAINING,),
     ),
     Mutation(
-        "a resumed run leaves out a step",
+        "a resumed run skips a step",
         "training/loop.py",
         "self.progress = state.progress",
-        "self.progress = state.progress\n        self.progress.step += 1\n",
+        "self.progress = state.progress\n"
+        "            self.progress.step += 1\n",
         (TRAINING,),
     ),
 ]
