@@ -479,9 +479,8 @@ def _sample(model: GPT2, tokenizer: Tokenizer, step: int) -> str:
     from gpt2.completion import complete
 
     n_tokens = min(100, model.config.n_ctx - 1)
-    pieces = complete(model, tokenizer, "", n_tokens, seed=step)
-    text = "".join(pieces).replace("\n", " ")
-    return f"[step {step:,}] {text}"
+    text = complete(model, tokenizer, "", n_tokens, seed=step)
+    return f"[step {step:,}] {text}".replace("\n", " ")
 
 
 def _model(options: argparse.Namespace, tokenizer: Tokenizer) -> GPT2:

@@ -1,8 +1,11 @@
-"""Mistakes in how tokens are drawn, and how text is written from them."""
+"""Mistakes in how tokens are drawn, and how text is made of them."""
 
 from mistakes.mutation import Mutation
 
 SAMPLING = "test_sampling.py"
+GENERATION = "test_generation.py"
+BEAMS = "test_beams.py"
+DROPOUT = "test_dropout.py"
 COMPLETION = "test_completion.py"
 EVALUATION = "test_evaluation.py"
 CIRCUITS = "test_circuits.py"
@@ -84,15 +87,15 @@ MUTATIONS = [
     Mutation(
         "generation leaves the model in eval mode",
         "sampling.py",
-        "return cast(GPT2, _twin(model, uncompiled=training))",
+        "return cast(Model, _view(model, uncompiled=training))",
         "return model.eval()",
         (SAMPLING, COMPLETION, EVALUATION),
     ),
     Mutation(
         "what is compiled runs with dropout",
         "sampling.py",
-        "_twin(model, uncompiled=training)",
-        "_twin(model, uncompiled=False)",
+        "_view(model, uncompiled=training)",
+        "_view(model, uncompiled=False)",
         (SAMPLING,),
     ),
     Mutation(
@@ -119,21 +122,21 @@ MUTATIONS = [
     Mutation(
         "samples are given to the wrong prompts",
         "sampling.py",
-        "rows = rows.repeat_interleave(n_samples)",
-        "rows = rows.repeat(n_samples)",
+        "rows = rows.repeat_interleave(n)",
+        "rows = rows.repeat(n)",
         (SAMPLING,),
     ),
     Mutation(
         "a stop token stops nothing",
         "sampling.py",
-        "isin(drawn, stops)\n            if bool",
-        "isin(drawn, stops[:0])\n            if bool",
+        "torch.isin(drawn, running.stops)",
+        "torch.isin(drawn, running.stops[:0])",
         (SAMPLING, COMPLETION),
     ),
     Mutation(
         "what has ended goes on",
         "sampling.py",
-        "drawn = torch.where(ended, tokens[:, -1], drawn)",
+        "drawn = torch.where(ended, running.tokens[:, -1], drawn)",
         "drawn = drawn",
         (SAMPLING,),
     ),
@@ -147,36 +150,65 @@ MUTATIONS = [
     Mutation(
         "the prompt is read again for every token",
         "sampling.py",
-        "        yield drawn\n",
-        "        yield drawn\n        model(tokens, real)\n",
+        "            yield drawn\n",
+        "            yield drawn\n            model(running.tokens)\n",
         (SAMPLING,),
+    ),
+    Mutation(
+        "errors wait for the first token",
+        "generation.py",
+        "    return steps()\n",
+        "    yield from steps()\n",
+        (GENERATION, COMPLETION),
+    ),
+    Mutation(
+        "the padding of one sample is another's",
+        "generation.py",
+        "self.real[::n]",
+        "self.real[: len(self.real) // n]",
+        (GENERATION, BEAMS),
+    ),
+    Mutation(
+        "greedy decoding has no penalty",
+        "sampling.py",
+        "if self.repetition_penalty != 1:",
+        "if self.repetition_penalty != 1 and self.temperature:",
+        (SAMPLING, GENERATION),
+    ),
+    Mutation(
+        "lists of different lengths are told to become a tensor",
+        "generation.py",
+        "isinstance(tokens[0], Sequence)",
+        "isinstance(tokens[0], int)",
+        (GENERATION,),
     ),
     Mutation(
         "all beams begin equal",
         "sampling.py",
-        "scores[first] = 0.0",
-        "scores[:] = 0.0",
+        "self.scores[self.first] = 0.0",
+        "self.scores[:] = 0.0",
         (SAMPLING,),
     ),
     Mutation(
         "a beam goes on with another's cache",
         "sampling.py",
-        "cache.select(kept)",
-        "cache.select(torch.arange(len(kept)))",
+        "        self._cache.select(rows)\n        self.tokens",
+        "        self._cache.select(torch.arange(len(rows)))\n"
+        "        self.tokens",
         (SAMPLING,),
     ),
     Mutation(
         "a beam that has ended pays for what fills it up",
         "sampling.py",
-        "steps[ended, tokens[ended, -1]] = 0.0",
-        "steps[ended, tokens[ended, -1]] = -1.0",
+        "steps[self.ended, last[self.ended]] = 0.0",
+        "steps[self.ended, last[self.ended]] = -1.0",
         (SAMPLING,),
     ),
     Mutation(
         "beams are compared by their sums",
         "sampling.py",
-        "finals = scores / lengths.clamp(min=1).float() ** length_penalty",
-        "finals = scores",
+        "finals = self.scores / lengths**length_penalty",
+        "finals = self.scores",
         (SAMPLING,),
     ),
     # Text.

@@ -1,0 +1,148 @@
+"""A prediction of the next token, and how it is shown as text and as HTML."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that may come next."""
+
+    id: int
+    text: str
+    logit: float
+    """The model's score, before softmax."""
+    probability: float
+    """The softmax of the logits, before any filter."""
+    chance: float
+    """The probability of being drawn, after all filters."""
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """What a model predicts after a prompt; prints as tables."""
+
+    ids: tuple[int, ...]
+    """The token ids of the prompt."""
+    texts: tuple[str, ...]
+    """The text of each; a token that is part of a character is U+FFFD."""
+    candidates: tuple[Candidate, ...]
+    """The likeliest next tokens, the likeliest first."""
+    sampled: Candidate
+    """The token that was drawn."""
+
+    def __repr__(self) -> str:
+        prompt = [
+            (position, token_id, quoted(text))
+            for position, (token_id, text) in enumerate(
+                zip(self.ids, self.texts, strict=True)
+            )
+        ]
+        ranked = [
+            (rank, each.id, quoted(each.text), *_numbers(each))
+            for rank, each in enumerate(self.candidates, 1)
+        ]
+        columns = ("rank", "id", "token", "logit", "probability", "chance")
+        drawn = self.sampled
+        _, probability, chance = _numbers(drawn)
+        return (
+            "The prompt as tokens:\n\n"
+            + table([("position", "id", "token"), *prompt], right={0, 1})
+            + "\n\nThe likeliest next tokens, each with the model's "
+            "probability\nand its chance of being drawn:\n\n"
+            + table([columns, *ranked], right={0, 1, 3, 4, 5})
+            + f"\n\nDrawn: {quoted(drawn.text)} (id {drawn.id}, "
+            f"probability {probability}, chance {chance})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook, with each token in a frame."""
+        prompt = "".join(map(_chip, self.texts, self.ids))
+        names = ("token", "logit", "probability", "chance")
+        head = "".join(f'<th scope="col">{name}</th>' for name in names)
+        rows = "".join(map(_row, self.candidates))
+        drawn = _chip(self.sampled.text, self.sampled.id)
+        return (
+            f"<p>{prompt}</p><table><thead><tr>{head}</tr></thead>"
+            f"<tbody>{rows}</tbody></table><p>Drawn: {drawn}</p>"
+        )
+
+
+def _numbers(candidate: Candidate) -> tuple[str, str, str]:
+    """Format logit, probability and chance."""
+    return (
+        f"{candidate.logit:.2f}",
+        percent(candidate.probability),
+        percent(candidate.chance),
+    )
+
+
+def _row(candidate: Candidate) -> str:
+    """Return a candidate as a row of an HTML table, with a bar."""
+    logit, probability, chance = _numbers(candidate)
+    bar = (
+        '<span style="display:inline-block;height:0.7em;'
+        f"width:{5 * candidate.probability:.1f}em;"
+        'background:#059669"></span>'
+    )
+    return (
+        f'<tr><td style="text-align:left">'
+        f"{_chip(candidate.text, candidate.id)}</td><td>{logit}</td>"
+        f'<td style="text-align:left">{bar} {probability}</td>'
+        f"<td>{chance}</td></tr>"
+    )
+
+
+def _chip(text: str, token_id: int) -> str:
+    """Return a token as a small frame that holds its text and its id."""
+    # Text and border take the page's colour, be it light or dark.
+    return (
+        '<span style="display:inline-block;border:1px solid currentColor;'
+        'border-radius:4px;margin:1px;padding:0 4px;white-space:pre">'
+        f"<code>{html.escape(visible(text))}</code> "
+        f"<small>{token_id}</small></span>"
+    )
+
+
+def visible(text: str) -> str:
+    """Make spaces, line breaks and unprintable characters visible."""
+    marked = text.replace(" ", "␣").replace("\n", "↵")
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in marked
+    )
+
+
+def quoted(text: str) -> str:
+    """Quote a token, so that its spaces and line breaks are visible."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def percent(share: float) -> str:
+    """Format a share of 1 with three significant digits, however small."""
+    return f"{100 * share:#.3g}".rstrip(".") + "%" if share else "0%"
+
+
+def table(
+    rows: Sequence[Sequence[object]], right: Collection[int] = ()
+) -> str:
+    """Lay out rows in columns, separated by two spaces.
+
+    Args:
+        rows: Of equal length; the first may be the heading.
+        right: The columns to align right; the others are aligned left.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        padded = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
