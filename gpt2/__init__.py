@@ -1,12 +1,12 @@
 """GPT-2, from text to text, in a few hundred lines of PyTorch.
 
     model, tokenizer = gpt2.load("gpt2")
-    tokens = torch.tensor([tokenizer.encode("The answer is")])
-    print(tokenizer.decode(gpt2.generate(model, tokens, seed=0)[0].tolist()))
+    prompt = "The answer is"
+    print(prompt + gpt2.complete(model, tokenizer, prompt, seed=0))
 
-The modules stand in the order in which the book builds them: `tokenizer`,
-`embeddings`, `attention`, `layer_norm` and `feed_forward`, `layer`, `model`,
-`weights`, `sampling`.
+The book builds the modules in this order: `tokenizer`, `embeddings`,
+`attention`, `layer_norm` and `feed_forward`, `layer`, `model`, `weights`,
+`sampling`, `generation`.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ def room(
     n_ctx = model.config.n_ctx
     if longest > n_ctx:
         raise ValueError(
-            f"a prompt has {longest} tokens, and the model reads at most "
+            f"the prompt has {longest} tokens, and the model reads at most "
             f"{n_ctx} (n_ctx); shorten it"
         )
     return min(max_new_tokens, n_ctx - longest)

@@ -52,19 +52,20 @@ class Prediction:
         return (
             "The prompt as tokens:\n\n"
             + table([("position", "id", "token"), *prompt], right={0, 1})
-            + "\n\nThe likeliest next tokens, each with the model's "
-            "probability\nand its chance of being drawn:\n\n"
+            + "\n\nThe likeliest next tokens; chance is the probability of "
+            "being drawn:\n\n"
             + table([columns, *ranked], right={0, 1, 3, 4, 5})
             + f"\n\nDrawn: {quoted(drawn.text)} (id {drawn.id}, "
             f"probability {probability}, chance {chance})"
         )
 
     def _repr_html_(self) -> str:
-        """Return the same for a notebook, with each token in a frame."""
+        """Return the same as HTML, which notebooks show instead."""
         prompt = "".join(map(_chip, self.texts, self.ids))
         names = ("token", "logit", "probability", "chance")
         head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        rows = "".join(map(_row, self.candidates))
+        largest = max((c.probability for c in self.candidates), default=1)
+        rows = "".join(_row(each, largest) for each in self.candidates)
         drawn = _chip(self.sampled.text, self.sampled.id)
         return (
             f"<p>{prompt}</p><table><thead><tr>{head}</tr></thead>"
@@ -81,13 +82,12 @@ def _numbers(candidate: Candidate) -> tuple[str, str, str]:
     )
 
 
-def _row(candidate: Candidate) -> str:
-    """Return a candidate as a row of an HTML table, with a bar."""
+def _row(candidate: Candidate, largest: float) -> str:
+    """Return a row of the table, with a bar of up to 4 em."""
     logit, probability, chance = _numbers(candidate)
     bar = (
-        '<span style="display:inline-block;height:0.7em;'
-        f"width:{5 * candidate.probability:.1f}em;"
-        'background:#059669"></span>'
+        '<span style="display:inline-block;height:0.7em;background:#059669;'
+        f'width:{4 * candidate.probability / largest:.1f}em"></span>'
     )
     return (
         f'<tr><td style="text-align:left">'
@@ -98,12 +98,12 @@ def _row(candidate: Candidate) -> str:
 
 
 def _chip(text: str, token_id: int) -> str:
-    """Return a token as a small frame that holds its text and its id."""
-    # Text and border take the page's colour, be it light or dark.
+    """Return a token as a frame that holds its text and its id."""
+    # Text and border inherit the page's colour, so both themes are legible.
     return (
         '<span style="display:inline-block;border:1px solid currentColor;'
-        'border-radius:4px;margin:1px;padding:0 4px;white-space:pre">'
-        f"<code>{html.escape(visible(text))}</code> "
+        "border-radius:4px;margin:1px;padding:0 4px;white-space:pre;"
+        f'font-family:monospace">{html.escape(visible(text))} '
         f"<small>{token_id}</small></span>"
     )
 
