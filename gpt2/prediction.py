@@ -83,18 +83,24 @@ def _numbers(candidate: Candidate) -> tuple[str, str, str]:
 
 
 def _row(candidate: Candidate, largest: float) -> str:
-    """Return a row of the table, with a bar of up to 4 em."""
+    """Return a row of the table, with a bar of up to 2 em."""
     logit, probability, chance = _numbers(candidate)
+    width = 2 * candidate.probability / largest
     bar = (
-        '<span style="display:inline-block;height:0.7em;background:#059669;'
-        f'width:{4 * candidate.probability / largest:.1f}em"></span>'
+        '<span style="display:inline-block;height:0.7em;'
+        f'background:#059669;width:{width:.1f}em"></span>'
     )
-    return (
-        f'<tr><td style="text-align:left">'
-        f"{_chip(candidate.text, candidate.id)}</td><td>{logit}</td>"
-        f'<td style="text-align:left">{bar} {probability}</td>'
-        f"<td>{chance}</td></tr>"
+    cells = (
+        _cell(_chip(candidate.text, candidate.id), "left"),
+        _cell(logit),
+        _cell(f"{bar} {probability}", "left"),
+        _cell(chance),
     )
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(content: str, side: str = "right") -> str:
+    return f'<td style="text-align:{side};padding:0 3px">{content}</td>'
 
 
 def _chip(text: str, token_id: int) -> str:
@@ -103,7 +109,7 @@ def _chip(text: str, token_id: int) -> str:
     return (
         '<span style="display:inline-block;border:1px solid currentColor;'
         "border-radius:4px;margin:1px;padding:0 4px;white-space:pre;"
-        f'font-family:monospace">{html.escape(visible(text))} '
+        f'font:0.85em monospace">{html.escape(visible(text))} '
         f"<small>{token_id}</small></span>"
     )
 

@@ -223,8 +223,8 @@ MUTATIONS = [
     Mutation(
         "the bar is as long for every token",
         "prediction.py",
-        "4 * candidate.probability / largest",
-        "4 * candidate.probability / candidate.probability",
+        "2 * candidate.probability / largest",
+        "2 * candidate.probability / candidate.probability",
         (PREDICTION,),
     ),
     Mutation(
