@@ -1,4 +1,4 @@
-"""Beam search: the likeliest continuation, as far as a few beams can see."""
+"""Beam search: an approximate search for the likeliest continuation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one token to many: prompts continued by a model, token by token."""
+"""From one token to many: the loop that continues prompts."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def stream(
 
 
 class Continuations:
-    """Sequences that a model continues, with its cache of them.
+    """The sequences that a model is continuing, and its cache of them.
 
     Attributes:
         n_new: How many tokens may be added.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,6 +85,11 @@ def test_bad_options(
         generate(model, tokens, **options)
     with pytest.raises(ValueError, match=name):  # at once
         stream(model, tokens, **options)
+
+
+def test_stream_takes_what_generate_takes() -> None:
+    one = inspect.signature(stream).replace(return_annotation=None)
+    assert one == inspect.signature(generate).replace(return_annotation=None)
 
 
 def test_a_seed_is_a_whole_number(model: GPT2, tokens: Tensor) -> None:
