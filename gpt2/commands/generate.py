@@ -22,7 +22,7 @@ from gpt2.commands.common import (
 from gpt2.weights import loading
 
 if TYPE_CHECKING:
-    from gpt2.model import GPT2
+    from gpt2.model import LanguageModel
     from gpt2.sampling import Sampling
     from gpt2.tokenizer.tokenizer import Tokenizer
 
@@ -126,7 +126,7 @@ def _check(options: argparse.Namespace) -> None:
             )
 
 
-def _load(options: argparse.Namespace) -> tuple[GPT2, Tokenizer]:
+def _load(options: argparse.Namespace) -> tuple[LanguageModel, Tokenizer]:
     """Load the model, packed where that is faster."""
     if options.unpacked:
         return loading.load(options.model, options.dtype, device(options))
@@ -134,7 +134,7 @@ def _load(options: argparse.Namespace) -> tuple[GPT2, Tokenizer]:
 
 
 def _samples(
-    model: GPT2,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     prompt: str,
     settings: Sampling,
@@ -159,7 +159,10 @@ def _samples(
 
 
 def _beam(
-    model: GPT2, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    options: argparse.Namespace,
 ) -> str:
     """Return the continuation that beam search finds."""
     import torch
