@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 HELP = "continue a text"
 DESCRIPTION = (
-    f"{WHICH_MODEL} Print a text and stream its continuation. On a CPU, except "
-    "in float16, this runs the packed model (gpt2.for_inference): the same "
-    "weights, laid out for fast decoding. Its C code is compiled on first use "
-    "and kept in ~/.cache/gpt2-from-scratch; without a C compiler, PyTorch "
-    "does the work. --unpacked runs gpt2.GPT2, the model that the book builds."
+    f"{WHICH_MODEL} Print a text and stream its continuation. "
+    "On a CPU, except in float16, this runs the packed model "
+    "(gpt2.for_inference): the same weights, laid out for fast decoding. Its "
+    "C code is compiled on first use and kept in ~/.cache/gpt2-from-scratch; "
+    "without a C compiler, PyTorch does the work. --unpacked runs gpt2.GPT2, "
+    "the model that the book builds."
 )
 
 
