@@ -25,8 +25,9 @@ def _ours(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
     import torch
 
     torch.set_num_threads(threads)
+    from gpt2.generation import stream
     from gpt2.inference.packed import for_inference
-    from gpt2.sampling import stream
+    from gpt2.sampling import Sampling
     from gpt2.weights.loading import load_model
 
     model = load_model(folder / "hf")
@@ -35,7 +36,7 @@ def _ours(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
 
     def write(prompts: Prompts, n_new: int) -> Iterator[list[int]]:
         tokens = torch.tensor(prompts)
-        for drawn in stream(model, tokens, n_new, temperature=0):
+        for drawn in stream(model, tokens, n_new, Sampling(0)):
             yield drawn.tolist()
 
     return write

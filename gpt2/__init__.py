@@ -1,12 +1,12 @@
 """GPT-2, from text to text, in a few hundred lines of PyTorch.
 
     model, tokenizer = gpt2.load("gpt2")
-    tokens = torch.tensor([tokenizer.encode("The answer is")])
-    print(tokenizer.decode(gpt2.generate(model, tokens, seed=0)[0].tolist()))
+    prompt = "The answer is"
+    print(prompt + gpt2.complete(model, tokenizer, prompt, seed=0))
 
-The modules stand in the order in which the book builds them: `tokenizer`,
-`embeddings`, `attention`, `layer_norm` and `feed_forward`, `layer`, `model`,
-`weights`, `sampling`.
+The book builds the modules in this order: `tokenizer`, `embeddings`,
+`attention`, `layer_norm` and `feed_forward`, `layer`, `model`, `weights`,
+`sampling`, `generation`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpt2.attention import MultiHeadAttention as MultiHeadAttention
+    from gpt2.beams import beam_search as beam_search
     from gpt2.cache import KeyValueCache as KeyValueCache
     from gpt2.completion import complete as complete
     from gpt2.completion import predict as predict
+    from gpt2.completion import stream_text as stream_text
     from gpt2.config import GPT2Config as GPT2Config
     from gpt2.feed_forward import FeedForward as FeedForward
+    from gpt2.generation import generate as generate
     from gpt2.inference.packed import for_inference as for_inference
     from gpt2.layer import GPT2Layer as GPT2Layer
     from gpt2.model import GPT2 as GPT2
     from gpt2.model import next_token_loss as next_token_loss
-    from gpt2.sampling import beam_search as beam_search
-    from gpt2.sampling import generate as generate
+    from gpt2.sampling import Sampling as Sampling
     from gpt2.tokenizer.tokenizer import Tokenizer as Tokenizer
     from gpt2.weights.loading import load as load
     from gpt2.weights.loading import load_model as load_model
@@ -37,17 +39,19 @@ if TYPE_CHECKING:
 # that what needs no model does not wait for torch.
 _HOMES = {
     "MultiHeadAttention": "attention",
+    "beam_search": "beams",
     "KeyValueCache": "cache",
     "complete": "completion",
     "predict": "completion",
+    "stream_text": "completion",
     "GPT2Config": "config",
     "FeedForward": "feed_forward",
+    "generate": "generation",
     "for_inference": "inference.packed",
     "GPT2Layer": "layer",
     "GPT2": "model",
     "next_token_loss": "model",
-    "beam_search": "sampling",
-    "generate": "sampling",
+    "Sampling": "sampling",
     "Tokenizer": "tokenizer.tokenizer",
     "load": "weights.loading",
     "load_model": "weights.loading",

@@ -134,8 +134,8 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
         changed(f, "vocab.json", '"!":', f'"{"a" * 1025}":')
     ),
     "the prompt has ... tokens, and the model reads at most ... (n_ctx); "
-    "shorten it": lambda f: list(
-        gpt2.complete(*gpt2.load("story"), "Ella lost her kite. " * 99, 5)
+    "shorten it": lambda f: gpt2.complete(
+        *gpt2.load("story"), "Ella lost her kite. " * 99, 5
     ),
     "the model has ... positions (n_ctx), and ... tokens do not fit": (
         lambda f: gpt2.load_model("story")(torch.zeros(1, 257).long())
@@ -215,7 +215,7 @@ def test_six_heads_load_without_complaint(tmp_path: Path) -> None:
 def test_a_space_at_the_end() -> None:
     model, tokenizer = gpt2.load("story")
     said = [
-        "".join(gpt2.complete(model, tokenizer, text, 4, temperature=0))
+        gpt2.complete(model, tokenizer, text, 4, gpt2.Sampling(0))
         for text in ("Ella lost her red", "Ella lost her red ")
     ]
     assert said[0].startswith(" mittens.") and said[1].startswith(" it.")

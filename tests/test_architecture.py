@@ -35,13 +35,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layer": PARTS | {"attention", "cache", "feed_forward", "layer_norm"},
     "model": PARTS
     | {"attention", "cache", "embeddings", "layer", "layer_norm"},
-    "sampling": MODEL,
-    "completion": MODEL | {"sampling", "tokenizer"},
+    "dropout": set(),
+    "sampling": set(),
+    "generation": MODEL | {"dropout", "sampling"},
+    "beams": MODEL | {"generation", "sampling"},
+    "prediction": set(),
+    "completion": MODEL
+    | {"dropout", "generation", "prediction", "sampling", "tokenizer"},
     "weights": MODEL | {"files", "tokenizer"},
     "inference": MODEL
     | {"feed_forward", "files", "layer", "layer_norm", "linear"},
     "evaluation": MODEL
-    | {"data", "layer", "sampling", "stories", "tokenizer"},
+    | {"data", "dropout", "generation", "layer", "sampling"}
+    | {"stories", "tokenizer"},
     "training": MODEL | {"data", "files", "stories", "tokenizer", "weights"},
 }
 # These know all, and nothing else knows them.

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,9 @@ from gpt2.commands.common import check_memory
 from gpt2.commands.parsing import COMMANDS
 from gpt2.completion import complete, predict
 from gpt2.config import GPT2Config
+from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2
+from gpt2.sampling import Sampling
 from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from gpt2.training import corpus
 from gpt2.weights import loading
@@ -104,26 +107,26 @@ def test_generate_prints_the_text_and_what_follows(
 
 def test_generate_gives_what_the_library_gives(run: Any, saved: str) -> None:
     model, tokenizer = gpt2.load(saved)
-    settings: dict[str, Any] = {
-        "temperature": 1.5,
-        "top_k": 5,
-        "top_p": 0.9,
-        "min_p": 0.01,
-        "repetition_penalty": 0.8,
-    }
+    sampling = Sampling(
+        temperature=1.5,
+        top_k=5,
+        top_p=0.9,
+        min_p=0.01,
+        repetition_penalty=0.8,
+    )
     expected = complete(
-        model, tokenizer, "ab", 20, stop=["ba\n", "b "], seed=3, **settings
+        model, tokenizer, "ab", 20, sampling, stop=["ba\n", "b "], seed=3
     )
     options = [
         f"--{name.replace('_', '-')}={value}"
-        for name, value in settings.items()
+        for name, value in asdict(sampling).items()
     ]
     found = run(
         *("generate", "ab", "--model", saved, "--seed", 3),
         *("--max-tokens", 20, "--stop", "ba\n", "--stop", "b "),
         *options,
     )
-    assert found == (0, "ab" + "".join(expected) + "\n", "")
+    assert found == (0, f"ab{expected}\n", "")
 
 
 def test_a_seed_gives_the_same_text(run: Any, saved: str) -> None:
@@ -180,7 +183,7 @@ def test_beams_draw_nothing(run: Any, saved: str) -> None:
     command = ["generate", "b", "--model", saved, "--beams", 2]
     for options in (["--samples", 2], ["--top-k", 5], ["--temperature", 0.5]):
         assert_one_line(
-            run(*command, *options), 2, f"draws nothing; drop {options[0]}"
+            run(*command, *options), 2, f"--beams .* drop {options[0]}$"
         )
 
 
@@ -253,6 +256,33 @@ def test_dtypes_and_devices(run: Any, saved: str, options: list[str]) -> None:
     assert run(*command, *options) == (0, "baa\n", "")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_which_model_runs(
+    run: Any, saved: str, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """The packed one, unless `--unpacked` asks for the book's."""
+    calls: list[int] = []
+    forward = GPT2Layer.forward
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(GPT2Layer, "forward", watched)
+    command = ["generate", "b", "--model", saved, "-n", 2, "--dtype", dtype]
+    command += ["--temperature", 0]
+    assert run(*command) == (0, "baa\n", "")
+    assert calls == []
+    assert run(*command, "--unpacked") == (0, "baa\n", "")
+    assert calls == [1, 1]
+
+
+def test_help_says_which_model_runs(run: Any) -> None:
+    output = " ".join(run("generate", "--help").output.split())
+    for word in ("packed", "compiled on first use", "--unpacked runs"):
+        assert word in output
+
+
 def test_a_file_of_weights(run: Any, saved: str) -> None:
     file = Path(saved, "model.safetensors")
     command = ["generate", "b", "-n", 2, "--temperature", 0, "--model", file]
@@ -263,7 +293,7 @@ def test_a_file_of_weights(run: Any, saved: str) -> None:
 
 
 PREDICTED = """\
-The text as tokens:
+The prompt as tokens:
 
 position   id  token
        0   64  "a"
@@ -271,7 +301,7 @@ position   id  token
        2  127  "\ufffd"
        3  102  "\ufffd"
 
-What may come next, and the chance with which it is drawn:
+The likeliest next tokens; chance is the probability of being drawn:
 
 rank   id  token   logit  probability  chance
    1   64  "a"     -0.69        50.0%   57.1%
@@ -290,14 +320,18 @@ def test_predict(run: Any, saved: str) -> None:
     assert (code, errors) == (0, "")
     table, last = output[: len(PREDICTED)], output[len(PREDICTED) :]
     assert table == PREDICTED
-    drawn = predict(*gpt2.load(saved), "a é", seed=5, top_k=3).sampled
+    prediction = predict(
+        *gpt2.load(saved), "a é", 6, Sampling(top_k=3), seed=5
+    )
+    assert output == f"{prediction}\nSeed: 5\n"
+    drawn = prediction.sampled
     shares = {
         "a": "probability 50.0%, chance 57.1%",
         "b": "probability 25.0%, chance 28.6%",
         " ": "probability 12.5%, chance 14.3%",
     }[drawn.text]
     assert last == (
-        f'Drawn with seed 5: "{drawn.text}" (id {drawn.id}, {shares})\n'
+        f'Drawn: "{drawn.text}" (id {drawn.id}, {shares})\nSeed: 5\n'
     )
 
 
@@ -592,6 +626,7 @@ def test_eval_of_nothing(
         ("generate x y", "unrecognized arguments: y"),
         ("generate x --temperature hot", "invalid float value: 'hot'"),
         ("generate x --beams 2 --samples 2", "drop --samples"),
+        ("generate x --dtype int8 --unpacked", "int8 .* drop --unpacked"),
         ("generate LONG --model MODEL", "33 tokens, .* at most 32"),
         ("generate LONG --model MODEL --beams 2", "33 tokens, .* at most 32"),
         ("predict LONG --model MODEL", "33 tokens do not fit"),

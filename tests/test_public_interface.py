@@ -117,9 +117,7 @@ def test_the_stable_calls(tmp_path: Path) -> None:
 
     settings: dict[str, Any] = {
         "max_new_tokens": 5,
-        "temperature": 0.9,
-        "top_k": 40,
-        "top_p": 0.95,
+        "sampling": gpt2.Sampling(temperature=0.9, top_k=40, top_p=0.95),
         "seed": 1,
     }
     tokens = gpt2.generate(model, tokens, **settings, attention_mask=mask)
@@ -144,9 +142,13 @@ def test_the_other_calls(tmp_path: Path) -> None:
     assert gpt2.look(tmp_path).config == config
     assert gpt2.load_model(tmp_path).config == config
     model, tokenizer = gpt2.load(tmp_path)
-    pieces = gpt2.complete(model, tokenizer, "a", 5, seed=1, stop=["\n\n"])
-    assert isinstance("".join(pieces), str)
-    assert gpt2.predict(model, tokenizer, "a").texts == ("a",)
+    text = gpt2.complete(model, tokenizer, "a", 5, seed=1, stop=["\n\n"])
+    assert isinstance(text, str)
+    pieces = gpt2.stream_text(model, tokenizer, "a", 5, seed=1, stop=["\n\n"])
+    assert "".join(pieces) == text
+    greedy = gpt2.Sampling(temperature=0)
+    assert gpt2.complete(model, tokenizer, "a", 5, greedy)
+    assert gpt2.predict(model, tokenizer, "a", 3, greedy).texts == ("a",)
     best, score = gpt2.beam_search(model, torch.tensor([[1, 2]]), 3)
     assert best.shape == (1, 5)
     assert score.shape == (1,)

@@ -183,7 +183,7 @@ def check_losses(model: GPT2) -> None:
 def check_greedy(model: GPT2) -> None:
     for prompt, continuation in GREEDY:
         found = gpt2.generate(
-            model, batch_of(prompt), len(continuation), temperature=0
+            model, batch_of(prompt), len(continuation), gpt2.Sampling(0)
         )
         same(found[0], prompt + continuation)
 
@@ -195,7 +195,7 @@ def check_left_padded_batch(model: GPT2) -> None:
     tokens = torch.tensor([[END] * n + prompt for n, (prompt, _) in rows])
     real = torch.arange(longest) >= torch.tensor(padding)[:, None]
     found = gpt2.generate(
-        model, tokens, 13, attention_mask=real, temperature=0
+        model, tokens, 13, gpt2.Sampling(0), attention_mask=real
     )
     for row, (_, continuation) in zip(found, BATCH, strict=True):
         same(row[longest:], continuation)

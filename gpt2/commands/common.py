@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from gpt2.prediction import table
 from gpt2.weights import loading
 
 if TYPE_CHECKING:  # torch is imported when a command needs it, not for --help
     import torch
 
     from gpt2.model import GPT2
+    from gpt2.sampling import Sampling
     from gpt2.tokenizer.tokenizer import Tokenizer
 
 DEFAULT_MODEL = loading.STORY
@@ -168,20 +170,21 @@ def device(options: argparse.Namespace) -> torch.device:
         ) from error
 
 
-def sampling(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of `Sampling`, refusing bad ones before a model loads.
+def sampling(options: argparse.Namespace) -> Sampling:
+    """Return the sampling settings, checked before a model is loaded.
 
-    Where no seed is given, one is drawn, so that it can be shown.
+    If no seed is given, one is drawn and stored, so that it can be shown.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
     from gpt2.sampling import Sampling
 
     if options.seed is None:
         options.seed = secrets.randbelow(2**32)
     names = [field.name for field in fields(Sampling)]
-    settings = {name: getattr(options, name) for name in names}
     with by_option(*names):
-        Sampling(**settings)
-    return settings
+        return Sampling(**{name: getattr(options, name) for name in names})
 
 
 @contextmanager
@@ -227,11 +230,6 @@ def check_memory(n_bytes: int, what: str) -> None:
         )
 
 
-def quoted(text: str) -> str:
-    """Show a token with its spaces and line ends visible."""
-    return json.dumps(text, ensure_ascii=False)
-
-
 def print_json(value: Any) -> None:
     """Print a value for a program to read, whole whatever the encoding."""
     escape = (sys.stdout.encoding or "").lower() != "utf-8"
@@ -241,15 +239,8 @@ def print_json(value: Any) -> None:
 def print_table(
     rows: Sequence[Sequence[object]], right: Collection[int] = ()
 ) -> None:
-    """Print rows in columns, of which those named go to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = [
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(padded).rstrip())
+    """Print rows in columns; those in `right` are aligned right."""
+    print(table(rows, right))
 
 
 def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:

@@ -196,7 +196,7 @@ def _sample(model: GPT2, tokenizer: Tokenizer, report: Report) -> str:
     from gpt2.completion import complete
 
     n_tokens = min(100, model.config.n_ctx - 1)
-    text = "".join(complete(model, tokenizer, "", n_tokens, seed=report.step))
+    text = complete(model, tokenizer, "", n_tokens, seed=report.step)
     return f"[step {report.step:,}] " + text.replace("\n", " ")
 
 
