@@ -1,4 +1,4 @@
-"""`gpt2 inspect`: what a checkpoint holds, without reading its data."""
+"""`gpt2 inspect`: show what a checkpoint holds, without reading its data."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import asdict
 
 from gpt2.commands.common import MODEL_HELP, print_json, print_table
-from gpt2.weights import loading
+from gpt2.weights.inspecting import inspect
 
-HELP = "look into a checkpoint"
+HELP = "show the config and the tensors of a checkpoint"
 DESCRIPTION = (
-    "Show config and tensors of a checkpoint without reading or fetching its "
-    "data."
+    "Show the config and the tensors of a checkpoint, without reading or "
+    "fetching its data."
 )
 
 
@@ -24,8 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Show what a checkpoint holds, without reading its data."""
-    found = loading.look(options.model)
-    # In the model's order, and what the model does not need at the end.
+    found = inspect(options.model)
+    # In the model's order; tensors that the model does not need come last.
     ours = {theirs: name for name, theirs in found.names.items()}
     infos = {name: found.infos[name] for name in [*ours, *found.infos]}
     parameters = [infos[name] for name in ours]
