@@ -746,7 +746,7 @@ def test_what_memory_cannot_hold_is_refused(
     monkeypatch.setattr(os, "sysconf", pages.__getitem__)
     monkeypatch.setattr(os, "sysconf_names", pages)
     for options, size in (
-        ("--n-embd 4096", "--n-embd 4096, --n-layer 4 .* take 9.7 GB"),
+        ("--n-embd 4096", "--n-embd 4096, --n-layer 4 .* 9.7 GB"),
         ("--n-layer 100000", "--n-layer 100000"),
         ("--n-ctx 2000000", "--n-ctx 2000000"),
         ("--batch-size 3000000", "--batch-size 3000000 .* has 1.0 GB"),
@@ -773,7 +773,7 @@ def test_what_memory_cannot_hold_is_refused(
             "generate x --model {folder}/broken.safetensors",
             "not a safetensors",
         ),
-        ("generate x --model {folder}/text.txt", "not called like a file of"),
+        ("generate x --model {folder}/text.txt", "the name of a file of"),
         ("generate x --model {saved} --device moon", "'moon' cannot be used"),
         ("generate x --model {saved} --device cuda:99", "cannot be used"),
         ("predict x --model {folder}/none", "neither a preset .* nor"),

@@ -72,6 +72,13 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the random numbers (default: a new one every time)",
     )
+    _add_sampling_options(parser)
+    add("--json", action="store_true", help="print JSON")
+
+
+def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the fields of `Sampling`."""
+    add = parser.add_argument
     add(
         "--temperature",
         type=float,
@@ -105,15 +112,10 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="above 1 makes earlier tokens less likely (default: 1)",
     )
-    add("--json", action="store_true", help="print JSON")
 
 
 def read_text(options: argparse.Namespace) -> str:
-    """Return the text from the command line, or else from standard input.
-
-    Raises:
-        ValueError: It is not UTF-8, or there is none.
-    """
+    """Return the text from the command line, or else standard input."""
     try:
         if options.text is not None:
             options.text.encode()  # a shell may pass any bytes
@@ -126,26 +128,14 @@ def read_text(options: argparse.Namespace) -> str:
 
 
 def read_standard_input() -> str:
-    """Read standard input.
-
-    Raises:
-        ValueError: It is closed, or is not UTF-8.
-    """
+    """Read standard input; a ValueError says if it is closed."""
     if sys.stdin is None:
         raise ValueError("there is no text, and standard input is closed")
     return decoded(sys.stdin.buffer.read(), "the text")
 
 
 def decoded(data: bytes, name: str) -> str:
-    """Decode UTF-8.
-
-    Args:
-        data: The bytes.
-        name: The name of the file or text, for messages.
-
-    Raises:
-        ValueError: It is not UTF-8.
-    """
+    """Decode UTF-8, or raise a ValueError that names the file or text."""
     try:
         return data.decode()
     except UnicodeError as error:
@@ -183,11 +173,7 @@ def load(
 
 
 def device(options: argparse.Namespace) -> torch.device:
-    """Return the chosen device.
-
-    Raises:
-        RuntimeError: It is not available.
-    """
+    """Return the chosen device; a RuntimeError says if it is unavailable."""
     import torch
 
     try:
@@ -273,12 +259,7 @@ def print_json(value: Any) -> None:
 def print_table(
     rows: Sequence[Sequence[object]], right: Collection[int] = ()
 ) -> None:
-    """Print rows in columns.
-
-    Args:
-        rows: The cells, of which all rows have the same number.
-        right: The columns to align to the right, from 0.
-    """
+    """Print rows of cells, with the columns `right` aligned to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:

@@ -160,18 +160,24 @@ def match_names(
     if OUTPUT in found:
         expected[OUTPUT] = expected["wte.weight"]
     for ours, shape in expected.items():
-        info = infos[found[ours]]
-        if info.shape != shape:
-            raise CheckpointError(
-                f"{file}: tensor {found[ours]!r:.80} has shape "
-                f"{list(info.shape)}, and the model needs {list(shape)}"
-            )
-        if info.dtype not in WEIGHT_DTYPES:
-            raise CheckpointError(
-                f"{file}: tensor {found[ours]!r:.80} has dtype {info.dtype}; "
-                f"weights may be {', '.join(WEIGHT_DTYPES)}"
-            )
+        _check_tensor(file, found[ours], infos[found[ours]], shape)
     return {ours: found[ours] for ours in expected}
+
+
+def _check_tensor(
+    file: str, name: str, info: TensorInfo, shape: tuple[int, ...]
+) -> None:
+    """Refuse a tensor that has another shape or dtype than the model's."""
+    if info.shape != shape:
+        raise CheckpointError(
+            f"{file}: tensor {name!r:.80} has shape {list(info.shape)}, and "
+            f"the model needs {list(shape)}"
+        )
+    if info.dtype not in WEIGHT_DTYPES:
+        raise CheckpointError(
+            f"{file}: tensor {name!r:.80} has dtype {info.dtype}; weights may "
+            f"be {', '.join(WEIGHT_DTYPES)}"
+        )
 
 
 def _refuse(file: str, what: str, names: list[str]) -> None:

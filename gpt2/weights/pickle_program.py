@@ -88,25 +88,6 @@ class _Machine:
                 self.memo[len(self.memo)] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(self.memo[argument])
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "TUPLE":
-                things = self._since_mark()
-                self.stack.append(tuple(things))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                things = [stack.pop() for _ in range(int(name[-1]))]
-                stack.append(tuple(reversed(things)))
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                self._put([key, value])
-            case "SETITEMS":
-                self._put(self._since_mark())
-            case "APPEND":
-                self._extend([stack.pop()])
-            case "APPENDS":
-                self._extend(self._since_mark())
             case "GLOBAL":
                 stack.append(self._named(argument))
             case "STACK_GLOBAL":
@@ -126,6 +107,31 @@ class _Machine:
                 stack.append(_CONSTANTS[name])
             case _ if name in _WITH_VALUE:
                 stack.append(argument)
+            case _:
+                self._collect(name)
+
+    def _collect(self, name: str) -> None:
+        """Execute an instruction that makes or fills a container."""
+        match name:
+            case "EMPTY_DICT":
+                self.stack.append({})
+            case "EMPTY_LIST":
+                self.stack.append([])
+            case "TUPLE":
+                things = self._since_mark()
+                self.stack.append(tuple(things))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                things = [self.stack.pop() for _ in range(int(name[-1]))]
+                self.stack.append(tuple(reversed(things)))
+            case "SETITEM":
+                value, key = self.stack.pop(), self.stack.pop()
+                self._put([key, value])
+            case "SETITEMS":
+                self._put(self._since_mark())
+            case "APPEND":
+                self._extend([self.stack.pop()])
+            case "APPENDS":
+                self._extend(self._since_mark())
             case _:
                 raise ValueError(f"PyTorch does not write {name}")
 
