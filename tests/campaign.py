@@ -1,11 +1,11 @@
-"""Try what files, kills and neighbours can do, by the thousand, by hand.
+"""Thousands of random tests, to be run by hand.
 
     python tests/campaign.py [KIND ...] [--seed N] [--seconds N] [--share X]
 
-Each kind has a number of cases; `--share 0.01` runs one in a hundred. A case
-that crashes, hangs, loads what a checksum speaks against, or is refused
-without the name of its file is printed, with the seed to have it again, and
-the exit code is then 1. Without names, all kinds are run.
+By default, all kinds run; `--share 0.01` runs one in a hundred of their cases.
+A case fails if it crashes, hangs, loads data whose checksum is wrong, or is
+refused without the name of its file. Failures are printed with the seed that
+reproduces them, and the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from typing import Any
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 IN_ONE_PROCESS = 500
-"""Cases that one process runs, so that a crash or a hang costs no more."""
+"""Cases per process: a crash or a hang costs no more than these."""
 HANG = 60.0
-"""Seconds without an outcome, after which a case counts as hanging."""
+"""Seconds without an outcome after which a case counts as hanging."""
 
 Outcomes = Iterator[tuple[int, str]]
-"""The number of each case, and what came of it; `wrong: ...` for a failure."""
+"""The number of each case and its outcome; `wrong: ...` is a failure."""
 
 
 def files(kind: str, first: int, count: int, seed: int) -> Outcomes:
@@ -50,7 +50,7 @@ def files(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def strings(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Encode strings of any characters, and decode what comes out."""
+    """Encode and decode strings of random characters."""
     import gpt2
 
     _, tokenizer = gpt2.load("story")
@@ -75,7 +75,7 @@ def strings(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Hold models of any shape against transformers', by way of a folder."""
+    """Compare models of random sizes, saved and loaded, with transformers'."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -129,7 +129,7 @@ def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def commands(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Run hostile command lines: one line, the right exit code, no more."""
+    """Run hostile command lines: they print one line and exit with 1 or 2."""
     import test_command_line
 
     from gpt2.__main__ import main
@@ -151,7 +151,7 @@ def commands(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def kills(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Kill a training run at any moment, and go on: to the same bits."""
+    """Kill a training run at random, and resume it: the bits are the same."""
     from forking import Server
     from test_training_processes import MODEL, RUN, TEXT, last_bytes
 
@@ -196,7 +196,7 @@ def kills(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def checkpoints(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Flip a bit of a training checkpoint: it is refused, and named."""
+    """Flip a bit of a training checkpoint: it is refused by name."""
     from test_training_processes import MODEL, RUN, TEXT
 
     from gpt2.__main__ import main
@@ -233,7 +233,7 @@ def checkpoints(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def saves(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Kill whoever saves one model over another: one of them is there."""
+    """Kill a save over another model: one of the two models is complete."""
     import torch
 
     import gpt2
@@ -302,7 +302,7 @@ KINDS: dict[str, tuple[int, Callable[[str, int, int, int], Outcomes]]] = {
     "kills": (108, kills),
     "sanitizers": (100, sanitizers),
 }
-"""How many cases of each kind there are, and what runs them."""
+"""The number of cases of each kind, and the function that runs them."""
 
 
 def run_part(kind: str, first: int, count: int, seed: int) -> None:
@@ -321,7 +321,7 @@ def run_part(kind: str, first: int, count: int, seed: int) -> None:
 
 
 def run_kind(kind: str, share: float, seed: int, end: float) -> Counter[str]:
-    """Run the cases of a kind in processes of their own."""
+    """Run the cases of a kind in new processes."""
     total = max(1, round(KINDS[kind][0] * share))
     size = {"strings": 20_000, "kills": total}.get(kind, IN_ONE_PROCESS)
     came: Counter[str] = Counter()
@@ -339,7 +339,7 @@ def run_kind(kind: str, share: float, seed: int, end: float) -> Counter[str]:
 
 
 def _outcomes(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Run some cases in a process, and say what it printed, or its end."""
+    """Run some cases in a process, and yield what it prints, or its end."""
     part = ["--part", kind, str(first), str(count), "--seed", str(seed)]
     last = first - 1
     with tempfile.TemporaryFile("w+") as errors:
@@ -368,7 +368,7 @@ def _outcomes(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 class _Watch:
-    """Kills a process that says nothing for too long."""
+    """Kills a process that prints nothing for too long."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
         import threading
@@ -392,7 +392,7 @@ class _Watch:
 
 
 def main() -> None:
-    """Run the kinds that were asked for."""
+    """Run the chosen kinds."""
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = ", ".join(KINDS)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=kinds)
