@@ -77,7 +77,6 @@ def strings(kind: str, first: int, count: int, seed: int) -> Outcomes:
 def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
     """Compare models of random sizes, saved and loaded, with transformers'."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
 
     import gpt2
 
@@ -85,23 +84,7 @@ def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
     for i in range(first, first + count):
         rng = random.Random(f"{seed} configs {i}")
         torch.manual_seed(rng.randrange(2**32))
-        n_head = rng.randint(1, 6)
-        theirs = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=rng.randint(1, 300),
-                n_positions=rng.randint(1, 64),
-                n_embd=n_head * rng.randint(1, 24),
-                n_head=n_head,
-                n_layer=rng.randint(1, 4),
-                n_inner=rng.choice([None, rng.randint(1, 200)]),
-                activation_function=rng.choice(["gelu_new", "gelu", "relu"]),
-                layer_norm_epsilon=rng.choice([1e-5, 1e-6, 1e-3]),
-                bos_token_id=0,
-                eos_token_id=0,
-            )
-        ).eval()
-        for parameter in theirs.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+        theirs = _theirs(rng)
         with tempfile.TemporaryDirectory() as folder:
             theirs.save_pretrained(folder)
             ours = gpt2.load_model(folder)
@@ -109,6 +92,7 @@ def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
             tokens = torch.randint(ours.config.n_vocab, (2, n_tokens))
             expected = theirs(tokens).logits
             scale = expected.abs().max()
+            narrow = 4 if ours.config.n_embd < 8 else 1
             for precision, tolerance in (
                 (None, 1e-5),
                 ("float32", 1e-4),
@@ -119,13 +103,36 @@ def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
                 if precision is not None:
                     engine = gpt2.for_inference(ours, precision)
                 error = float((engine(tokens) - expected).abs().max() / scale)
-                if not error < tolerance * (
-                    4 if ours.config.n_embd < 8 else 1
-                ):
+                if not error < tolerance * narrow:
                     yield i, f"wrong: {precision} {error:.2g} {ours.config}"
                     break
             else:
                 yield i, "within the tolerance"
+
+
+def _theirs(rng: random.Random) -> Any:
+    """Make a model of transformers of random sizes."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    n_head = rng.randint(1, 6)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=rng.randint(1, 300),
+            n_positions=rng.randint(1, 64),
+            n_embd=n_head * rng.randint(1, 24),
+            n_head=n_head,
+            n_layer=rng.randint(1, 4),
+            n_inner=rng.choice([None, rng.randint(1, 200)]),
+            activation_function=rng.choice(["gelu_new", "gelu", "relu"]),
+            layer_norm_epsilon=rng.choice([1e-5, 1e-6, 1e-3]),
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ).eval()
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    return model
 
 
 def commands(kind: str, first: int, count: int, seed: int) -> Outcomes:
