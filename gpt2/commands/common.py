@@ -31,9 +31,9 @@ WHICH_MODEL = (
 )
 
 MODEL_HELP = (
-    f"a preset ({', '.join(PRESET_NAMES)}; {STORY} ships with the package, the "
-    f"others are fetched), a folder, a file of weights, or a Hugging Face id "
-    f"(owner/name)"
+    f"a preset ({', '.join(PRESET_NAMES)}; {STORY} ships with the package, "
+    f"the others are fetched), a folder, a file of weights, or a Hugging Face "
+    f"id (owner/name)"
 )
 
 
