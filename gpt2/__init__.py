@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from gpt2.model import next_token_loss as next_token_loss
     from gpt2.sampling import Sampling as Sampling
     from gpt2.tokenizer.tokenizer import Tokenizer as Tokenizer
+    from gpt2.weights.inspecting import inspect as inspect
     from gpt2.weights.loading import load as load
     from gpt2.weights.loading import load_model as load_model
-    from gpt2.weights.loading import look as look
     from gpt2.weights.saving import save as save
 
 # Where each public name lives. It is imported when it is first asked for, so
@@ -53,9 +53,9 @@ _HOMES = {
     "next_token_loss": "model",
     "Sampling": "sampling",
     "Tokenizer": "tokenizer.tokenizer",
+    "inspect": "weights.inspecting",
     "load": "weights.loading",
     "load_model": "weights.loading",
-    "look": "weights.loading",
     "save": "weights.saving",
 }
 

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gpt2.commands.common import (
+    N_TEXTS,
     WHICH_MODEL,
-    WRITTEN,
     add_text_options,
     check_memory,
     device,
@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--samples",
-        type=WRITTEN,
+        type=N_TEXTS,
         default=1,
         metavar="N",
         help="how many continuations to generate (default: 1)",
@@ -131,7 +131,7 @@ def _load(options: argparse.Namespace) -> tuple[LanguageModel, Tokenizer]:
     """Load the model, packed where that is faster."""
     if options.unpacked:
         return loading.load(options.model, options.dtype, device(options))
-    return load(options, writes=True)
+    return load(options, generates=True)
 
 
 def _samples(

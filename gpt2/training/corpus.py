@@ -197,8 +197,9 @@ def _tokenizer(source: Source) -> Tokenizer:
     if source.model is not None:
         from gpt2.weights import loading
         from gpt2.weights.formats import open_weights
+        from gpt2.weights.locating import locate
 
-        place = loading.locate(source.model)
+        place = locate(source.model)
         infos = open_weights(place.weights).infos
         config = loading.read_config(place, infos)
         return loading.read_tokenizer(place.folder, config)
