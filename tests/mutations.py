@@ -84,7 +84,7 @@ def all_runs() -> list[Run]:
     runs: list[Run] = [
         (mutation, (test,))
         for mutation in MUTATIONS
-        for test in mutation.noticed_by
+        for test in mutation.caught_by
     ]
     tests = sorted({test for _, (test,) in runs})
     files = groupby(tests, key=lambda test: test.partition("::")[0])

@@ -539,6 +539,22 @@ def test_the_map_back_begins_smaller(tiny: GPT2Config) -> None:
     assert std == pytest.approx(0.02 / 4, rel=0.02)  # sqrt(2 * 8) = 4
 
 
+def test_shows_its_sizes(attention: MultiHeadAttention) -> None:
+    shown = repr(attention)
+    assert "n_embd=12, n_head=3" in shown.splitlines()[1]
+    assert "(c_attn): Linear(12, 36)" in shown
+
+
+def test_a_cache_shows_how_full_it_is(tiny: GPT2Config) -> None:
+    cache = KeyValueCache(tiny, batch_size=3, n_positions=7)
+    for layer in cache.layers:
+        layer.append(*torch.randn(2, 3, 3, 5, 4))
+    shown = "n_layers=2, batch_size={}, length=5, n_positions=7"
+    assert shown.format(3) in repr(cache)
+    cache.select(torch.tensor([2, 0, 2, 2]))
+    assert shown.format(4) in repr(cache)
+
+
 @pytest.mark.parametrize(
     "query, key, value",
     [

@@ -31,6 +31,10 @@ def test_begins_normal() -> None:
     assert table.weight.std().item() == pytest.approx(0.01, rel=0.02)
 
 
+def test_shows_its_sizes() -> None:
+    assert repr(Embedding(17, 12)) == "Embedding(17, 12)"
+
+
 @pytest.mark.parametrize("wrong", [17, -1])
 def test_an_id_outside_the_table_is_refused(wrong: int) -> None:
     with pytest.raises(ValueError, match=f"between 0 and 16.*got {wrong}$"):

@@ -116,3 +116,10 @@ def test_dropout_is_on_the_output_while_training(tiny: GPT2Config) -> None:
     assert kept.double().mean().item() == pytest.approx(0.75, abs=0.01)
     torch.testing.assert_close(dropped[kept], plain[kept] / 0.75)
     assert torch.equal(network.eval()(x), plain)
+
+
+def test_shows_its_sizes(tiny: GPT2Config) -> None:
+    shown = repr(FeedForward(dataclasses.replace(tiny, n_inner=7)))
+    assert shown.startswith("FeedForward(")
+    assert "(c_fc): Linear(12, 7)" in shown
+    assert "(c_proj): Linear(7, 12)" in shown

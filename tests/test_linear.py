@@ -70,3 +70,7 @@ def test_nothing_is_drawn_on_the_meta_device() -> None:
     with torch.device("meta"):
         assert Linear(4, 3).weight.is_meta
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_shows_its_sizes() -> None:
+    assert repr(Linear(4, 3)) == "Linear(4, 3)"

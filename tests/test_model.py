@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -504,33 +505,52 @@ def test_parameters_are_counted(tiny: GPT2Config, model: GPT2) -> None:
     assert model.num_parameters() == embeddings + 2 * layer + norm
 
 
+def test_shows_its_sizes(tiny: GPT2Config) -> None:
+    shown = repr(GPT2(tiny)).splitlines()
+    assert shown[0] == "GPT2("
+    assert "4,188 parameters" in shown[1]
+    assert "n_ctx=16" in shown[1]
+    assert "  (wte): Embedding(17, 12)" in shown
+    with torch.device("meta"):
+        assert "124,439,808 parameters, n_ctx=1024" in repr(GPT2(GPT2Config()))
+
+
 # --- errors ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "tokens, came",
     [
-        (torch.zeros(5, dtype=torch.long), r"torch.int64 of shape \(5,\)"),
-        (
-            torch.zeros(2, 0, dtype=torch.long),
-            r"torch.int64 of shape \(2, 0\)",
-        ),
-        (torch.zeros(2, 5), r"torch.float32 of shape \(2, 5\)"),
-        (
-            torch.zeros(2, 5, 17, dtype=torch.long),
-            r"torch.int64 of shape \(2, 5, 17\)",
-        ),
-        (
-            torch.zeros(2, 5, dtype=torch.bool),
-            r"torch.bool of shape \(2, 5\)",
-        ),
+        (torch.zeros(5, dtype=torch.long), ("int64", "(5,)")),
+        (torch.zeros(2, 0, dtype=torch.long), ("int64", "(2, 0)")),
+        (torch.zeros(2, 5, 17, dtype=torch.long), ("int64", "(2, 5, 17)")),
+        (torch.zeros(2, 5), ("float32", "(2, 5)")),
+        (torch.zeros(2, 5, dtype=torch.bool), ("bool", "(2, 5)")),
+        ([3, 1, 4], ("[3, 1, 4]",)),
+        ([[3, 1, 4]], ("[[3, 1, 4]]",)),
+        (list(range(1000)), ("[0, 1, 2, ",)),
+        (3, ("got 3",)),
+        (None, ("None",)),
+        ("text", ("'text'",)),
+        (torch.zeros(2, 5, dtype=torch.long).numpy(), ("array",)),
     ],
 )
-def test_wrong_tokens_are_described(
-    model: GPT2, tokens: Tensor, came: str
+def test_wrong_tokens_are_shown_beside_the_call_to_make(
+    model: GPT2, tokens: Any, came: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ValueError, match=rf"\(B, T\).*got {came}"):
-        model(tokens)
+    for call in (model, model.hidden_states):
+        with pytest.raises(ValueError, match=r"\(B, T\)") as error:
+            call(tokens)
+        message = str(error.value)
+        expected, _, shown = message.partition("; got ")
+        assert "`torch.tensor([ids])`" in expected
+        assert all(piece in f"got {shown}" for piece in came)
+        assert len(message) < 200
+
+
+def test_the_call_that_the_message_suggests(model: GPT2) -> None:
+    ids = [3, 1, 4]
+    assert model(torch.tensor([ids])).shape == (1, 3, 17)
 
 
 @pytest.mark.parametrize("wrong", [17, -1])
@@ -540,7 +560,7 @@ def test_an_id_outside_the_vocabulary(model: GPT2, wrong: int) -> None:
 
 
 def test_more_tokens_than_positions(model: GPT2) -> None:
-    with pytest.raises(ValueError, match=r"16 positions.*17 tokens"):
+    with pytest.raises(ValueError, match=r"16 positions.*n_ctx.*17 tokens"):
         model(torch.zeros(1, 17, dtype=torch.long))
 
 

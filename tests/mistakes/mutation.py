@@ -14,7 +14,7 @@ class Mutation:
     file: str
     old: str
     new: str
-    noticed_by: tuple[str, ...]
+    caught_by: tuple[str, ...]
     """Test files, or single tests such as `test_hub.py::test_fetches_once`;
     each must notice it by itself."""
 
