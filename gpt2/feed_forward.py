@@ -12,7 +12,7 @@ from gpt2.linear import Linear
 
 
 def gelu_new(x: Tensor) -> Tensor:
-    r"""Return GPT-2's GELU, the tanh form, of each number.
+    r"""Return GPT-2's GELU, the tanh form, of each number in `x` (any shape).
 
     $\tfrac{1}{2} x (1 + \tanh(\sqrt{2/\pi} (x + 0.044715 x^3)))$: Hendrycks
     and Gimpel (2016), section 2; openai/gpt-2 `src/model.py`. It differs from
@@ -22,7 +22,7 @@ def gelu_new(x: Tensor) -> Tensor:
 
 
 def gelu(x: Tensor) -> Tensor:
-    r"""Return the exact GELU of each number.
+    r"""Return the exact GELU of each number in `x` (any shape).
 
     $x \Phi(x)$, with $\Phi$ the cumulative distribution function of the
     standard normal distribution: Hendrycks and Gimpel (2016), section 2.
@@ -31,7 +31,10 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def relu(x: Tensor) -> Tensor:
-    """Return max(0, x) of each number: Vaswani et al. (2017), section 3.3."""
+    """Return max(0, x) of each number in `x` (any shape).
+
+    Vaswani et al. (2017), section 3.3.
+    """
     return F.relu(x)
 
 
