@@ -161,9 +161,11 @@ class GPT2(nn.Module):
                 them, or there are more tokens than `n_ctx`.
         """
         check_tokens(tokens, attention_mask, past)
-        n_new, n_ctx, mask = tokens.size(1), self.config.n_ctx, None
-        positions = torch.arange(past, past + n_new, device=tokens.device)
-        if attention_mask is not None:
+        n_new, n_ctx = tokens.size(1), self.config.n_ctx
+        if attention_mask is None:
+            positions = torch.arange(past, past + n_new, device=tokens.device)
+            mask = None
+        else:
             positions = positions_of(attention_mask)[:, past:]  # (B, T)
             mask = padding_mask(attention_mask, n_new)
         # Check only when it could be too long: `max` makes the CPU wait for
