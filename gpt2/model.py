@@ -218,20 +218,25 @@ def check_tokens(
     whole = (torch.int64, torch.int32)
     is_ids = isinstance(tokens, Tensor) and tokens.dtype in whole
     if not is_ids or tokens.dim() != 2 or tokens.size(1) == 0:
-        came = f"{tokens!r:.60}"
-        if isinstance(tokens, Tensor):
-            came = f"{tokens.dtype} of shape {tuple(tokens.shape)}"
         raise ValueError(
             "tokens must be an int64 or int32 tensor (B, T) with T at least 1 "
-            f"(for a list of ids: `torch.tensor([ids])`); got {came}"
+            f"(for a list of ids: `torch.tensor([ids])`); got {shown(tokens)}"
         )
+    if attention_mask is None:
+        return
     shape = (tokens.size(0), past + tokens.size(1))
-    if attention_mask is not None and attention_mask.shape != shape:
+    if not isinstance(attention_mask, Tensor) or attention_mask.shape != shape:
         raise ValueError(
-            f"attention_mask must have shape {shape}, one entry for each "
-            f"token{' including those in the cache' if past else ''}; got "
-            f"{tuple(attention_mask.shape)}"
+            f"attention_mask must be a tensor of shape {shape}, which counts "
+            f"the tokens in the cache too; got {shown(attention_mask)}"
         )
+
+
+def shown(value: object) -> str:
+    """Describe an argument in a message: its shape, or the start of it."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return f"{value!r:.60}"
 
 
 def last_tokens(

@@ -13,7 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt2.config import GPT2Config
-from gpt2.model import GPT2, last_tokens, next_token_loss
+from gpt2.model import (
+    GPT2,
+    LanguageModel,
+    last_tokens,
+    next_token_loss,
+)
 
 # Three sequences in one batch: 1 is a token, 0 is padding.
 PADDINGS = {
@@ -544,6 +549,22 @@ def test_wrong_tokens_are_shown_beside_the_call_to_make(
         assert "`torch.tensor([ids])`" in expected
         assert all(piece in f"got {shown}" for piece in came)
         assert len(message) < 200
+
+
+@pytest.mark.parametrize("mask", [[[1, 1, 1, 1, 1]] * 2, "11111"])
+def test_an_attention_mask_must_be_a_tensor(
+    model: GPT2, tokens: Tensor, mask: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"attention_mask.*\(2, 5\)") as error:
+        model(tokens, mask)
+    assert str(error.value).endswith(f"{mask!r:.60}")
+
+
+def test_the_device_is_that_of_the_weights(tiny: GPT2Config) -> None:
+    model: LanguageModel = GPT2(tiny)
+    assert model.device == torch.device("cpu")
+    with torch.device("meta"):
+        assert GPT2(tiny).device == torch.device("meta")
 
 
 def test_the_call_that_the_message_suggests(model: GPT2) -> None:
