@@ -42,7 +42,7 @@ def bandwidth(numbers: torch.Tensor) -> float:
 
 @torch.no_grad()
 def step(model: GPT2, context: int, batch: int) -> float:
-    """Return the seconds of a step after `context` tokens."""
+    """Return the seconds that a token after `context` others takes."""
     cache = model.new_cache(batch, context + 17)
     model(torch.zeros(batch, context, dtype=torch.long), cache=cache)
     token, times = torch.zeros(batch, 1, dtype=torch.long), []

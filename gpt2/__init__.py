@@ -4,9 +4,9 @@
     tokens = torch.tensor([tokenizer.encode("The answer is")])
     print(tokenizer.decode(gpt2.generate(model, tokens, seed=0)[0].tolist()))
 
-The book builds the modules in this order: `tokenizer`, `embeddings`,
-`attention`, `layer_norm` and `feed_forward`, `layer`, `model`, `weights`,
-`sampling`.
+The modules stand in the order in which the book builds them: `tokenizer`,
+`embeddings`, `attention`, `layer_norm` and `feed_forward`, `layer`, `model`,
+`weights`, `sampling`.
 """
 
 from __future__ import annotations

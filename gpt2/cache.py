@@ -46,8 +46,8 @@ class LayerCache:
             raise ValueError(
                 f"the cache (B, H, positions, D) is {self.keys.dtype} "
                 f"{tuple(self.keys.shape)} with {self.length} positions "
-                f"filled; {key.dtype} {tuple(key.shape)} does not fit. Use a "
-                "cache from the model's `new_cache`"
+                f"filled; {key.dtype} {tuple(key.shape)} does not fit. The "
+                "model's `new_cache` makes one that fits"
             )
         self.keys[:, :, self.length : end] = key
         self.values[:, :, self.length : end] = value
@@ -106,7 +106,7 @@ class KeyValueCache:
         if len(self.layers) != n_layer:
             raise ValueError(
                 f"the cache has {len(self.layers)} layers and the model has "
-                f"{n_layer}; use a cache from the model's `new_cache`"
+                f"{n_layer}; the model's `new_cache` makes one that fits"
             )
         return self.layers
 
