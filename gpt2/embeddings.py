@@ -67,8 +67,8 @@ def check_ids(ids: Tensor, n_rows: int, name: str = "ids") -> None:
 def positions_of(attention_mask: Tensor) -> Tensor:
     """Return the position of each token: the number of real tokens before it.
 
-    A padded sequence so has the positions that it has alone, on whichever side
-    the padding is.
+    So a padded sequence has the same positions as it has alone, on whichever
+    side the padding is.
 
     Args:
         attention_mask: (B, S), any dtype; true or 1 for a token, false or 0

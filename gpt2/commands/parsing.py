@@ -29,10 +29,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class ShowVersion(argparse.Action):
-    """Print the version and exit; only then is it looked up."""
+    """Print the version and exit. The version is read only when needed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Be called for the option, by argparse."""
+        """Handle the option."""
         print(f"gpt2 {gpt2.__version__}")
         parser.exit()
 
