@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from gpt2.weights.loading import load_model as load_model
     from gpt2.weights.saving import save as save
 
-# Where each public name lives. It is imported when it is first asked for, so
-# that what needs no model does not wait for torch.
+    __version__: str
+
+# The module of each public name. It is imported when the name is first used,
+# so that code that needs no model does not wait for PyTorch.
 _HOMES = {
     "MultiHeadAttention": "attention",
     "beam_search": "beams",
@@ -63,10 +65,22 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'gpt2' has no attribute {name!r}")
     return getattr(import_module(f"gpt2.{_HOMES[name]}"), name)
 
 
+def _version() -> str:
+    """Return the version that is installed; reading it takes a while."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gpt2-from-scratch")
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "0+unknown"
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "__version__"})

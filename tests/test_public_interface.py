@@ -6,7 +6,9 @@ import ast
 import inspect
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,19 @@ import pytest
 import torch
 
 import gpt2
+from gpt2.__main__ import main
 
 every_name = pytest.mark.parametrize("name", gpt2.__all__)
 
 
 @every_name
-def test_every_public_name_is_there_and_documented(name: str) -> None:
+def test_every_public_name_exists_and_is_documented(name: str) -> None:
     thing = getattr(gpt2, name)
     assert thing.__name__ == name
     assert inspect.getdoc(thing)
     assert thing.__doc__.strip()[0].isupper()
     home = import_module(thing.__module__)
-    assert getattr(home, name) is thing  # one thing, wherever it comes from
+    assert getattr(home, name) is thing  # the same object from either place
     assert thing.__module__.startswith("gpt2.")
 
 
@@ -37,7 +40,7 @@ def test_signatures_are_typed(name: str) -> None:
 
 
 def test_type_checkers_see_the_same_names() -> None:
-    """What they read is a second list, of imports that never happen."""
+    """They read a second list, of imports that never happen."""
     tree = ast.parse(Path(gpt2.__file__).read_text(encoding="utf-8"))
     seen = {
         alias.asname: node.module
@@ -63,9 +66,40 @@ def test_an_unknown_name() -> None:
         gpt2.GPT3  # noqa: B018 (the look-up is the test)
 
 
+def test_the_version_is_that_of_the_metadata() -> None:
+    project = Path(gpt2.__file__).parents[1] / "pyproject.toml"
+    written = tomllib.loads(project.read_text("utf-8"))["project"]
+    assert written["name"] == "gpt2-from-scratch"
+    assert gpt2.__version__ == version(written["name"]) == written["version"]
+    assert "__version__" in dir(gpt2)
+
+
+def test_the_version_without_an_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert gpt2.__version__ == "0+unknown"
+
+
+def test_the_command_shows_the_version(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code in (0, None)
+    assert capsys.readouterr() == (f"gpt2 {gpt2.__version__}\n", "")
+
+
 def test_importing_is_quick_until_a_model_is_needed() -> None:
     script = """
-import sys, gpt2
+import sys
+before = set(sys.modules)
+import gpt2
+assert "importlib.metadata" not in sys.modules.keys() - before
+gpt2.__version__
 gpt2.GPT2Config.from_name("gpt2")
 gpt2.Tokenizer.bytes_only().encode("text")
 gpt2.load, gpt2.inspect
@@ -84,7 +118,7 @@ assert "torch" in sys.modules
 
 
 def test_the_stable_calls(tmp_path: Path) -> None:
-    """Each as it may stand in somebody's program."""
+    """Calls as users write them."""
     assert gpt2.GPT2Config.from_name("gpt2") == gpt2.GPT2Config()
     config = gpt2.GPT2Config(
         n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2
@@ -158,7 +192,7 @@ def test_the_other_calls(tmp_path: Path) -> None:
 def test_the_example_of_the_package(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What `help(gpt2)` shows runs, with a model that is here."""
+    """The example in `help(gpt2)` runs, here with a small model."""
     config = gpt2.GPT2Config(
         n_vocab=257, n_ctx=200, n_embd=12, n_head=3, n_layer=2
     )

@@ -1082,7 +1082,7 @@ def test_index_that_lists_too_much(
         (b'{"n_embd": 1' + b"0" * 400 + b"}", "number has 401 digits"),
         (b'{"layer_norm_epsilon": 1e400}', "the number 1e400 is too large"),
         (b'{"layer_norm_epsilon": NaN}', "NaN is not a number"),
-        (b"{}", "does not say vocab_size"),
+        (b"{}", "vocab_size or n_vocab"),
         (b'{"model_type": "llama"}', "describes a 'llama' model"),
         (b'{"model_type": ["gpt2"]}', "describes a"),
     ],

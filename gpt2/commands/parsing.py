@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
+import gpt2
 from gpt2.commands import convert, evaluate, generate, inspect, predict, train
 
 COMMANDS = {
@@ -27,12 +28,24 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"gpt2: {line} (see {self.prog} --help)\n")
 
 
+class ShowVersion(argparse.Action):
+    """Print the version and exit. The version is read only when needed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Handle the option."""
+        print(f"gpt2 {gpt2.__version__}")
+        parser.exit()
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; on wrong usage, report it and exit with 2."""
     parser = Parser(
         prog="gpt2",
         description="Run a GPT-2: continue a text, explain a prediction, "
         "inspect or convert a checkpoint, train a model and evaluate it.",
+    )
+    parser.add_argument(
+        "--version", action=ShowVersion, nargs=0, help="print the version"
     )
     commands = parser.add_subparsers(
         required=True, dest="command", metavar="COMMAND"
