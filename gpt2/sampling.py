@@ -429,6 +429,8 @@ def without_dropout(model: GPT2) -> GPT2:
         The same modules once more, with the same tensors and hooks; a forward
         hook that is added to it is its own.
     """
+    if not isinstance(model, nn.Module):
+        return model
     training = any(module.training for module in model.modules())
     return cast(GPT2, _twin(model, uncompiled=training))
 

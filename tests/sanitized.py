@@ -95,7 +95,7 @@ def prepare(build: str) -> None:
         return torch.zeros(shape, dtype=dtype)
 
     for module in (compiled, compiled_layers):
-        module.in_large_pages = from_malloc
+        module.zeros_on_huge_pages = from_malloc
 
 
 def matrix(rng: random.Random) -> None:
@@ -113,12 +113,14 @@ def matrix(rng: random.Random) -> None:
         torch.randn(n_out, n_in).T if transposed else torch.randn(n_in, n_out)
     )
     bias = torch.randn(n_out) if rng.random() < 0.5 else None
-    shift = torch.randn(n_in) if rng.random() < 0.3 else None
+    offsets = torch.randn(n_in) if rng.random() < 0.3 else None
     rows = torch.randn(n_rows, n_in)
-    expected = rows @ (weight if shift is None else weight - shift[:, None])
+    expected = rows @ (
+        weight if offsets is None else weight - offsets[:, None]
+    )
     expected = expected if bias is None else expected + bias
-    for dtype in compiled.KINDS:
-        packed = compiled.PackedMatrix(weight, bias, dtype, shift)
+    for dtype in compiled.DTYPES:
+        packed = compiled.CompiledMatrix(weight, bias, dtype, offsets)
         name = str(dtype).removeprefix("torch.")
         _near(packed(rows), expected, name, f"{(n_in, n_out, n_rows)}", n_in)
         packed.columns(torch.randint(0, n_out, (3, 2)))
@@ -152,7 +154,7 @@ def model(rng: random.Random) -> None:
     for precision in TOLERANCE:
         torch.set_num_threads(rng.choice([1, 2, 3]))
         packed = gpt2.for_inference(taught, precision)
-        assert packed.compiled is not None
+        assert packed.compiled
         came = packed(tokens, mask)[mask]
         _near(came, expected, precision, f"{config}", n_embd)
         packed(tokens, last_only=True)
