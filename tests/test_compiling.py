@@ -1,4 +1,4 @@
-"""The C routines: compiled once, kept where only their owner can write."""
+"""The C routines are compiled once, and cached in a private folder."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_the_command_line_says_so_in_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
-    assert line.startswith("gpt2: the compiled routines cannot be kept: other")
+    assert line.startswith("gpt2: the compiled routines cannot be cached: ")
 
 
 @needs_compiler
