@@ -72,7 +72,9 @@ def main(rounds: str = "5") -> None:
     print("| precision | memory | ms for a step | ms to pack | peak, MB |")
     print("| --- | --- | --- | --- | --- |")
     for way, precision in cases:
-        step, pack, peak = map(median, zip(*found[way, precision], strict=True))
+        step, pack, peak = map(
+            median, zip(*found[way, precision], strict=True)
+        )
         print(
             f"| {precision} | {way} | {1e3 * step:.2f} | {1e3 * pack:.0f} | "
             f"{peak / 1e6:.0f} |"

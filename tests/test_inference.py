@@ -111,7 +111,7 @@ def test_with_a_cache_too(model: GPT2, dtype: Precision) -> None:
     assert_near(torch.cat(steps, dim=1), model(tokens), dtype)
 
 
-def test_float32_writes_the_same_text(model: GPT2) -> None:
+def test_float32_generates_the_same_text(model: GPT2) -> None:
     packed = for_inference(model, "float32")
     prompt = torch.tensor([[1, 5, 2]])
     for settings in ({"temperature": 0}, {"seed": 3}):
@@ -121,22 +121,25 @@ def test_float32_writes_the_same_text(model: GPT2) -> None:
 
 @pytest.mark.usefixtures("no_compiler")
 @every_precision
+@pytest.mark.parametrize("sizes", [[3, 1, 2], [1] * 6])
+@pytest.mark.parametrize("side", ["left", "right"])
 def test_without_a_compiler_it_is_right_too(
-    model: GPT2, dtype: Precision
+    model: GPT2, dtype: Precision, sizes: list[int], side: Any
 ) -> None:
-    tokens, mask = padded(model)
+    tokens, mask = pad([[1, 5, 2, 7, 4, 3], [4, 4], [6, 2, 8, 1]], side=side)
     packed, expected = for_inference(model, dtype), model(tokens, mask)
     assert not packed.compiled
     assert_near(packed(tokens, mask)[mask], expected[mask], dtype)
     cache, done, parts = packed.new_cache(3, 6), 0, []
-    for new in tokens.split([3, 1, 2], dim=1):
+    for new in tokens.split(sizes, dim=1):
         done += new.size(1)
         parts.append(packed(new, mask[:, :done], cache=cache))
+    assert cache.length == 6
     assert_near(torch.cat(parts, dim=1)[mask], expected[mask], dtype)
 
 
 @every_precision
-def test_the_story_model_loses_nothing_to_speak_of(dtype: Precision) -> None:
+def test_the_story_model_loses_almost_nothing(dtype: Precision) -> None:
     model, tokenizer = gpt2.load("story")
     end, rng = tokenizer.end_of_text, random.Random(0)
     texts = [stories.sample(rng, "held_out") for _ in range(30)]
@@ -161,7 +164,7 @@ def test_the_model_is_left_as_it_is(model: GPT2) -> None:
 
 @every_precision
 def test_nothing_is_shared(model: GPT2, dtype: Precision) -> None:
-    """Else a file would stay mapped for the sake of a bias."""
+    """Sharing one bias would keep the whole file mapped."""
     tokens = torch.tensor([[1, 5, 2, 7, 0, 3]])
     packed = for_inference(model, dtype)
     before = packed(tokens)
@@ -246,10 +249,10 @@ def test_routines_that_are_wrong_are_not_used(
 
 
 @every_precision
-def test_where_there_is_a_compiler_the_routines_are_used(
+def test_with_a_compiler_the_routines_are_used(
     model: GPT2, dtype: Precision
 ) -> None:
-    """Or the slow way would be taken everywhere, unseen."""
+    """Otherwise every machine could run the slow code unnoticed."""
     has_compiler = compiled.library() is not None
     assert for_inference(model, dtype).compiled == has_compiler
 
@@ -258,7 +261,7 @@ def test_where_there_is_a_compiler_the_routines_are_used(
 
 
 def widened(model: GPT2) -> GPT2:
-    """Give all its numbers some size: fresh biases are 0, and norms 1."""
+    """Perturb all parameters: new biases are 0 and new norms 1."""
     for parameter in model.parameters():
         parameter += 0.1 * torch.randn_like(parameter)
     return model
@@ -270,8 +273,8 @@ def widened(model: GPT2) -> GPT2:
 def test_all_layers_in_one_call(
     dtype: Precision, activation: Any, size: tuple[int, int]
 ) -> None:
-    """Heads of odd widths, padding on both sides, more rows than a slab has,
-    and a cache that is filled in pieces of one and of many."""
+    """Odd head sizes, padding on both sides, more rows than a block has, and a
+    cache that is filled one position and many positions at a time."""
     n_embd, n_head = size
     config = gpt2.GPT2Config(
         n_vocab=101,
@@ -315,17 +318,19 @@ def made_by(**sizes: int) -> GPT2:
     return GPT2(config).eval()
 
 
-@pytest.mark.parametrize("way", ["compiled", "plain", "taught"])
+@pytest.mark.parametrize("way", ["compiled", "plain", "plain GPT2"])
 def test_a_cache_of_another_model_is_refused(
     way: str, request: pytest.FixtureRequest
 ) -> None:
-    """C would write where nothing is reserved."""
+    """C would write out of bounds."""
     if way == "plain":
         request.getfixturevalue("no_compiler")
     tokens = torch.tensor([[1, 5]])
 
     def engine(model: GPT2) -> LanguageModel:
-        return model if way == "taught" else for_inference(model, "float32")
+        return (
+            model if way == "plain GPT2" else for_inference(model, "float32")
+        )
 
     ours = engine(made_by())
     expected = ours(tokens)
@@ -338,7 +343,7 @@ def test_a_cache_of_another_model_is_refused(
     ]
     if isinstance(ours, PackedGPT2) and ours.compiled:
         others += [made_by(), for_inference(made_by(), "int8")]
-    if way == "taught":
+    if way == "plain GPT2":
         others.append(made_by().double())
         packed = for_inference(made_by(), "float32")
         if packed.compiled:
@@ -483,7 +488,7 @@ def test_a_matrix_that_is_not_finite_is_refused() -> None:
 def test_a_vector_that_is_not_finite_stays_so(
     dtype: Precision, number: float
 ) -> None:
-    """Of its row alone; int8 must not make a number of it."""
+    """And so does its row, but no other; int8 must not hide it."""
     rows = torch.randn(5, 33)
     rows[2, 7] = number
     kernel = made("compiled", dtype, torch.randn(33, 50), None)
@@ -494,10 +499,10 @@ def test_a_vector_that_is_not_finite_stays_so(
 
 @every_precision
 def test_scores_that_overflow_are_not_hidden(dtype: Precision) -> None:
-    """Attention over them is not a number in the taught model either."""
+    """They make attention NaN in the plain GPT2 too."""
     model = made_by()
-    for layer in model.h:  # each score is infinity less infinity
-        layer.attn.fused = False  # PyTorch's kernel hides it, too
+    for layer in model.h:  # each score is infinity - infinity
+        layer.attn.fused = False  # PyTorch's fused kernel hides it
         layer.attn.c_attn.weight.data[:, :24] = 0
         layer.attn.c_attn.bias.data[:24] = 1e20
         layer.attn.c_attn.bias.data[12:24:2] = -1e20
@@ -518,12 +523,12 @@ def test_columns_too_small_for_a_step_become_zeros() -> None:
 
 
 @pytest.fixture
-def slow_first_worker(
+def slow_first_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """A library in which one of the workers begins each phase late.
+    """A library in which one of the threads starts every phase late.
 
-    So whatever the others do not wait for is not there, every time.
+    So data that the other threads do not wait for is missing, every time.
     """
     if compiled.library() is None:
         pytest.skip("there is no compiler")
@@ -539,10 +544,10 @@ def slow_first_worker(
     compiled.library.cache_clear()
 
 
-@pytest.mark.usefixtures("slow_first_worker")
-def test_the_workers_wait_for_each_other() -> None:
+@pytest.mark.usefixtures("slow_first_thread")
+def test_the_threads_wait_for_each_other() -> None:
     model = widened(made_by(n_ctx=300, n_embd=36))
-    tokens = torch.randint(17, (2, 140))  # more rows than go together
+    tokens = torch.randint(17, (2, 140))  # more rows than a block has
     rows, weight = torch.randn(600, 20), torch.randn(20, 40)
     for precision in get_args(Precision):
         packed = for_inference(model, precision)
@@ -559,7 +564,7 @@ def test_the_workers_wait_for_each_other() -> None:
 
 
 @every_precision
-def test_a_cache_can_be_dealt_anew(model: GPT2, dtype: Precision) -> None:
+def test_a_cache_can_be_reordered(model: GPT2, dtype: Precision) -> None:
     tokens = torch.tensor([[1, 5, 2, 7, 0, 3], [4, 4, 6, 2, 8, 1]])
     packed, rows = for_inference(model, dtype), torch.tensor([1, 0, 1])
     cache = packed.new_cache(2, 6)
@@ -633,10 +638,10 @@ def test_released_pages_are_those_of_the_tensor_alone() -> None:
         assert (tensor[3000:-3000] == 0).all()
 
 
-def test_bfloat16_can_tell_logits_apart_that_lie_far_below_0(
+def test_bfloat16_separates_logits_far_below_0(
     model: GPT2,
 ) -> None:
-    """As those of the real GPT-2 do; in bfloat16, -90 has steps of a half."""
+    """Like those of the real GPT-2: near -90, bfloat16 has steps of 0.5."""
     direction = model.ln_f.bias / model.ln_f.bias.norm()
     model.wte.weight -= 50 * direction
     model.ln_f.bias.add_(3 * direction)
@@ -667,7 +672,7 @@ def test_refuses_what_it_does_not_know(model: GPT2) -> None:
 def test_ids_that_are_not_in_the_vocabulary_are_refused(
     model: GPT2, dtype: Precision, way: str, request: pytest.FixtureRequest
 ) -> None:
-    """The table has room for 32 rows, and 15 of them are nobody's."""
+    """The table is padded to 32 rows, 15 of which are no tokens."""
     if way == "plain":
         request.getfixturevalue("no_compiler")
     packed = for_inference(model, dtype)
@@ -749,7 +754,7 @@ def other_heads(model: GPT2) -> None:
 def test_a_model_that_is_not_what_its_config_says_is_refused(
     model: GPT2, change: Any, name: str
 ) -> None:
-    """What is packed would compute something else, without a word."""
+    """The packed model would silently compute something else."""
     change(model)
     with pytest.raises(ValueError, match=f"{name}[, ].*plain GPT2 can be"):
         for_inference(model, "float32")
@@ -765,9 +770,7 @@ def test_what_c_points_to_stays_alive() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_after_a_fork_it_does_not_wait_for_threads_that_are_not_there() -> (
-    None
-):
+def test_after_a_fork_it_does_not_wait_for_lost_threads() -> None:
     code = """
 import os, torch, gpt2
 model = gpt2.for_inference(gpt2.load_model("story"), "int8")
