@@ -29,7 +29,7 @@
 #define LANES 16        // columns of a panel, 32-bit lanes of a vector
 #define MR 8            // rows of a register tile
 #define KC 256          // words of a panel that stay in L1 if rows are many
-#define MC 256          // rows of a block, which share the packed rows
+#define MC 256          // rows that are packed and multiplied as a block
 #define PREFETCH 128    // prefetch distance, in vectors
 #define ZERO_POINT 128  // of int8 rows, which are stored as uint8
 #define MASKED -1e30f   // the score of a key that the query must not see
@@ -153,7 +153,7 @@ INLINE void microkernel(int dtype, int n_rows, const uint32_t *x,
                         long x_stride, const vec_u32 *panel, long n_words,
                         vec_u32 *sums) {
     const int n_chains = n_rows == 1 ? 4 : n_rows == 2 ? 2 : 1;
-    vec_u32 own[MR] = {0};
+    vec_u32 acc[MR] = {0};
     long i = 0;
     for (; i + n_chains <= n_words; i += n_chains) {
         UNROLL
@@ -162,22 +162,22 @@ INLINE void microkernel(int dtype, int n_rows, const uint32_t *x,
             __builtin_prefetch(panel + i + chain + PREFETCH, 0, 2);  // to L2
             UNROLL
             for (int r = 0; r < n_rows; r++)
-                own[r * n_chains + chain] =
-                    multiply_add(dtype, own[r * n_chains + chain], w,
+                acc[r * n_chains + chain] =
+                    multiply_add(dtype, acc[r * n_chains + chain], w,
                                  x[r * x_stride + i + chain]);
         }
     }
     for (; i < n_words; i++) {
         UNROLL
         for (int r = 0; r < n_rows; r++)
-            own[r * n_chains] = multiply_add(dtype, own[r * n_chains],
+            acc[r * n_chains] = multiply_add(dtype, acc[r * n_chains],
                                              panel[i], x[r * x_stride + i]);
     }
     UNROLL
     for (int r = 0; r < n_rows; r++) {
         UNROLL
         for (int chain = 0; chain < n_chains; chain++) {
-            vec_u32 more = own[r * n_chains + chain];
+            vec_u32 more = acc[r * n_chains + chain];
             sums[r] = dtype == INT8
                           ? sums[r] + more
                           : (vec_u32)((vec_f32)sums[r] + (vec_f32)more);
@@ -405,7 +405,7 @@ static void attend(int dtype, const float *q, long q_stride, float *out,
 }
 
 // The workspace of a call. The first four buffers are shared by all threads;
-// of the others each thread has its own.
+// of the others each thread has its acc.
 struct workspace {
     uint32_t *rows;     // (MC, words of max(C, I)), the packed rows
     float *row_scales;  // (MC,)
@@ -505,7 +505,7 @@ static void forward(struct thread me, const struct model *m, float *x,
 }
 
 // Pack up to 16 columns into a panel of zeros. For int8, each column has a
-// scale of its own, with which its largest value becomes 127 or -127. Returns
+// scale of its acc, with which its largest value becomes 127 or -127. Returns
 // the magnitude of the largest value, which may not be finite.
 INLINE uint32_t pack_panel(int dtype, const float *weight, long row_stride,
                            long column_stride, const float *offsets, long n_in,

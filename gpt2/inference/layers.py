@@ -1,13 +1,12 @@
-"""The layers of a packed model: in one call of `compiled.c`, or in PyTorch.
+"""All layers of a packed model, run in one call of `compiled.c`.
 
-One call instead of a hundred, because at one token a step the overhead of a
-call from Python is as large as some of the products. The C code also keeps the
-keys and values in a layout of its own.
+With one token in a step, the overhead of a call from Python is as large as
+some of the products. So C runs the whole stack, and keeps the keys and values
+in a layout of its own.
 """
 
 from __future__ import annotations
 
-import copy
 import ctypes
 from collections.abc import Iterable
 from typing import NoReturn, TypeGuard
@@ -15,7 +14,6 @@ from typing import NoReturn, TypeGuard
 import torch
 from torch import Tensor
 
-from gpt2.attention import padding_mask
 from gpt2.cache import KeyValueCache
 from gpt2.config import GPT2Config
 from gpt2.inference.compiled import (
@@ -29,7 +27,8 @@ from gpt2.inference.compiled import (
     routines,
     zeros_on_huge_pages,
 )
-from gpt2.inference.kernels import PlainMatrix, Precision, check_finite
+from gpt2.inference.kernels import Precision
+from gpt2.inference.plain import frozen
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
 from gpt2.linear import Linear
@@ -42,73 +41,6 @@ NOT_ITS_OWN = (
     "the cache was made by a model of another shape, or packed differently; "
     "this model's `new_cache` makes one that fits"
 )
-
-
-def frozen(norm: LayerNorm) -> LayerNorm:
-    """Copy a norm, in float32 and without gradients.
-
-    Raises:
-        ValueError: A value is not finite.
-    """
-    for parameter in norm.parameters():
-        check_finite(parameter)
-    return copy.deepcopy(norm).float().requires_grad_(False)
-
-
-class PlainLayers:
-    """All layers, with packed matrices in place of the linear maps."""
-
-    def __init__(
-        self,
-        layers: Iterable[GPT2Layer],
-        config: GPT2Config,
-        precision: Precision,
-    ) -> None:
-        """Pack the layers of a model.
-
-        Args:
-            layers: Left as they are; nothing is shared with them.
-            config: The model's.
-            precision: The format of the matrices.
-
-        Raises:
-            ValueError: A weight is not finite, before or after rounding.
-        """
-        self.config = config
-        self.layers = [self.packed(layer, precision) for layer in layers]
-
-    def packed(self, layer: GPT2Layer, precision: Precision) -> GPT2Layer:
-        """Copy a layer, with packed matrices."""
-        with torch.device("meta"):  # only the structure
-            copied = GPT2Layer(self.config).eval()
-        for name, part in layer.named_modules():
-            if isinstance(part, Linear):
-                matrix = PlainMatrix(part.weight, part.bias, precision)
-                copied.set_submodule(name, matrix)
-            elif isinstance(part, LayerNorm):
-                copied.set_submodule(name, frozen(part))
-        return copied
-
-    def new_cache(
-        self, batch_size: int, n_positions: int | None
-    ) -> KeyValueCache:
-        """Reserve a cache, float32 at every precision."""
-        return KeyValueCache(self.config, batch_size, n_positions)
-
-    def __call__(
-        self,
-        x: Tensor,
-        attention_mask: Tensor | None,
-        cache: KeyValueCache | None,
-    ) -> Tensor:
-        """Run the layers; arguments as for `CompiledLayers`."""
-        mask = None
-        if attention_mask is not None:
-            mask = padding_mask(attention_mask, x.size(1))
-        caches = None if cache is None else cache.of_layers(len(self.layers))
-        for i, layer in enumerate(self.layers):
-            x = layer(x, mask, None if caches is None else caches[i])
-        return x
 
 
 class _Layer(ctypes.Structure):

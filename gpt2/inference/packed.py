@@ -21,7 +21,8 @@ from gpt2.embeddings import Embedding, check_ids
 from gpt2.feed_forward import ACTIVATION_FUNCTIONS, FeedForward
 from gpt2.inference import compiled, kernels
 from gpt2.inference.kernels import PRECISIONS, Precision, check_finite, pack
-from gpt2.inference.layers import CompiledLayers, PlainLayers, frozen
+from gpt2.inference.layers import CompiledLayers
+from gpt2.inference.plain import PlainLayers, frozen
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
 from gpt2.linear import Linear
@@ -152,10 +153,8 @@ class PackedGPT2:
         if consume:
             compiled.release_pages(model.wte.weight)
         make = CompiledLayers if self.compiled else PlainLayers
-        layers = _consumed(model) if consume else model.h
-        self._layers = make(
-            cast("Iterator[GPT2Layer]", layers), self.config, precision
-        )
+        layers = _layers_of(model, consume)
+        self._layers = make(layers, self.config, precision)
         self._ln_f = frozen(model.ln_f)
         if consume:
             for parameter in model.parameters():
@@ -274,9 +273,10 @@ class PackedGPT2:
         )
 
 
-def _consumed(model: GPT2) -> Iterator[GPT2Layer]:
-    """Give the layers of a model, and free each one before the next."""
+def _layers_of(model: GPT2, consume: bool) -> Iterator[GPT2Layer]:
+    """Yield the layers, and free each one before the next if consumed."""
     for layer in model.h:
         yield cast(GPT2Layer, layer)
-        for parameter in layer.parameters():
-            compiled.release_pages(parameter)
+        if consume:
+            for parameter in layer.parameters():
+                compiled.release_pages(parameter)

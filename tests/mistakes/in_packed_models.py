@@ -220,7 +220,7 @@ MUTATIONS = [
     ),
     Mutation(
         "plain layers see padding",
-        "inference/layers.py",
+        "inference/plain.py",
         "mask = padding_mask(attention_mask, x.size(1))",
         "pass",
         (INFERENCE,),
