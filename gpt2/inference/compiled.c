@@ -405,7 +405,7 @@ static void attend(int dtype, const float *q, long q_stride, float *out,
 }
 
 // The workspace of a call. The first four buffers are shared by all threads;
-// of the others each thread has its acc.
+// of the others each thread has its own.
 struct workspace {
     uint32_t *rows;     // (MC, words of max(C, I)), the packed rows
     float *row_scales;  // (MC,)
@@ -505,7 +505,7 @@ static void forward(struct thread me, const struct model *m, float *x,
 }
 
 // Pack up to 16 columns into a panel of zeros. For int8, each column has a
-// scale of its acc, with which its largest value becomes 127 or -127. Returns
+// scale of its own, with which its largest value becomes 127 or -127. Returns
 // the magnitude of the largest value, which may not be finite.
 INLINE uint32_t pack_panel(int dtype, const float *weight, long row_stride,
                            long column_stride, const float *offsets, long n_in,
