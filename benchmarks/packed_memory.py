@@ -2,16 +2,14 @@
 
     python packed_memory.py [ROUNDS]
 
-Each round loads and packs GPT-2 124M with random weights and generates a few
-tokens, each time in a process of its own: as the package does it, on ordinary
-instead of huge pages, and without releasing what is packed. For each it prints
-the medians of the duration of a step after 128 tokens, the time to pack, and
-the peak memory of the process until it has packed.
+Packs GPT-2 124M with random weights, and prints two tables: the median time of
+a step of generation after 128 tokens, with the weights on huge and on ordinary
+pages, in turn; and the peak memory of a process that loads and packs a
+checkpoint, with and without releasing what is packed.
 """
 
 from __future__ import annotations
 
-import json
 import mmap
 import subprocess
 import sys
@@ -19,70 +17,86 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 PRECISIONS = ("float32", "bfloat16", "int8")
-WAYS = ("as it is", "ordinary pages", "not released")
-N_PROMPT, N_STEPS = 128, 24
+N_PROMPT, N_STEPS = 128, 16
 
 
-def measure(way: str, precision: str, folder: str) -> None:
-    """Pack and generate, and print a line of JSON."""
+def pages(model: Any, precision: str, rounds: int) -> tuple[float, float]:
+    """Return the seconds of a step on huge and on ordinary pages."""
+    import gpt2
+
+    packed = [gpt2.for_inference(model, precision)]
+    advice = mmap.MADV_HUGEPAGE
+    del mmap.MADV_HUGEPAGE
+    packed.append(gpt2.for_inference(model, precision))
+    mmap.MADV_HUGEPAGE = advice
+    found: list[list[float]] = [[], []]
+    for _ in range(rounds):
+        for one, times in zip(packed, found, strict=True):
+            times.append(step(one))
+    return median(found[0]), median(found[1])
+
+
+def step(packed: Any) -> float:
+    """Return the median seconds of a step."""
     import torch
+
+    cache = packed.new_cache(1, N_PROMPT + N_STEPS)
+    packed(torch.zeros(1, N_PROMPT, dtype=torch.long), cache=cache)
+    token, times = torch.zeros(1, 1, dtype=torch.long), []
+    for _ in range(N_STEPS):
+        began = time.perf_counter()
+        packed(token, cache=cache, last_only=True)
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
+def pack(way: str, precision: str, folder: str) -> None:
+    """Load and pack a checkpoint, and print the peak memory in bytes."""
     from contestants import memory
 
     import gpt2
     from gpt2.inference import compiled
 
-    if way == "ordinary pages":
-        del mmap.MADV_HUGEPAGE
-    if way == "not released":
+    if way == "kept":
         compiled.release_pages = lambda tensor: None
-    compiled.library()
     model = gpt2.load_model(folder)
-    began = time.perf_counter()
     packed = gpt2.for_inference(model, precision, consume=True)
-    seconds, peak = time.perf_counter() - began, memory()["peak"]
-    cache = packed.new_cache(1, N_PROMPT + N_STEPS)
-    packed(torch.zeros(1, N_PROMPT, dtype=torch.long), cache=cache)
-    token, steps = torch.zeros(1, 1, dtype=torch.long), []
-    for _ in range(N_STEPS):
-        began = time.perf_counter()
-        packed(token, cache=cache, last_only=True)
-        steps.append(time.perf_counter() - began)
-    print(json.dumps([median(steps), seconds, peak]))
+    print(memory()["peak"])
+    del packed
 
 
-def main(rounds: str = "5") -> None:
-    """Run all ways in turn, and print their medians."""
+def main(rounds: str = "9") -> None:
+    """Print both tables."""
     import gpt2
 
-    cases = [(way, precision) for precision in PRECISIONS for way in WAYS]
-    found: dict[tuple[str, str], list[list[float]]] = {}
+    model = gpt2.GPT2(gpt2.GPT2Config.from_name("gpt2")).eval()
+    print("| ms for a step | huge pages | ordinary pages |")
+    print("| --- | --- | --- |")
+    for precision in PRECISIONS:
+        huge, ordinary = pages(model, precision, int(rounds))
+        print(f"| {precision} | {1e3 * huge:.2f} | {1e3 * ordinary:.2f} |")
+    print("\n| peak memory, MB | released | kept |")
+    print("| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        model = gpt2.GPT2(gpt2.GPT2Config.from_name("gpt2"))
         gpt2.save(model, None, Path(folder))
-        for case in cases * int(rounds):
-            done = subprocess.run(
-                [sys.executable, __file__, *case, folder],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            found.setdefault(case, []).append(json.loads(done.stdout))
-    print("| precision | memory | ms for a step | ms to pack | peak, MB |")
-    print("| --- | --- | --- | --- | --- |")
-    for way, precision in cases:
-        step, pack, peak = map(
-            median, zip(*found[way, precision], strict=True)
-        )
-        print(
-            f"| {precision} | {way} | {1e3 * step:.2f} | {1e3 * pack:.0f} | "
-            f"{peak / 1e6:.0f} |"
-        )
+        for precision in PRECISIONS:
+            peaks = [
+                int(
+                    subprocess.check_output(
+                        [sys.executable, __file__, way, precision, folder]
+                    )
+                )
+                for way in ("released", "kept")
+            ]
+            released, kept = (f"{peak / 1e6:.0f}" for peak in peaks)
+            print(f"| {precision} | {released} | {kept} |")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in WAYS:
-        measure(*sys.argv[1:])
+    if sys.argv[1:2] in (["released"], ["kept"]):
+        pack(*sys.argv[1:])
     else:
         main(*sys.argv[1:])
