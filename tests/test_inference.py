@@ -629,6 +629,22 @@ def test_a_consumed_model_packs_the_same(
     assert packed.num_parameters() == model.num_parameters()
 
 
+def huge_kib() -> int:
+    """Return the KiB of this process that are on huge pages."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    (found,) = (x.split()[1] for x in lines if x.startswith("AnonHugePages"))
+    return int(found)
+
+
+def test_packed_weights_are_on_huge_pages() -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[never]" in setting.read_text():
+        pytest.skip("this system has no huge pages")
+    before = huge_kib()
+    kept = compiled.zeros_on_huge_pages((32 << 20,), torch.int8).fill_(1)
+    assert huge_kib() > before and kept.all()
+
+
 def test_released_pages_are_those_of_the_tensor_alone() -> None:
     tensor = torch.ones(100_000)
     compiled.release_pages(tensor[1000:-1000])

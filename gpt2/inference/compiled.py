@@ -234,15 +234,17 @@ def check_shapes(
 def zeros_on_huge_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Return zeros in memory with pages of 2 MiB instead of 4 KiB.
 
-    Linux provides huge pages if `madvise` requests them before the first
-    write; elsewhere the pages are ordinary ones.
+    Linux provides huge pages for private mappings if `madvise` requests them
+    before the first write; elsewhere the pages are ordinary ones. Reading all
+    weights then misses the TLB less often: a step of generation takes 10 to 20
+    % less time (`benchmarks/packed_memory.py`).
 
     Raises:
         MemoryError: There is not enough memory.
     """
     n_bytes = math.prod(shape) * dtype.itemsize
     try:
-        memory = mmap.mmap(-1, n_bytes + HUGE_PAGE)
+        memory = mmap.mmap(-1, n_bytes + HUGE_PAGE, **_PRIVATE)
     except (OSError, OverflowError) as error:
         raise MemoryError(f"no memory for {n_bytes:,} bytes") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -250,6 +252,12 @@ def zeros_on_huge_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     buffer = torch.frombuffer(memory, dtype=torch.uint8)
     start = -buffer.data_ptr() % HUGE_PAGE  # where a huge page can begin
     return buffer[start : start + n_bytes].view(dtype).view(shape)
+
+
+# Without flags, Python makes a shared mapping, which gets no huge pages.
+_PRIVATE: dict[str, Any] = {}
+if hasattr(mmap, "MAP_PRIVATE"):
+    _PRIVATE["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
 def release_pages(tensor: Tensor) -> None:
