@@ -236,8 +236,9 @@ def zeros_on_huge_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
     Linux provides huge pages for private mappings if `madvise` requests them
     before the first write; elsewhere the pages are ordinary ones. Reading all
-    weights then misses the TLB less often: a step of generation takes 10 to 20
-    % less time (`benchmarks/packed_memory.py`).
+    weights then causes fewer TLB misses: with GPT-2 124M, a step of generation
+    takes 7 % less time in float32, and 22 % in int8
+    (`benchmarks/packed_memory.py`).
 
     Raises:
         MemoryError: There is not enough memory.
@@ -264,7 +265,9 @@ def release_pages(tensor: Tensor) -> None:
     """Give the memory of a tensor that is no longer needed back to the system.
 
     On Linux, the pages of a memory-mapped file are dropped, and other values
-    become zeros. On other systems nothing happens.
+    become zeros. On other systems nothing happens. Loading and packing GPT-2
+    124M as bfloat16 then takes at most 827 MB instead of 1055 MB
+    (`benchmarks/packed_memory.py`).
     """
     if not sys.platform.startswith("linux"):
         return
