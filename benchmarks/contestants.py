@@ -32,7 +32,7 @@ def _ours(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
 
     model = load_model(folder / "hf")
     if dtype != "taught":
-        model = for_inference(model, dtype, use_up=True)
+        model = for_inference(model, dtype, consume=True)
 
     def write(prompts: Prompts, n_new: int) -> Iterator[list[int]]:
         tokens = torch.tensor(prompts)

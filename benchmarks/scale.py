@@ -20,7 +20,7 @@ import torch
 
 from gpt2.config import GPT2Config
 from gpt2.inference.packed import for_inference
-from gpt2.model import GPT2
+from gpt2.model import GPT2, LanguageModel
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 CONTEXTS = (1, 64, 128, 256, 512, 768, 1000)
@@ -41,7 +41,7 @@ def bandwidth(numbers: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def step(model: GPT2, context: int, batch: int) -> float:
+def step(model: LanguageModel, context: int, batch: int) -> float:
     """Return the seconds that a token after `context` others takes."""
     cache = model.new_cache(batch, context + 17)
     model(torch.zeros(batch, context, dtype=torch.long), cache=cache)

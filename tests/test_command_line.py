@@ -29,6 +29,7 @@ from gpt2.commands.common import check_memory
 from gpt2.commands.parsing import COMMANDS
 from gpt2.completion import complete, predict
 from gpt2.config import GPT2Config
+from gpt2.inference.packed import PackedGPT2
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2
 from gpt2.sampling import Sampling
@@ -227,13 +228,13 @@ def test_generate_writes_each_piece_before_the_next_is_computed(
         def flush(self) -> None:
             events.append("shown")
 
-    forward = GPT2.forward
+    forward = PackedGPT2.__call__
 
     def watched(*arguments: Any, **options: Any) -> Any:
         events.append("step")
         return forward(*arguments, **options)
 
-    monkeypatch.setattr(GPT2, "forward", watched)
+    monkeypatch.setattr(PackedGPT2, "__call__", watched)
     monkeypatch.setattr(sys, "stdout", Screen())
     command = ["generate", "b", "--model", saved, "-n", "2"]
     assert main([*command, "--temperature", "0"]) == 0
@@ -1035,17 +1036,23 @@ def test_a_second_ctrl_c_does_not_wait(
 def pressed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """`pressed(n)` presses Ctrl-C when a model runs for the nth time."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    forward = GPT2.forward
+    places: list[tuple[type, str]]
+    places = [(GPT2, "forward"), (PackedGPT2, "__call__")]
 
     def pressed(n: int) -> None:
         calls = iter(range(1, 10**9))
 
-        def run(*arguments: Any, **options: Any) -> Any:
-            if next(calls) == n:
-                signal.raise_signal(signal.SIGINT)
-            return forward(*arguments, **options)
+        def interrupted(forward: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*arguments: Any, **options: Any) -> Any:
+                if next(calls) == n:
+                    signal.raise_signal(signal.SIGINT)
+                return forward(*arguments, **options)
 
-        monkeypatch.setattr(GPT2, "forward", run)
+            return run
+
+        for model, name in places:
+            forward = interrupted(getattr(model, name))
+            monkeypatch.setattr(model, name, forward)
 
     yield pressed
     signal.signal(signal.SIGINT, before)

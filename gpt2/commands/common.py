@@ -21,7 +21,7 @@ from gpt2.weights.locating import PRESET_NAMES, STORY
 if TYPE_CHECKING:  # torch is imported when a command needs it, not for --help
     import torch
 
-    from gpt2.model import GPT2
+    from gpt2.model import LanguageModel
     from gpt2.sampling import Sampling
     from gpt2.tokenizer.tokenizer import Tokenizer
 
@@ -146,7 +146,7 @@ def decoded(data: bytes, name: str) -> str:
 
 def load(
     options: argparse.Namespace, *, generates: bool = False
-) -> tuple[GPT2, Tokenizer]:
+) -> tuple[LanguageModel, Tokenizer]:
     """Load the chosen model, packed if that is faster.
 
     Args:
@@ -170,8 +170,7 @@ def load(
 
     # Packed from what the file has: it is rounded once.
     model, tokenizer = loading.load(options.model, None, place)
-    model = for_inference(model, dtype, use_up=True)
-    return model, tokenizer
+    return for_inference(model, dtype, consume=True), tokenizer
 
 
 def device(options: argparse.Namespace) -> torch.device:
