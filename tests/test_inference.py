@@ -826,7 +826,7 @@ def test_a_packed_model_is_no_module(model: GPT2, tmp_path: Path) -> None:
         with pytest.raises(AttributeError, match=f"no '{name}'.* the GPT2"):
             getattr(packed, name)
     tokens: Any = torch.tensor([[1, 5]])
-    with pytest.raises(AttributeError, match="a packed model has no 'h'"):
+    with pytest.raises(ValueError, match="got a PackedGPT2"):
         record_attention(cast(GPT2, packed), tokens)
     with pytest.raises(AttributeError, match="a packed model has no"):
         gpt2.save(cast(GPT2, packed), None, tmp_path / "packed")
