@@ -98,9 +98,10 @@ def stream(
             drawn = torch.where(ended, running.tokens[:, -1], drawn)
             running.append(drawn)
             yield drawn
-            ended = torch.isin(drawn, running.stops)
-            if bool(ended.all()):
-                return
+            if len(running.stops):  # `bool` makes the CPU wait for a GPU
+                ended = torch.isin(drawn, running.stops)
+                if bool(ended.all()):
+                    return
 
     return steps()
 
