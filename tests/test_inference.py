@@ -350,7 +350,7 @@ def test_a_cache_of_another_model_is_refused(
             others.append(packed)
     for other in others:
         cache = other.new_cache(1, 4)
-        with pytest.raises(ValueError, match="the cache .*`new_cache`"):
+        with pytest.raises(ValueError, match=r"the cache .*`new_cache`"):
             ours(tokens, cache=cache)
         assert cache.length == 0
     assert torch.equal(ours(tokens), expected)
