@@ -3,6 +3,10 @@
 from mistakes.mutation import Mutation
 
 FILES, WEIGHTS = "test_files.py", "test_weights.py"
+KILLED = (
+    f"{FILES}::test_a_save_killed_at_any_moment_leaves_the_old_model"
+    "_or_the_new"
+)
 
 MUTATIONS = [
     Mutation(
@@ -10,42 +14,42 @@ MUTATIONS = [
         "files/lock.py",
         "        lock.acquire()\n",
         "        pass\n",
-        (FILES,),
+        (KILLED,),
     ),
     Mutation(
         "a checksum is not compared",
         "files/checksums.py",
         "if found != expected:",
         "if len(found) != len(expected):",
-        (FILES,),
+        (f"{FILES}::test_a_flipped_bit_is_caught_in_any_byte",),
     ),
     Mutation(
         "the config arrives before the weights, and leaves after them",
         "files/moving.py",
         "return first.index(name) if name in first else len(first)",
         "return -first.index(name) if name in first else -len(first)",
-        (FILES,),
+        (KILLED,),
     ),
     Mutation(
         "a half-saved folder is read",
         "files/whole.py",
         "    if os.path.lexists(marker):\n        raise",
         "    if not marker:\n        raise",
-        (FILES,),
+        (KILLED,),
     ),
     Mutation(
         "files that others add during an exchange are lost",
         "files/exchanging.py",
         "path.replace(folder / path.name)",
         "path.unlink()",
-        (FILES,),
+        (f"{FILES}::test_files_that_others_add_meanwhile_stay",),
     ),
     Mutation(
         "a failed move is not rolled back",
         "files/moving.py",
         "            _roll_back(place, plan)\n",
         "            place.marker.rename(place.work)\n",
-        (FILES,),
+        (f"{FILES}::test_a_failure_at_any_step_changes_nothing",),
     ),
     Mutation(
         "a checkpoint that is saved while it is inspected is not read again",

@@ -231,27 +231,30 @@ MUTATIONS = [
         "inference/compiling.py",
         "return stored == hashlib",
         "return stored != hashlib",
-        (COMPILING,),
+        (f"{COMPILING}::test_it_is_compiled_once_and_kept",),
     ),
     Mutation(
         "a folder of others is used",
         "files/cache.py",
         'if info.st_mode & 0o022:\n        raise NotPrivateError(f"other',
         'if False:\n        raise NotPrivateError(f"other',
-        (COMPILING,),
+        (
+            f"{COMPILING}::test_where_others_could_write_nothing_is_kept"
+            "_or_loaded",
+        ),
     ),
     Mutation(
         "a relative path is a cache",
         "files/cache.py",
         "    if not root.is_absolute():\n        try:",
         "    if not str(root):\n        try:",
-        (COMPILING,),
+        (f"{COMPILING}::test_a_relative_cache_home_is_not_one",),
     ),
     Mutation(
         "links are followed",
         "files/cache.py",
         "os.O_RDONLY | os.O_NOFOLLOW |",
         "os.O_RDONLY |",
-        (COMPILING,),
+        (f"{COMPILING}::test_one_that_is_not_what_was_built_is_built_again",),
     ),
 ]
