@@ -623,7 +623,7 @@ PICKLES: dict[str, tuple[Any, str]] = {
     ),
     "a number as a name further in": (
         {"w": {"v": {2**61 - 1: 3}}},
-        "with a name of type int, and a dict",
+        "holds a dict under 'w', and a plain",
     ),
     "tuples in tuples": (TUPLE_IN_TUPLES, "with a name of type tuple, and a"),
     "tuples for a module": (

@@ -570,11 +570,11 @@ WRONG_TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "of an adapter": (
         {"h__0__attn__c_attn__lora_A": torch.ones(12, 2)},
-        r"not a tensor of this GPT-2, tensor 'h\.0\.attn\.c_attn\.lora_A'",
+        r"is an adapter, with 'h\.0\.attn\.c_attn\.lora_A': merge it",
     ),
     "of a head for something else": (
         {"score__weight": torch.ones(2, 12)},
-        r"not a tensor of this GPT-2, tensor 'score\.weight'",
+        r"is a GPT2ForSequenceClassification .* 'score\.weight'",
     ),
     "transposed": (
         {"h__0__attn__c_attn__weight": torch.ones(36, 12)},
@@ -648,7 +648,7 @@ WRONG_FILES: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "its first 8 bytes say"),
     "7 bytes": (bytes(7), "its first 8 bytes say"),
     "no header": (bytes(8), "cannot be read: Expecting value"),
-    "an empty header": (pack(b"{}"), "few for 2 layers"),
+    "an empty header": (pack(b"{}"), "holds no tensors"),
     "a page of HTML": (b"<!doctype html><html>", "its first 8 bytes say"),
     "an absurd length": (pack(b"{}", length=2**64 - 1), "of 18,446,744,073"),
     "a length beyond the end": (
@@ -903,7 +903,7 @@ WRONG_PICKLES: dict[str, tuple[Any, str]] = {
     ),
     "a training's state": (
         {"model": {"wte.weight": torch.ones(2)}, "step": 3},
-        "a dict under 'model', and a plain tensor",
+        "has 1 tensors, too few for 2 layers",
     ),
     "a sparse tensor": (
         {"wte.weight": torch.eye(3).to_sparse()},

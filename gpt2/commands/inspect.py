@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
                 "format": found.format,
                 "config": asdict(found.config),
                 "parameters": count,
+                "notes": list(found.notes),
                 "tensors": {
                     name: {**asdict(info), "name_in_model": ours.get(name)}
                     for name, info in infos.items()
@@ -53,6 +54,10 @@ def run(options: argparse.Namespace) -> None:
         f"{'/'.join(dtypes)}, {n_bytes:,} bytes",
     }
     print_table([item for item in summary.items() if item[1] is not None])
+    if found.notes:
+        print()
+    for note in found.notes:
+        print(f"{note[0].upper()}{note[1:]}.")
     print()
     print_table(
         [("in the file", "shape", "dtype", "bytes", "in the model")]

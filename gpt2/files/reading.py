@@ -26,6 +26,20 @@ MOST_DIGITS = 40
 there is none, int(1e30), has 31."""
 
 
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def _refuse_pointer(
+    start: bytes | memoryview, path: Path, error: type[ValueError]
+) -> None:
+    """Refuse the text that a repository has in place of a large file."""
+    if bytes(start[: len(_LFS)]) == _LFS:
+        raise error(
+            f"{path} is a pointer of Git LFS, and the file itself has not been "
+            f"fetched: run `git lfs pull`, or download the file"
+        )
+
+
 def is_there(path: Path) -> bool:
     """Tell whether something has a name, be it a file or not.
 
@@ -86,6 +100,7 @@ def read_bytes(path: Path, error: type[ValueError], most_bytes: int) -> bytes:
             data = file.read(min(size, most_bytes) + 1)
     except OSError as problem:
         raise error(_unreadable(path, problem)) from problem
+    _refuse_pointer(data, path, error)
     if len(data) > most_bytes:
         raise error(
             f"{path} has more than {most_bytes:,} bytes, too many for such a "
@@ -108,9 +123,11 @@ def map_file(path: Path, error: type[ValueError]) -> memoryview:
             number = file.fileno()
             if not os.fstat(number).st_size:  # which cannot be mapped
                 return memoryview(b"")
-            return memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_COPY))
+            data = memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_COPY))
     except OSError as problem:
         raise error(_unreadable(path, problem)) from problem
+    _refuse_pointer(data, path, error)
+    return data
 
 
 def read_json(

@@ -14,10 +14,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2.files.reading import field, is_there, read_json_object
-from gpt2.weights import tensorflow
+from gpt2.files.reading import (
+    field,
+    is_there,
+    open_file,
+    read_json_object,
+)
+from gpt2.weights import archive, tensorflow
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.layout import OUTPUT, TensorInfo, our_name
+from gpt2.weights.foreign import foreign_file
+from gpt2.weights.layout import OUTPUT, TensorInfo, our_names
+from gpt2.weights.llm_c import MAGIC as LLM_C
+from gpt2.weights.llm_c import open_llm_c
 from gpt2.weights.pytorch import open_pytorch
 from gpt2.weights.raw import WEIGHT_DTYPES
 from gpt2.weights.safetensors_header import read_safetensors_header
@@ -30,6 +38,9 @@ INDEX_FILES = (
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
 )
+
+NANOGPT = "ckpt.pt"
+"""The file in which nanoGPT saves a run."""
 
 _MOST_REPEATS, _MOST_REPEATED_BYTES = 64, 7_000_000_000
 """How much larger than its file a model may be whose tensors share their
@@ -45,7 +56,7 @@ class Weights:
     path: Path
     """The file, or the index of several."""
     format: str
-    """`safetensors`, `PyTorch` or `TensorFlow`."""
+    """`safetensors`, `PyTorch`, `TensorFlow` or `llm.c`."""
     infos: Mapping[str, TensorInfo]
     """Every tensor, under the file's own name for it."""
     read: Callable[[str], Tensor]
@@ -55,6 +66,11 @@ class Weights:
     """Compare all data with the checksums that the format keeps: CRC-32C in
     TensorFlow's, CRC-32 in PyTorch's archives, and none in safetensors and in
     PyTorch's older files. Half a gigabyte takes less than a second."""
+    fields: Mapping[str, Any] | None = None
+    """The config in the file itself, if it has one, by the names of a
+    `config.json`."""
+    notes: tuple[str, ...] = ()
+    """What was found in the file, and what was inferred from it."""
 
 
 def find_weights(folder: Path) -> Path | None:
@@ -65,7 +81,9 @@ def find_weights(folder: Path) -> Path | None:
     for name in (SINGLE_FILES[0], INDEX_FILES[0], *SINGLE_FILES, *INDEX_FILES):
         if is_there(folder / name):
             return folder / name
-    return tensorflow.find(folder)
+    if (found := tensorflow.find(folder)) is not None:
+        return found
+    return folder / NANOGPT if is_there(folder / NANOGPT) else None
 
 
 def open_weights(path: Path) -> Weights:
@@ -76,12 +94,21 @@ def open_weights(path: Path) -> Weights:
     """
     if path.name.endswith(".index.json"):
         return _open_shards(path)
-    if path.suffix == ".safetensors":
-        return _open_safetensors(path)
-    if path.suffix in (".bin", ".pt", ".pth"):
-        return _open_pytorch(path)
     if path.suffix == ".index":
         return _open_tensorflow(path)
+    start = b""
+    if path.is_file():  # of anything else, the readers below say what it is
+        with open_file(path, CheckpointError) as file:
+            start = file.read(8)
+    if start.startswith(LLM_C):
+        return _open_llm_c(path)
+    if (what := foreign_file(path, start)) is not None:
+        raise CheckpointError(f"{path} {what}")
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path)
+    pickled = start.startswith((archive.MAGIC, b"\x80\x02\x8a\x0a"))
+    if path.suffix in (".bin", ".pt", ".pth") or pickled:
+        return _open_pytorch(path)
     raise CheckpointError(
         f"{path} is not called like a file of weights: *.safetensors, *.bin, "
         f"*.pt, *.index.json, or model.ckpt.index"
@@ -138,7 +165,8 @@ def _open_pytorch(path: Path) -> Weights:
     }
     # Views may share their numbers. All the same, a small file must not make
     # a model that fills the memory.
-    used = [name for name in infos if our_name(name) not in (None, OUTPUT)]
+    ours = our_names(infos)
+    used = [name for name in infos if ours[name] not in (None, OUTPUT)]
     needed = sum(infos[name].n_bytes for name in used)
     size = len(file.data)
     most = max(size, min(_MOST_REPEATS * size, _MOST_REPEATED_BYTES))
@@ -155,7 +183,28 @@ def _open_pytorch(path: Path) -> Weights:
         shared = sharing[file.views[name].storage.key] > 1
         return tensor.clone() if shared else tensor
 
-    return Weights(path, "PyTorch", infos, read, file.verify)
+    return Weights(
+        *(path, "PyTorch", infos, read, file.verify),
+        fields=file.state.fields,
+        notes=file.state.notes,
+    )
+
+
+def _open_llm_c(path: Path) -> Weights:
+    """Open a checkpoint of llm.c, whose tensors have the model's names."""
+    file = open_llm_c(path)
+    infos = {
+        name: TensorInfo(file.dtype, shape, path.name)
+        for name, shape in file.shapes.items()
+    }
+    padding = (
+        f"{file.n_padding} rows of padding behind the vocabulary are not read"
+    )
+    return Weights(
+        *(path, "llm.c", infos, file.tensor, lambda: None),
+        fields=file.fields,
+        notes=(padding,) if file.n_padding else (),
+    )
 
 
 def _open_shards(path: Path) -> Weights:

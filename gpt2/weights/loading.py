@@ -14,13 +14,21 @@ from gpt2.files.writing import check_whole, read_whole
 from gpt2.tokenizer.files import vocabulary_files
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights import hub
+from gpt2.weights.arrangement import (
+    common_dtype,
+    describe,
+    is_transposed,
+    turned,
+)
 from gpt2.weights.errors import CheckpointError
+from gpt2.weights.foreign import ADAPTER, foreign_folder
 from gpt2.weights.formats import Weights, find_weights, open_weights
 from gpt2.weights.layout import (
     OUTPUT,
     TensorInfo,
     guess_config,
     match_names,
+    parameter_shapes,
 )
 from gpt2.weights.pins import HUB_PRESETS, Pin, check_pinned
 
@@ -58,7 +66,7 @@ def load(
             `distilbert/distilgpt2`; tried in that order, so write `./gpt2` for
             a folder with a preset's name.
         dtype: `float32`, `bfloat16` or `float16`, whatever the file has; None
-            for what the file has.
+            for what the file has, or float32 where its tensors have several.
         device: Where the model is to run.
 
     Returns:
@@ -184,7 +192,10 @@ def hub_pin(source: str | Path) -> Pin | None:
 
 def _in_folder(folder: Path, preset: str | None = None) -> Place:
     check_whole(folder, CheckpointError)
-    weights = find_weights(folder)
+    adapted = is_there(folder / ADAPTER)  # the weights are another model's
+    weights = None if adapted else find_weights(folder)
+    if weights is None and (what := foreign_folder(folder)) is not None:
+        raise CheckpointError(f"{folder} {what}")
     if weights is None:
         raise CheckpointError(
             f"{folder} holds no weights: no model.safetensors, "
@@ -193,18 +204,39 @@ def _in_folder(folder: Path, preset: str | None = None) -> Place:
     return Place(folder, weights, preset)
 
 
-def read_config(place: Place, infos: Mapping[str, TensorInfo]) -> GPT2Config:
-    """Read the config beside the weights, or infer that of a published size.
+def read_config(
+    place: Place,
+    infos: Mapping[str, TensorInfo],
+    inner: Mapping[str, Any] | None = None,
+) -> GPT2Config:
+    """Read the config beside the weights or in their file, or infer it.
+
+    Args:
+        place: The checkpoint.
+        infos: The tensors of the file, by the file's own names.
+        inner: The config in the file itself, if it has one.
 
     Raises:
-        CheckpointError: There is none, it is damaged, or it is not what the
-            preset's should be.
+        CheckpointError: There is none and the sizes are not those of a
+            published model, it is damaged, it is not what the preset's should
+            be, or the two contradict each other.
     """
-    path = _config_file(place)
+    path, file = _config_file(place), str(place.weights)
+    own = None if inner is None else parse_config(inner, None, file)
     if not is_there(path):
-        return guess_config(infos, str(place.weights))
+        return guess_config(infos, file) if own is None else own
     fields = read_json_object(path, CheckpointError, SETTINGS_BYTES)
-    return parse_config(fields, place.preset, str(path))
+    config = parse_config(fields, place.preset, str(path))
+    for size in _SIZES if own is not None else ():
+        if (here := getattr(config, size)) != (there := getattr(own, size)):
+            raise CheckpointError(
+                f"{path} has {size}={here}, and the config in {file} has "
+                f"{there}"
+            )
+    return config
+
+
+_SIZES = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
 
 
 def _config_file(place: Place) -> Path:
@@ -233,7 +265,7 @@ def parse_config(
     if preset is None:
         return config
     published = GPT2Config.from_name(preset)
-    for size in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"):
+    for size in _SIZES:
         if (came := getattr(config, size)) != getattr(published, size):
             raise CheckpointError(
                 f"{file} has {size}={came}, and {preset} was published with "
@@ -271,15 +303,22 @@ def _fill(
 
     wanted = None if dtype is None else _dtype(dtype)
     weights = open_weights(place.weights)
-    config = read_config(place, weights.infos)
+    config = read_config(place, weights.infos, weights.fields)
     names = match_names(weights.infos, config, str(place.weights))
+    transposed = is_transposed(names, weights.infos)
     weights.verify()
     if OUTPUT in names:
         _check_tied(weights, names.pop(OUTPUT), names["wte.weight"])
+    if wanted is None:
+        wanted = getattr(torch, common_dtype(names, weights.infos))
     tensors = {}
-    for ours, theirs in names.items():
-        tensor = weights.read(theirs)
-        _check_finite(tensor, theirs, place.weights)
+    for ours, shape in parameter_shapes(config).items():
+        if ours in names:
+            tensor = weights.read(names[ours])
+            _check_finite(tensor, names[ours], place.weights)
+            tensor = turned(ours, tensor, transposed)
+        else:  # a bias of a model without biases
+            tensor = torch.zeros(shape)
         tensors[ours] = tensor.to(device=device, dtype=wanted)
     with torch.device("meta"):
         model = GPT2(config)
@@ -313,7 +352,8 @@ def _check_tied(weights: Weights, output: str, embedding: str) -> None:
     """Refuse a file whose output matrix is not the token embedding."""
     import torch
 
-    if not torch.equal(weights.read(output), weights.read(embedding)):
+    ends = weights.read(output), weights.read(embedding)
+    if not torch.equal(*(end.float() for end in ends)):
         raise CheckpointError(
             f"{weights.path}: tensor {output!r:.80} differs from "
             f"{embedding!r:.80}; in GPT-2 the output is the token embedding"
@@ -332,7 +372,10 @@ class Look:
     infos: Mapping[str, TensorInfo]
     """Every tensor in the file, by the file's own names."""
     names: Mapping[str, str]
-    """The file's name for each of the model's."""
+    """The file's name for each of the model's; a model without biases has
+    none for these."""
+    notes: tuple[str, ...] = ()
+    """Where the file differs from what the model needs, and what was done."""
 
 
 def look(source: str | Path) -> Look:
@@ -356,11 +399,13 @@ def look(source: str | Path) -> Look:
             check_pinned(HUB_PRESETS[place.preset], [_config_file(place)])
         weights = open_weights(place.weights)
         file, kind, infos = str(place.weights), weights.format, weights.infos
-        config = read_config(place, infos)
+        config = read_config(place, infos, weights.fields)
+        notes = weights.notes
     else:
         fields, file, infos = hub.look(pin)
-        file, kind = f"{pin.repo}/{file}", "safetensors"
+        file, kind, notes = f"{pin.repo}/{file}", "safetensors", ()
         config = parse_config(fields, preset, f"{pin.repo}/config.json")
     names = match_names(infos, config, file)
     names.pop(OUTPUT, None)  # the token embedding once more
-    return Look(file, kind, config, infos, names)
+    notes = (*notes, *describe(names, infos))
+    return Look(file, kind, config, infos, names, notes)

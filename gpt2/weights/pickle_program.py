@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from gpt2.weights.errors import CheckpointError
+from gpt2.weights.pickle_values import ClassName, Dictionary, PlainObject
 from gpt2.weights.raw import MOST_DIMENSIONS
 
 
@@ -134,9 +135,9 @@ def _with_attributes(
     return _tensor(*arguments)
 
 
-def _dictionary() -> dict[Any, Any]:
+def _dictionary() -> Dictionary:
     """Build an OrderedDict; its items are put into it later."""
-    return {}
+    return Dictionary()
 
 
 def _size(shape: Any) -> tuple[Any, ...]:
@@ -169,13 +170,22 @@ _WITH_VALUE = {
 }
 
 
-def follow(program: BinaryIO, file: str) -> Any:
+# What may follow the name of a class, until an instance is made of it.
+_OF_A_CLASS = {"BINPUT", "LONG_BINPUT", "MEMOIZE", "EMPTY_TUPLE"}
+
+
+def follow(
+    program: BinaryIO,
+    file: str,
+    storages: dict[str, Storage] | None = None,
+) -> Any:
     """Follow one pickle up to its end.
 
     Args:
         program: Read from where it stands; a large one is not believed, so
             the caller hands over no more than a pickle may have.
         file: What to call the file in a message.
+        storages: Every storage is added to it, by its name.
 
     Returns:
         Numbers, texts, tuples, lists, dictionaries, and a `View` for each
@@ -184,7 +194,7 @@ def follow(program: BinaryIO, file: str) -> Any:
     Raises:
         CheckpointError: It is damaged, or asks for anything else.
     """
-    machine = _Machine(file)
+    machine = _Machine(file, {} if storages is None else storages)
     try:
         for instruction, argument, _ in pickletools.genops(program):
             machine.step(instruction.name, argument)
@@ -200,8 +210,9 @@ def follow(program: BinaryIO, file: str) -> Any:
 class _Machine:
     """A stack, what lay on it before each mark, and a memory of things."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, storages: dict[str, Storage]) -> None:
         self.file = file
+        self.storages = storages
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memory: dict[int, Any] = {}
@@ -209,6 +220,7 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         """Follow one instruction."""
         stack = self.stack
+        self._check_class(name)
         match name:
             case "PROTO" | "FRAME" | "STOP":
                 pass
@@ -222,7 +234,7 @@ class _Machine:
             case "BINGET" | "LONG_BINGET":
                 stack.append(self.memory[argument])
             case "EMPTY_DICT":
-                stack.append({})
+                stack.append(Dictionary())
             case "EMPTY_LIST":
                 stack.append([])
             case "TUPLE":
@@ -249,12 +261,24 @@ class _Machine:
                     raise ValueError("what is named is not named by texts")
                 stack.append(self._named(f"{module} {inner}"))
             case "BINPERSID":
-                stack.append(_storage(stack.pop()))
+                storage = _storage(stack.pop())
+                if self.storages.setdefault(storage.key, storage) != storage:
+                    raise ValueError("a storage is described in two ways")
+                stack.append(storage)
+            case "NEWOBJ":
+                arguments, kind = stack.pop(), stack.pop()
+                if not isinstance(kind, ClassName) or arguments != ():
+                    raise ValueError("what is made is not a plain object")
+                stack.append(PlainObject(kind))
             case "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(self._call(function, arguments))
             case "BUILD":
-                stack.pop()  # what a state dict says of itself: its version
+                state = stack.pop()  # of a state dict: its version
+                if stack and isinstance(stack[-1], PlainObject):
+                    if not isinstance(state, Dictionary):
+                        raise ValueError("an object has no plain attributes")
+                    stack[-1].fields = state
             case _ if name in _CONSTANTS:
                 stack.append(_CONSTANTS[name])
             case _ if name in _WITH_VALUE:
@@ -276,17 +300,14 @@ class _Machine:
     def _put(self, things: list[Any]) -> None:
         """Put names and values, in turn, into a dictionary."""
         target = self.stack[-1]
-        if not isinstance(target, dict) or len(things) % 2:
+        if not isinstance(target, Dictionary) or len(things) % 2:
             raise ValueError("items do not come in pairs for a dictionary")
         for name, value in zip(things[::2], things[1::2], strict=True):
             # To look for tuples in tuples in tuples could overflow a stack,
             # and numbers can be chosen to collide in a dictionary.
             if type(name) is not str:
-                raise CheckpointError(
-                    f"{self.file} holds a dictionary with a name of type "
-                    f"{type(name).__name__}, and a dictionary from texts to "
-                    f"tensors was expected"
-                )
+                target.other_key = type(name).__name__
+                continue
             if name in target:
                 raise ValueError(f"the name {name!r:.80} comes twice")
             target[name] = value
@@ -298,6 +319,8 @@ class _Machine:
 
     def _call(self, function: Any, arguments: Any) -> Any:
         """Describe what a function would make."""
+        if isinstance(function, ClassName):
+            raise self._strange(function)
         if not isinstance(function, _Name) or function not in _CALLS:
             raise ValueError("what is called is not a function")
         # Many calls with one long list would take long.
@@ -307,13 +330,29 @@ class _Machine:
             raise ValueError(f"{function} has arguments that are none of it")
         return _CALLS[function](*arguments)
 
-    def _named(self, text: str) -> _Name:
+    def _named(self, text: str) -> _Name | ClassName:
         name = _Name(text)
-        if name not in (*_STORAGES, *_CALLS, _TENSOR):
-            asked = ".".join(text.split(" "))
-            raise CheckpointError(
-                f"{self.file} is not a plain dictionary of tensors: it asks "
-                f"for {asked!r:.80}, and to unpickle anything but tensors "
-                f"could run code"
-            )
-        return name
+        known = name in (*_STORAGES, *_CALLS, _TENSOR)
+        return name if known else ClassName(text)
+
+    def _check_class(self, instruction: str) -> None:
+        """Refuse an unknown name, unless it is a class of a plain object.
+
+        Nothing but an instance without arguments is made of it, and that one
+        is only described: so it can neither be called nor be kept.
+        """
+        *_, below, last = None, None, *self.stack[-2:]
+        if isinstance(last, ClassName) and instruction not in _OF_A_CLASS:
+            raise self._strange(last)
+        made = instruction in ("NEWOBJ", "REDUCE")
+        if isinstance(below, ClassName) and not made:
+            raise self._strange(below)
+
+    def _strange(self, name: ClassName) -> CheckpointError:
+        asked = ".".join(name.split(" "))
+        return CheckpointError(
+            f"{self.file} is not a plain dictionary of tensors: it asks for "
+            f"{asked!r:.80}, and to unpickle anything but tensors could run "
+            f"code; with the program that wrote it, save the tensors alone: "
+            f"torch.save(model.state_dict(), ...)"
+        )

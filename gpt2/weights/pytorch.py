@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2.files.reading import map_file
 from gpt2.weights.archive import MAGIC, Record, find_records
+from gpt2.weights.containers import State, find_state
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.pickle_program import View, follow
+from gpt2.weights.pickle_program import Storage, View, follow
+from gpt2.weights.pickle_values import Dictionary, PlainObject
 from gpt2.weights.raw import DTYPE_BYTES, tensor_of
 
 if TYPE_CHECKING:  # looking into a file should not wait for torch
@@ -46,6 +48,8 @@ class PyTorchFile:
     records: Mapping[str, Record]
     """What lies where, by the names that an archive has for it: the storage
     `0` is `data/0`."""
+    state: State
+    """The dictionary of the tensors, and what was saved beside it."""
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor where it lies; writing to it spares the file."""
@@ -74,7 +78,7 @@ def open_pytorch(path: Path) -> PyTorchFile:
     """
     data = map_file(path, CheckpointError)
     read = _read_archive if data[:4] == MAGIC else _read_old
-    views, records = read(data, path)
+    state, views, records = read(data, path)
     for name, view in views.items():
         storage = view.storage
         record = records.get(f"data/{storage.key}", Record(0, 0))
@@ -84,7 +88,7 @@ def open_pytorch(path: Path) -> PyTorchFile:
                 f"{path}: tensor {name!r:.80} lies in a storage that should "
                 f"have {expected:,} bytes, and the file has {found:,} of it"
             )
-    return PyTorchFile(path, data, views, records)
+    return PyTorchFile(path, data, views, records, state)
 
 
 def _views(value: Any, path: Path) -> dict[str, View]:
@@ -93,6 +97,12 @@ def _views(value: Any, path: Path) -> dict[str, View]:
         raise CheckpointError(
             f"{path} holds a {_kind(value)}, and a dictionary from names to "
             f"tensors was expected"
+        )
+    if isinstance(value, Dictionary) and value.other_key:
+        raise CheckpointError(
+            f"{path} holds a dictionary with a name of type "
+            f"{value.other_key}, and a dictionary from texts to tensors was "
+            f"expected"
         )
     for name, view in value.items():
         if not isinstance(view, View):
@@ -104,12 +114,25 @@ def _views(value: Any, path: Path) -> dict[str, View]:
 
 
 def _kind(value: Any) -> str:
-    return "Tensor" if isinstance(value, View) else type(value).__name__
+    match value:
+        case View():
+            return "Tensor"
+        case PlainObject():
+            return f"{value.kind.partition(' ')[2]:.80} object"
+        case Dictionary():
+            return "dict"
+    return type(value).__name__
+
+
+def _state(value: Any, path: Path) -> tuple[State, dict[str, View]]:
+    """Find the state dict in what a file holds, and check it."""
+    state = find_state(value, str(path))
+    return state, _views(state.tensors, path)
 
 
 def _read_archive(
     data: memoryview, path: Path
-) -> tuple[dict[str, View], dict[str, Record]]:
+) -> tuple[State, dict[str, View], dict[str, Record]]:
     """Find the records of an archive, and read its pickle."""
     listed = find_records(data, path)
     # torch.serialization.set_crc32_options(False) leaves 0 everywhere.
@@ -129,7 +152,8 @@ def _read_archive(
     if order != b"little":
         raise _unreadable(path, f"its numbers are {order[:20]!r}-endian")
     program = _contents("data.pkl", records, data, path)
-    return _views(follow(io.BytesIO(program), str(path)), path), records
+    value = follow(io.BytesIO(program), str(path))
+    return *_state(value, path), records
 
 
 def _contents(
@@ -151,18 +175,20 @@ def _contents(
 
 def _read_old(
     data: memoryview, path: Path
-) -> tuple[dict[str, View], dict[str, Record]]:
+) -> tuple[State, dict[str, View], dict[str, Record]]:
     """Read the five pickles of the older format, and find the storages."""
     stream = io.BytesIO(data[:_MOST_PICKLE_BYTES])
     if follow(stream, str(path)) != _OLD_MAGIC:
         raise _unreadable(path, "it begins with some other pickle")
-    version, system, value, keys = (follow(stream, str(path)) for _ in "1234")
+    version, system = (follow(stream, str(path)) for _ in "12")
+    storages: dict[str, Storage] = {}
+    value = follow(stream, str(path), storages)
+    keys = follow(stream, str(path))
     if version != _OLD_VERSION or not isinstance(system, dict):
         raise _unreadable(path, "it is of some other version")
     if system.get("little_endian") is not True:
         raise _unreadable(path, "its numbers are big-endian")
-    views = _views(value, path)
-    storages = {view.storage.key: view.storage for view in views.values()}
+    state, views = _state(value, path)
     if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
         raise _unreadable(path, "it has no list of storages")
     if sorted(keys) != sorted(storages):
@@ -182,7 +208,7 @@ def _read_old(
         records[f"data/{key}"] = Record(begin, end)
     if end != len(data):
         raise _unreadable(path, f"{len(data) - end:,} bytes are left over")
-    return views, records
+    return state, views, records
 
 
 def _unreadable(path: Path, reason: str) -> CheckpointError:
