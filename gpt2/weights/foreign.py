@@ -80,9 +80,9 @@ def foreign_tensors(names: Iterable[str]) -> str | None:
     if not set(_SOME_NAMES) & set(names):
         shown = ", ".join(f"{name!r:.80}" for name in names[:3])
         return (
-            f"has none of a GPT-2's tensors: it has {shown}, and expected were "
-            f"{', '.join(map(repr, _SOME_NAMES))}; convert it with the program "
-            f"that wrote it"
+            f"has none of a GPT-2's tensors: it has {shown}, and expected "
+            f"were {', '.join(map(repr, _SOME_NAMES))}; convert it with the "
+            f"program that wrote it"
         )
     return None
 
