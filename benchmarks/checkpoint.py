@@ -28,7 +28,7 @@ def write_all(folder: Path, size: str = "gpt2") -> None:
     torch.manual_seed(0)
     config = GPT2Config.from_name(size)
     model = GPT2(config).eval().requires_grad_(False)
-    gpt2.save(folder / "hf", model)
+    gpt2.save(model, None, folder / "hf")
     _write_vocabulary(folder / "hf", config)
     for dtype in CT2_TYPES:
         _write_ctranslate2(folder / "hf", folder / f"ct2-{dtype}", dtype)

@@ -114,7 +114,7 @@ def main() -> None:
             model, tokenizer = gpt2.load(
                 run / "snapshots" / f"step-{step:08d}", dtype="bfloat16"
             )
-            gpt2.save(folder, model, tokenizer)
+            gpt2.save(model, tokenizer, folder)
             scores[step] = measure(folder)
             print(f"step {step}: {scores[step]}", flush=True)
     (PLACE / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")

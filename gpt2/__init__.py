@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from gpt2.sampling import beam_search as beam_search
     from gpt2.sampling import generate as generate
     from gpt2.tokenizer.tokenizer import Tokenizer as Tokenizer
+    from gpt2.weights.inspecting import inspect as inspect
     from gpt2.weights.loading import load as load
     from gpt2.weights.loading import load_model as load_model
-    from gpt2.weights.loading import look as look
     from gpt2.weights.saving import save as save
 
 # Where each public name lives. It is imported when it is first asked for, so
@@ -49,9 +49,9 @@ _HOMES = {
     "beam_search": "sampling",
     "generate": "sampling",
     "Tokenizer": "tokenizer.tokenizer",
+    "inspect": "weights.inspecting",
     "load": "weights.loading",
     "load_model": "weights.loading",
-    "look": "weights.loading",
     "save": "weights.saving",
 }
 

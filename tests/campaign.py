@@ -249,10 +249,10 @@ def saves(kind: str, first: int, count: int, seed: int) -> Outcomes:
         folder = Path(name, "model")
         for i in range(first, first + count):
             rng = random.Random(f"{seed} saves {i}")
-            gpt2.save(folder, *both[0])
+            gpt2.save(*both[0], folder)
             pid = os.fork()
             if pid == 0:
-                gpt2.save(folder, *both[1])
+                gpt2.save(*both[1], folder)
                 os._exit(0)
             time.sleep(rng.uniform(0, 0.06))
             os.kill(pid, signal.SIGKILL)

@@ -77,7 +77,7 @@ def sound(kind: str) -> Files:
             with torch.random.fork_rng():
                 torch.manual_seed(5)
                 model = GPT2(GPT2Config(**SIZES))
-            gpt2.save(folder, model)
+            gpt2.save(model, None, folder)
             _rewrite(folder, kind, model)
         return {p.name: p.read_bytes() for p in folder.iterdir()}
 
@@ -376,7 +376,7 @@ def outcome(case: Case) -> str:
         if tokens:
             _check_tokenizer(Tokenizer.load(case.source))
         else:
-            gpt2.look(case.source)
+            gpt2.inspect(case.source)
             _check_model(gpt2.load_model(case.source), case)
     except (CheckpointError, TokenizerError) as error:
         text = str(error)

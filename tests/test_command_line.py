@@ -55,7 +55,7 @@ def write_model(
             model.wte.weight[token] = torch.tensor(share).log()
         model.ln_f.weight.fill_(0)
         model.ln_f.bias.fill_(1)
-    gpt2.save(folder, model, BYTES)
+    gpt2.save(model, BYTES, folder)
     return str(folder)
 
 
@@ -492,7 +492,7 @@ def test_convert_from_a_pickle(run: Any, saved: str, tmp_path: Path) -> None:
 
 def test_convert_keeps_the_dtype(run: Any, saved: str, tmp_path: Path) -> None:
     model, tokenizer = gpt2.load(saved, "bfloat16")
-    gpt2.save(tmp_path / "a", model, tokenizer)
+    gpt2.save(model, tokenizer, tmp_path / "a")
     output = run("convert", tmp_path / "a", tmp_path / "b").output
     assert output.endswith("bfloat16\n")
     assert_equal_models(gpt2.load_model(tmp_path / "b", None), model)
@@ -502,7 +502,7 @@ def test_convert_does_not_pass_over_a_broken_tokenizer(
     run: Any, saved: str, tmp_path: Path
 ) -> None:
     model = gpt2.load_model(saved)
-    gpt2.save(tmp_path / "a", model)
+    gpt2.save(model, None, tmp_path / "a")
     (tmp_path / "a" / "vocab.json").write_text("{")
     code, output, errors = run("convert", tmp_path / "a", tmp_path / "b")
     assert (code, output) == (1, "")
@@ -540,7 +540,7 @@ def test_eval_of_json_lines(
         (b"[" * 100_000, "nested more than"),
         (b"{}", "has no field 'endings'"),
         (b'{"label": 1e400}', "too large"),
-        (b'{"label": 1, "label": 2}', "'label' comes twice"),
+        (b'{"label": 1, "label": 2}', "'label' appears twice"),
         (b"\xff", "is not UTF-8"),
         *(
             (
@@ -746,7 +746,7 @@ def test_what_memory_cannot_hold_is_refused(
     monkeypatch.setattr(os, "sysconf", pages.__getitem__)
     monkeypatch.setattr(os, "sysconf_names", pages)
     for options, size in (
-        ("--n-embd 4096", "--n-embd 4096, --n-layer 4 .* take 9.7 GB"),
+        ("--n-embd 4096", "--n-embd 4096, --n-layer 4 .* 9.7 GB"),
         ("--n-layer 100000", "--n-layer 100000"),
         ("--n-ctx 2000000", "--n-ctx 2000000"),
         ("--batch-size 3000000", "--batch-size 3000000 .* has 1.0 GB"),
@@ -757,7 +757,7 @@ def test_what_memory_cannot_hold_is_refused(
     command = ["generate", "b", "--model", saved, "--beams", "1000"]
     monkeypatch.setitem(pages, "SC_PHYS_PAGES", 10**2)
     found = run(*command, "-n", "400")
-    assert_one_line(found, 2, "--beams 1000 would take 0.0 GB .* at least")
+    assert_one_line(found, 2, "--beams 1000 would take at least 0.0 GB")
     monkeypatch.setitem(pages, "SC_PHYS_PAGES", 10**6)
     assert run(*command, "-n", "1").code == 0
     monkeypatch.setattr(os, "sysconf_names", {})
@@ -773,7 +773,7 @@ def test_what_memory_cannot_hold_is_refused(
             "generate x --model {folder}/broken.safetensors",
             "not a safetensors",
         ),
-        ("generate x --model {folder}/text.txt", "not called like a file of"),
+        ("generate x --model {folder}/text.txt", "the name of a file of"),
         ("generate x --model {saved} --device moon", "'moon' cannot be used"),
         ("generate x --model {saved} --device cuda:99", "cannot be used"),
         ("predict x --model {folder}/none", "neither a preset .* nor"),

@@ -138,7 +138,7 @@ def a_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     "trouble, said",
     [
-        (link_of_another, "is not a folder of its own"),
+        (link_of_another, "is a link or not a folder"),
         (open_folder, "other users may write in"),
         (open_above, "other users may write in"),
         (a_file, "exists"),

@@ -245,7 +245,7 @@ def test_refuses_another_vocabulary(corpus: Tokens, tmp_path: Path) -> None:
         ('{"n_tokens": 15, "n_vocab": "17"}', "'n_vocab' must be a whole"),
         (f'{{"n_tokens": 15, "n_vocab": {2**40}}}', "'n_vocab' must be from"),
         ('{"n_tokens": 15, "n_vocab": 17}', "no field 'checksum'"),
-        ('{"n_tokens": 15, "n_tokens": 15}', "'n_tokens' comes twice"),
+        ('{"n_tokens": 15, "n_tokens": 15}', "'n_tokens' appears twice"),
         pytest.param("[" * 100_000, "nested", id="deep"),
     ],
 )

@@ -167,7 +167,7 @@ def whole(
 ) -> dict[str, bytes]:
     """A repository's files, with some that are of no use here."""
     folder = tmp_path_factory.mktemp("whole")
-    gpt2.save(folder, model, Tokenizer.bytes())
+    gpt2.save(model, Tokenizer.bytes(), folder)
     return files_of(folder) | {
         BIN: b"older",
         "tf_model.h5": b"another library's",
@@ -196,7 +196,7 @@ def pickled(
     model: GPT2, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("pickled")
-    gpt2.save(folder, model)
+    gpt2.save(model, None, folder)
     (folder / MODEL).unlink()
     torch.save(model.state_dict(), folder / BIN)
     return files_of(folder)
@@ -237,7 +237,7 @@ def hub(
 CLIENT = """
 import hashlib, json, sys
 from pathlib import Path
-from gpt2.weights import hub, loading
+from gpt2.weights import hub, inspecting, loading, locating
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.pins import HUB_PRESETS, Pin
 
@@ -248,7 +248,7 @@ for argument in sys.argv[2:]:
     action, *rest = argument.split()
     try:
         if action == "locate":
-            found = str(loading.locate(rest[0]).weights)
+            found = str(locating.locate(rest[0]).weights)
         elif action == "fetch":
             pin = Pin(rest[0], rest[1], json.loads(rest[2]))
             found = str(hub.fetch(pin))
@@ -258,10 +258,10 @@ for argument in sys.argv[2:]:
         elif action == "unread":  # from now on
             hashlib.file_digest = unread
             found = None
-        elif action == "look":
-            look = loading.look(rest[0])
-            sizes = [info.n_bytes for info in look.infos.values()]
-            found = [look.file, look.format, len(look.names), sum(sizes)]
+        elif action == "inspect":
+            seen = inspecting.inspect(rest[0])
+            sizes = [info.n_bytes for info in seen.infos.values()]
+            found = [seen.file, seen.format, len(seen.names), sum(sizes)]
         elif action == "load":
             import torch
             model = loading.load_model(rest[0])
@@ -354,7 +354,9 @@ def test_fetches_once(hub: Hub, client: Client) -> None:
     assert files_of(folder) == {name: files[name] for name in hub.fetched()}
     # From now on nobody is asked, be there a network or not.
     hub.forget()
-    assert client.run("locate someone/whole", "look someone/whole")[0] == found
+    assert (
+        client.run("locate someone/whole", "inspect someone/whole")[0] == found
+    )
     client.url = "http://127.0.0.1:1"
     assert client.run("locate someone/whole", HF_HUB_OFFLINE="1") == [found]
     assert hub.requests == []
@@ -387,8 +389,8 @@ def test_half_a_checkpoint_is_not_a_copy(hub: Hub, client: Client) -> None:
     [refused] = client.run("locate someone/sharded")
     assert message(refused).startswith("someone/sharded on the hub lacks a")
     files[shards[-1]] = late
-    [look] = client.run("look someone/sharded")  # which leaves a config
-    assert look[0] == f"someone/sharded/{INDEX}"
+    [seen] = client.run("inspect someone/sharded")  # which leaves a config
+    assert seen[0] == f"someone/sharded/{INDEX}"
     hub.forget()
     [found] = client.run("locate someone/sharded")
     assert hub.fetched() == [shards[-1]]
@@ -455,7 +457,7 @@ def test_preset_is_one_revision_of_known_content(
     assert "vocab.json has SHA-256" in message(*client.run("locate gpt2"))
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         del repo[name]
-    results = client.run("locate gpt2", "look gpt2")
+    results = client.run("locate gpt2", "inspect gpt2")
     for name, result in zip((MODEL, "config.json"), results, strict=True):
         assert f"{name} has SHA-256" in message(result)
         assert pin.sha256[name] in message(result)
@@ -513,7 +515,7 @@ def test_a_copy_is_read_once_as_it_stands(
     client: Client, pinned: tuple[str, Path]
 ) -> None:
     pin, folder = pinned
-    assert client.run(pin, "unread", "locate gpt2", "look gpt2")[2]
+    assert client.run(pin, "unread", "locate gpt2", "inspect gpt2")[2]
     time.sleep(0.02)
     os.utime((folder / MODEL).resolve())
     with pytest.raises(AssertionError, match="a file was read again"):
@@ -530,7 +532,9 @@ def test_what_is_not_pinned_is_not_read(
     stray = folder / "added_tokens.json"
     stray.write_text('{"<pad>": 257}')
     text = message(client.run(pin, "locate gpt2")[1])
-    assert text.startswith(f"{stray} is not one of the files that someone/w")
+    assert text.startswith(
+        f"{stray} is not one of the known files of someone/w"
+    )
     stray.unlink()
     # Other weights of the same model are no copy of the published ones.
     (folder / MODEL).rename(folder / BIN)
@@ -661,7 +665,9 @@ def test_each_pinned_file_is_compared(tmp_path: Path, memory: Path) -> None:
             check_pinned(pin, paths)
         path.write_bytes(b"1")
     (tmp_path / "d").write_bytes(b"1")
-    message = f"{tmp_path / 'd'} is not one of the files .* \\(a, b, c\\)"
+    message = (
+        f"{tmp_path / 'd'} is not one of the known files .* \\(a, b, c\\)"
+    )
     with pytest.raises(CheckpointError, match=message):
         check_pinned(pin, [*paths, tmp_path / "d"])
     check_pinned(Pin("someone/whole"), [tmp_path / "d", tmp_path / "missing"])
@@ -838,9 +844,9 @@ def test_looks_without_fetching(
 ) -> None:
     """Of two megabytes, a hundred kilobytes at most come over."""
     wide = GPT2(GPT2Config(30_000, n_ctx=8, n_embd=16, n_head=2, n_layer=1))
-    gpt2.save(tmp_path / "wide", wide)
+    gpt2.save(wide, None, tmp_path / "wide")
     hub.repos["someone/wide"] = files_of(tmp_path / "wide")
-    [found] = client.run("look someone/wide")
+    [found] = client.run("inspect someone/wide")
     size = 4 * wide.num_parameters()
     assert found == [f"someone/wide/{MODEL}", "safetensors", 16, size]
     assert size > 1_900_000
@@ -851,7 +857,7 @@ def test_looks_without_fetching(
 def test_looks_into_several_files(
     hub: Hub, client: Client, model: GPT2
 ) -> None:
-    [found] = client.run("look someone/sharded")
+    [found] = client.run("inspect someone/sharded")
     assert found == [
         f"someone/sharded/{INDEX}",
         "safetensors",
@@ -864,24 +870,24 @@ def test_looks_into_several_files(
 
 REFUSED = {
     "locate nobody/nothing": "no public model 'nobody/nothing'",
-    "look nobody/nothing": "no public model 'nobody/nothing'",
+    "inspect nobody/nothing": "no public model 'nobody/nothing'",
     "locate someone/gated": "no public model 'someone/gated'",
     "fetch someone/whole v9 {}": "someone/whole has no revision 'v9'",
     "locate someone/bare": f"someone/bare on the hub has none of {MODEL}",
     "locate someone/lone": "someone/lone on the hub has no config.json",
-    "look someone/lone": "someone/lone on the hub has no config.json",
-    "locate someone/outside": "names '../config.json', which is not a file",
+    "inspect someone/lone": "someone/lone on the hub has no config.json",
+    "locate someone/outside": "lists '../config.json', which is not a file",
     "locate someone/odd": "json must hold a JSON object, got a list of 0",
-    "look someone/pickled": "someone/pickled has no safetensors",
-    "look someone/damaged": f"someone/damaged/{MODEL} is not a safetensors",
-    "look someone/cut": f"someone/cut/{MODEL}: tensor 'wte.weight' should lie",
-    "look someone/deep": "objects and lists are nested more than 32 deep",
-    "look someone/huge": f"/huge/{MODEL} cannot be read: a whole number has",
-    "look someone/twice": "config.json cannot be read: the name 'a' comes twi",
-    "look someone/bert": "bert/config.json: the config describes a 'bert'",
-    "look someone/known": "someone/known on the hub is a 'bert' model",
+    "inspect someone/pickled": "someone/pickled has no safetensors",
+    "inspect someone/damaged": f"someone/damaged/{MODEL} is not a safetensors",
+    "inspect someone/cut": f"cut/{MODEL}: tensor 'wte.weight' should be",
+    "inspect someone/deep": "objects and lists are nested more than 32 deep",
+    "inspect someone/huge": f"huge/{MODEL} cannot be read: a whole number",
+    "inspect someone/twice": "config.json cannot be read: the name 'a' appear",
+    "inspect someone/bert": "bert/config.json: the config describes a 'bert'",
+    "inspect someone/known": "someone/known on the hub is a 'bert' model",
     "locate someone/known": "someone/known on the hub is a 'bert' model",
-    "look someone/other": f"someone/other/{MODEL} lacks tensors 'h.2.",
+    "inspect someone/other": f"someone/other/{MODEL} lacks tensors 'h.2.",
     "locate someone/ill": "the Hugging Face hub cannot be reached (Server",
 }
 
@@ -937,15 +943,17 @@ def test_without_a_network(hub: Hub, client: Client) -> None:
         port.bind(("127.0.0.1", 0))  # taken, but nobody listens
         client.url = f"http://127.0.0.1:{port.getsockname()[1]}"
         begin = time.monotonic()
-        results = client.run("locate gpt2", "look gpt2", "look someone/whole")
+        results = client.run(
+            "locate gpt2", "inspect gpt2", "inspect someone/whole"
+        )
         # Starting Python is in it; a download would be tried for longer.
         assert time.monotonic() - begin < 25
     for result in results:
         text = message(result)
-        assert "is not in this machine's cache, and the Hugging" in text
+        assert "is not in the cache, and the Hugging" in text
         assert "cannot be reached" in text
         assert "Connect to the network once" in text
-        assert "name their folder instead" in text
+        assert "load their folder instead" in text
 
 
 def test_a_network_that_says_nothing(hub: Hub, client: Client) -> None:
@@ -954,15 +962,15 @@ def test_a_network_that_says_nothing(hub: Hub, client: Client) -> None:
         port.bind(("127.0.0.1", 0))
         port.listen()
         client.url = f"http://127.0.0.1:{port.getsockname()[1]}"
-        results = client.run("patience 0.3", "locate gpt2", "look gpt2")
+        results = client.run("patience 0.3", "locate gpt2", "inspect gpt2")
     for result in results[1:]:
         assert "cannot be reached" in message(result)
 
 
 def test_offline_without_a_copy(hub: Hub, client: Client) -> None:
-    results = client.run("locate gpt2", "look a/b", HF_HUB_OFFLINE="1")
+    results = client.run("locate gpt2", "inspect a/b", HF_HUB_OFFLINE="1")
     for result in results:
-        assert "is not in this machine's cache" in message(result)
+        assert "is not in the cache" in message(result)
         assert "offline" in message(result)
     assert hub.requests == []
 
@@ -970,5 +978,5 @@ def test_offline_without_a_copy(hub: Hub, client: Client) -> None:
 def test_a_cache_that_cannot_be_written(hub: Hub, client: Client) -> None:
     client.home.write_text("a file where a folder should be")
     [result] = client.run("locate someone/whole")
-    assert "cannot be kept in this machine's cache" in message(result)
+    assert "cannot be stored in the cache" in message(result)
     assert str(client.home) in message(result)

@@ -589,7 +589,7 @@ def test_used_up_it_is_the_same(
     """And of a file that it was mapped from, nothing is changed."""
     tokens = torch.tensor([[1, 5, 2, 7, 0, 3]])
     expected = for_inference(model, dtype)(tokens)
-    gpt2.save(tmp_path / "saved", model)
+    gpt2.save(model, None, tmp_path / "saved")
     files = sorted((tmp_path / "saved").iterdir())
     before = [file.read_bytes() for file in files]
     mapped = gpt2.load_model(tmp_path / "saved")
@@ -810,7 +810,7 @@ def test_a_packed_model_is_not_trained_saved_or_moved(
     with pytest.raises(ValueError, match="cannot be trained"):
         packed.train()
     with pytest.raises(ValueError, match="cannot be saved"):
-        gpt2.save(tmp_path / "packed", packed)
+        gpt2.save(packed, None, tmp_path / "packed")
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="keeps its device and its dtype"):
         packed.half()

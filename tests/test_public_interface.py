@@ -68,7 +68,7 @@ def test_importing_is_quick_until_a_model_is_needed() -> None:
 import sys, gpt2
 gpt2.GPT2Config.from_name("gpt2")
 gpt2.Tokenizer.bytes().encode("text")
-gpt2.load, gpt2.look
+gpt2.load, gpt2.inspect
 slow = {"torch", "numpy", "safetensors", "huggingface_hub"}
 assert not slow & sys.modules.keys()
 gpt2.GPT2
@@ -92,7 +92,7 @@ def test_the_stable_calls(tmp_path: Path) -> None:
     assert (config.n_vocab, config.n_layer) == (257, 2)
     tokenizer = gpt2.Tokenizer.bytes()
     folder = tmp_path / "model"
-    gpt2.save(folder, gpt2.GPT2(config), tokenizer)
+    gpt2.save(gpt2.GPT2(config), tokenizer, folder)
 
     for source in (str(folder), folder):
         model, tokenizer = gpt2.load(source, dtype="float32", device="cpu")
@@ -140,8 +140,8 @@ def test_the_other_calls(tmp_path: Path) -> None:
     config = gpt2.GPT2Config(
         n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2
     )
-    gpt2.save(tmp_path, gpt2.GPT2(config), gpt2.Tokenizer.bytes())
-    assert gpt2.look(tmp_path).config == config
+    gpt2.save(gpt2.GPT2(config), gpt2.Tokenizer.bytes(), tmp_path)
+    assert gpt2.inspect(tmp_path).config == config
     assert gpt2.load_model(tmp_path).config == config
     model, tokenizer = gpt2.load(tmp_path)
     pieces = gpt2.complete(model, tokenizer, "a", 5, seed=1, stop=["\n\n"])
@@ -160,7 +160,7 @@ def test_the_example_of_the_package(
     config = gpt2.GPT2Config(
         n_vocab=257, n_ctx=200, n_embd=12, n_head=3, n_layer=2
     )
-    gpt2.save(tmp_path, gpt2.GPT2(config), gpt2.Tokenizer.bytes())
+    gpt2.save(gpt2.GPT2(config), gpt2.Tokenizer.bytes(), tmp_path)
     example = [
         line[4:]
         for line in (gpt2.__doc__ or "").splitlines()

@@ -62,8 +62,14 @@ ODD: dict[str, tuple[bytes, str]] = {
     "not UTF-8": (b'"\xff"', "'utf-8' codec can't decode"),
     "UTF-16": ("{}".encode("utf-16"), "'utf-8' codec can't decode"),
     "a mark": (b"\xef\xbb\xbf{}", "Unexpected UTF-8 BOM"),
-    "a name twice": (b'{"b": 1, "a": 1, "b": 2}', "the name 'b' comes twice"),
-    "deep within": (b'[{"a": {"b": 1, "b": 1}}]', "the name 'b' comes twice"),
+    "a name twice": (
+        b'{"b": 1, "a": 1, "b": 2}',
+        "the name 'b' appears twice",
+    ),
+    "deep within": (
+        b'[{"a": {"b": 1, "b": 1}}]',
+        "the name 'b' appears twice",
+    ),
     "no number": (b"[NaN]", "NaN is not a number in JSON"),
     "infinite": (b"[-Infinity]", "-Infinity is not a number in JSON"),
     "too large": (b"1e999", "the number 1e999 is too large"),

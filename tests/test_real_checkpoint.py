@@ -334,9 +334,9 @@ def test_what_the_file_holds(folder: Path) -> None:
     assert {name: info.shape for name, info in infos.items()} == expected
     assert len(infos) == FILE_TENSORS
     assert {info.dtype for info in infos.values()} == {"F32"}
-    look = gpt2.look("gpt2")
-    assert look.config == GPT2Config()
-    assert len(look.names) == 148
+    found = gpt2.inspect("gpt2")
+    assert found.config == GPT2Config()
+    assert len(found.names) == 148
 
 
 def test_tokenizer(folder: Path) -> None:

@@ -25,12 +25,11 @@ from hypothesis import strategies as st
 
 import gpt2
 from gpt2.weights.formats import open_weights
-from gpt2.weights.layout import our_name
+from gpt2.weights.layout import gpt2_name, our_name
 from gpt2.weights.tensorflow import (
     TensorEntry,
     TensorFlowCheckpointError,
     find,
-    gpt2_name,
     read_index,
     read_tensors,
     verify_checksums,
@@ -831,7 +830,7 @@ def test_loading_compares_the_checksums(tmp_path: Path) -> None:
     data = bytearray((TINY / DATA_NAME).read_bytes())
     data[1000] ^= 1
     (tmp_path / DATA_NAME).write_bytes(data)
-    assert len(gpt2.look(tmp_path).names) == 28
+    assert len(gpt2.inspect(tmp_path).names) == 28
     with pytest.raises(TensorFlowCheckpointError, match="CRC 0x") as caught:
         gpt2.load_model(tmp_path)
     assert str(tmp_path / INDEX.name) in str(caught.value)

@@ -571,7 +571,10 @@ IN_VOCABULARY = {
     "not UTF-8": (write("vocab.json", b'{"\xff": 1}'), "vocab.json cannot"),
     "with a mark": (write("vocab.json", b"\xef\xbb\xbf{}"), "UTF-8 BOM"),
     "a list": (write("vocab.json", b"[1, 2]"), "must hold a JSON object"),
-    "a name twice": (write("vocab.json", b'{"a": 1, "a": 2}'), "comes twice"),
+    "a name twice": (
+        write("vocab.json", b'{"a": 1, "a": 2}'),
+        "appears twice",
+    ),
     "list id": (change_vocabulary(ab=[256]), r"'ab' has id \[256\]"),
     "long id": (change_vocabulary(ab=10**50), "number has 51 digits"),
     "long entry": (

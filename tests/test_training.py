@@ -882,7 +882,7 @@ def test_where_it_stood_must_make_sense(
         ('{"progress": 3}', "'progress' must be an object, got 3"),
         pytest.param("[" * 100_000, "nested", id="deep"),
         pytest.param('{"a": 1' + "0" * 5000 + "}", "digits", id="long"),
-        ('{"progress": {}, "progress": {}}', "comes twice"),
+        ('{"progress": {}, "progress": {}}', "appears twice"),
     ],
 )
 def test_odd_facts_are_refused_by_name(
@@ -1417,7 +1417,7 @@ def test_it_goes_on_from_a_checkpoint(
     tokenizer = Tokenizer.train(TEXT, 300)
     config = replace(CONFIG, n_vocab=300, n_ctx=20, activation="relu")
     begun = new_model(config)
-    gpt2.save(tmp_path / "old", begun, tokenizer)
+    gpt2.save(begun, tokenizer, tmp_path / "old")
     arguments = ["train", str(tmp_path / "new"), "--quiet", *SMALL]
     arguments += ["--data", str(text_file), "--dropout=0.1"]
     arguments += ["--model", str(tmp_path / "old" / file)]

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gpt2.commands.common import (
+    TEXTS,
     WHICH_MODEL,
-    WRITTEN,
     add_text_options,
     check_memory,
     device,
@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--samples",
-        type=WRITTEN,
+        type=TEXTS,
         default=1,
         metavar="N",
         help="how many continuations to write (default: 1)",
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
                 f"{', '.join(drawing)}"
             )
     prompt = read_text(options)
-    model, tokenizer = load(options, writes=True)
+    model, tokenizer = load(options, generates=True)
     if options.beams is not None:
         beam = _beam(model, tokenizer, prompt, options)
         parts = iter([iter([beam])])

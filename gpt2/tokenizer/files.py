@@ -19,7 +19,7 @@ from gpt2.files.reading import (
     read_bytes,
     read_json_object,
 )
-from gpt2.files.writing import check_whole, read_whole
+from gpt2.files.whole import check_whole, read_whole
 from gpt2.tokenizer.bpe import (
     BYTE_TO_CHARACTER,
     CHARACTER_TO_BYTE,

@@ -189,8 +189,9 @@ def _tokenizer(source: Source) -> Tokenizer:
     if source.model is not None:
         from gpt2.weights import loading
         from gpt2.weights.formats import open_weights
+        from gpt2.weights.locating import locate
 
-        place = loading.locate(source.model)
+        place = locate(source.model)
         weights = open_weights(place.weights)
         config = loading.read_config(place, weights.infos, weights.fields)
         return loading.read_tokenizer(place.folder, config)

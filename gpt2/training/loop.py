@@ -399,7 +399,7 @@ class Run:
             progress.best_step = progress.step
             progress.n_without_best = 0
             model = self.whole_model()
-            self._write(save, self.folder, model, self.tokenizer)
+            self._write(save, model, self.tokenizer, self.folder)
         else:
             progress.n_without_best += 1
         return replace(report, held_out_loss=loss)

@@ -45,7 +45,9 @@ class UnresizedTokenizer(Tokenizer):
         for token_id in ids:
             if token_id >= self.n_rows:
                 ids_of = self.special_tokens.items()
-                name = next(name for name, found in ids_of if found == token_id)
+                name = next(
+                    name for name, found in ids_of if found == token_id
+                )
                 raise TokenizerError(
                     f"the text has {name!r:.80}, token {token_id}, and the "
                     f"model has embeddings only for the tokens below "

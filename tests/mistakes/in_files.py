@@ -1,4 +1,4 @@
-"""Mistakes in how files are written, whole or not at all."""
+"""Mistakes in writing files atomically."""
 
 from mistakes.mutation import Mutation
 
@@ -6,7 +6,7 @@ FILES, WEIGHTS = "test_files.py", "test_weights.py"
 
 MUTATIONS = [
     Mutation(
-        "two may hold a lock",
+        "two processes can hold a lock",
         "files/lock.py",
         "        lock.acquire()\n",
         "        pass\n",
@@ -20,42 +20,42 @@ MUTATIONS = [
         (FILES,),
     ),
     Mutation(
-        "the config comes before the weights, and leaves after them",
+        "the config arrives before the weights, and leaves after them",
         "files/moving.py",
         "return first.index(name) if name in first else len(first)",
         "return -first.index(name) if name in first else -len(first)",
         (FILES,),
     ),
     Mutation(
-        "a folder that is half saved is taken for whole",
-        "files/writing.py",
+        "a half-saved folder is read",
+        "files/whole.py",
         "    if os.path.lexists(marker):\n        raise",
         "    if not marker:\n        raise",
         (FILES,),
     ),
     Mutation(
-        "what others put into a folder while it is exchanged is lost",
-        "files/moving.py",
+        "files that others add during an exchange are lost",
+        "files/exchanging.py",
         "path.replace(folder / path.name)",
         "path.unlink()",
         (FILES,),
     ),
     Mutation(
-        "a failed move is not taken back",
+        "a failed move is not rolled back",
         "files/moving.py",
-        "            _take_back(place, plan)\n",
+        "            _roll_back(place, plan)\n",
         "            place.marker.rename(place.work)\n",
         (FILES,),
     ),
     Mutation(
-        "another model's tokenizer.json stays beside the new model",
+        "another model's tokenizer.json is left beside the new model",
         "weights/saving.py",
         "tokenizer is not None and name in OTHER_TOKENIZER_FILES",
         "tokenizer is not None and name == 'tokenizer.model'",
-        (f"{WEIGHTS}::test_what_is_left_of_another_model_leaves",),
+        (f"{WEIGHTS}::test_files_of_another_model_are_removed",),
     ),
     Mutation(
-        "a model without a tokenizer is given the one that lies there",
+        "a model saved without a tokenizer gets the folder's",
         "weights/saving.py",
         "if tokenizer is None and found is not None:",
         "if tokenizer is not None and found is None:",

@@ -1,4 +1,4 @@
-"""Mistakes in what is read from files, and in what is accepted from them."""
+"""Mistakes in reading files, and in refusing bad ones."""
 
 from mistakes.mutation import Mutation
 
@@ -25,7 +25,7 @@ MUTATIONS = [
     ),
     # Any file, and JSON.
     Mutation(
-        "of a name that comes twice in JSON the last one counts",
+        "a repeated name in JSON is accepted",
         "files/reading.py",
         "if len(fields) < len(pairs):",
         "if False:",
@@ -39,7 +39,7 @@ MUTATIONS = [
         (f"{JSON}::test_pipes_and_devices",),
     ),
     Mutation(
-        "true is a whole number",
+        "a boolean is accepted as an integer",
         "files/reading.py",
         "isinstance(value, bool) and bool not in kinds",
         "False",
@@ -68,29 +68,29 @@ MUTATIONS = [
         (f"{PYTORCH}::test_damaged_archives",),
     ),
     Mutation(
-        "the names in a pickle may be numbers",
+        "keys in a pickle may be numbers",
         "weights/pickle_program.py",
         "if type(name) is not str:",
         "if type(name) not in (str, int):",
         (f"{PYTORCH}::test_odd_pickles",),
     ),
     Mutation(
-        "a tensor may reach one number beyond its storage",
-        "weights/pickle_program.py",
+        "a tensor may exceed its storage by one number",
+        "weights/pickle_objects.py",
         "if needed > storage.n_numbers:",
         "if needed > storage.n_numbers + 1:",
         (f"{PYTORCH}::test_odd_pickles",),
     ),
     Mutation(
-        "a model may take far more room than its file",
+        "a model may take far more memory than its file",
         "weights/formats.py",
         "if needed > most:",
         "if needed > 99 * most:",
-        (f"{PYTORCH}::test_a_model_takes_little_more_room_than_its_file",),
+        (f"{PYTORCH}::test_a_model_takes_little_more_memory_than_its_file",),
     ),
     # Files of safetensors and of TensorFlow.
     Mutation(
-        "a hole between two tensors is accepted",
+        "a gap between two tensors is accepted",
         "weights/safetensors_header.py",
         "if begin != free:",
         "if begin < free:",
@@ -118,7 +118,7 @@ MUTATIONS = [
         (f"{TENSORFLOW}::test_hostile_indexes",),
     ),
     Mutation(
-        "every tensor is looked for in the first data file",
+        "every tensor is read from the first data file",
         "weights/tensorflow.py",
         ".data-{shard:05d}-of-",
         ".data-{0:05d}-of-",
@@ -169,28 +169,28 @@ MUTATIONS = [
     ),
     # Files whose content is known.
     Mutation(
-        "a file is known again by its size alone",
+        "a cached digest is matched by the file's size alone",
         "weights/digests.py",
         "[info.st_size, info.st_mtime_ns, info.st_ctime_ns]",
         "[info.st_size]",
         (f"{HUB}::test_remembers_a_file_as_it_stands",),
     ),
     Mutation(
-        "a preset takes files of which no digest is known",
+        "a preset accepts files without a known digest",
         "weights/pins.py",
         "if expected is None:\n",
         "if expected is None:\n            continue\n",
         (f"{HUB}::test_each_pinned_file_is_compared",),
     ),
     Mutation(
-        "a preset's copy on the disk is not compared with its digests",
+        "a preset's files on this disk are not compared with their digests",
         "weights/pins.py",
         "if (found := sha256(path, expected)) != expected:",
         "if not (found := sha256(path, expected)):",
         (f"{HUB}::test_each_pinned_file_is_compared",),
     ),
     Mutation(
-        "what is fetched is not compared with its digest",
+        "downloads are not compared with their digests",
         "weights/hub.py",
         "if (found := sha256(path, expected)) != expected:",
         "if not (found := sha256(path, expected)):",
