@@ -79,22 +79,24 @@ def find_state(value: Any, file: str) -> State:
 def _config(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
     """Return the config in a file, and the name under which it is.
 
-    nanoGPT saves it under `model_args`; its activation has been the exact
-    GELU since June 2023 (karpathy/nanoGPT pull request 274), and before, as
-    long as there was no `bias` in it, certainly the tanh form. build-nanogpt
-    saves an object under `config`, and has the tanh form.
+    nanoGPT saves it under `model_args`, build-nanogpt an object under
+    `config`. The activation is in neither. nanoGPT has had a choice of biases
+    since early 2023, and the exact GELU since June 2023 (karpathy/nanoGPT pull
+    request 274); before both, and in build-nanogpt, it is the tanh form.
     """
     for source in ("model_args", "config"):
         found = value.get(source)
         theirs = found.fields if isinstance(found, PlainObject) else found
-        if not isinstance(theirs, dict) or "block_size" not in theirs:
+        if not isinstance(theirs, dict):
             continue
+        if source == "config" and not theirs.keys() >= _SIZES.keys():
+            continue  # nanoGPT's settings for training, for example
         fields = {_SIZES[k]: v for k, v in theirs.items() if k in _SIZES}
-        exact = source == "model_args" and "bias" in theirs
+        exact = "bias" in theirs
         fields["activation_function"] = "gelu" if exact else "gelu_new"
         if "dropout" in theirs:
             fields |= dict.fromkeys(_DROPOUTS, theirs["dropout"])
-        if source == "model_args" and "bias" in theirs:
+        if exact:
             fields["bias"] = theirs["bias"]
         return fields, source
     return None, ""

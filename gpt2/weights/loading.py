@@ -253,8 +253,10 @@ def _check_tied(weights: Weights, output: str, embedding: str) -> None:
     """Refuse a file whose output matrix is not the token embedding."""
     import torch
 
-    ends = weights.read(output), weights.read(embedding)
-    if not torch.equal(*(end.float() for end in ends)):
+    first, last = weights.read(embedding), weights.read(output)
+    if first.dtype != last.dtype:  # `equal` refuses to compare them
+        first, last = first.float(), last.float()
+    if not torch.equal(first, last):
         raise CheckpointError(
             f"{weights.path}: tensor {output!r:.80} differs from "
             f"{embedding!r:.80}; in GPT-2 the output is the token embedding"
