@@ -208,15 +208,19 @@ def archive(
         len(entries) if directory_bytes is None else directory_bytes,
         len(data) if directory_place is None else directory_place,
     )
-    result = data + entries
+    return data + entries + ends(numbers, len(data + entries), wide)
+
+
+def ends(numbers: tuple[int, int, int], place: int, wide: bool) -> bytes:
+    """The end records of an archive, with the directory's numbers."""
+    wide_ends = b""
     if wide:
-        end = len(result)
-        result += b"PK\6\6" + struct.pack("<QHHII", 44, 45, 45, 0, 0)
-        result += struct.pack("<QQQQ", numbers[0], *numbers)
-        result += b"PK\6\7" + struct.pack("<IQI", 0, end, 1)
+        wide_ends += b"PK\6\6" + struct.pack("<QHHII", 44, 45, 45, 0, 0)
+        wide_ends += struct.pack("<QQQQ", numbers[0], *numbers)
+        wide_ends += b"PK\6\7" + struct.pack("<IQI", 0, place, 1)
         numbers = (2**16 - 1, 2**32 - 1, 2**32 - 1)
     end_record = struct.pack("<4xHHIIH", numbers[0], *numbers, 0)
-    return result + b"PK\5\6" + end_record
+    return wide_ends + b"PK\5\6" + end_record
 
 
 def parts_of(path: Path) -> list[tuple[str, bytes]]:

@@ -1,7 +1,7 @@
 """Find the records of an uncompressed zip archive.
 
-The end of the archive says where the directory begins; each entry of the
-directory says where a record's header is, which its data follow::
+The end record says where the directory begins; each entry of the directory
+says where a record's header begins, and the data follow the header::
 
     header  name  data       one for each record
     ...

@@ -25,9 +25,9 @@ def masked_crc_of_large(data: memoryview) -> int:
     """Return the same as `masked_crc`, much faster for large data.
 
     Half a gigabyte takes about a second; byte by byte, it would take minutes.
-    The data are cut into rows of 4,096 words, and numpy divides a whole row
-    in little more time than a single word. Adding what is left of a row to
-    the next one does not change the remainder.
+    The data are cut into rows of 4,096 words, and numpy processes all words
+    of a row at once: it advances their remainders by one row, and adds them
+    to the next row. The last row then has the same remainder as all the data.
     """
     import numpy as np
 

@@ -44,7 +44,7 @@ class Inspection:
 def inspect(source: str | Path) -> Inspection:
     """Find out what a checkpoint holds, without reading its data.
 
-    Of a checkpoint on the hub that is not on this disk, only the config and
+    If the checkpoint is on the hub and not on this disk, only the config and
     the header are fetched, a few kilobytes.
 
     Args:

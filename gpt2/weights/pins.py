@@ -1,4 +1,4 @@
-"""Which files on the Hugging Face hub a preset stands for, byte by byte."""
+"""The files on the Hugging Face hub that the presets stand for."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Pin:
     empty, no other file is read."""
 
 
-# Only the digests of the 124M checkpoint are known here. Of the larger ones,
-# names, shapes and sizes are checked, as for any file.
+# Only the digests of the 124M checkpoint are known here. The larger ones are
+# checked like any other file: names, shapes and sizes.
 HUB_PRESETS = {
     **{name: Pin(f"openai-community/{name}") for name in PRESETS},
     "gpt2": Pin(

@@ -43,7 +43,7 @@ MUTATIONS = [
         "files/reading.py",
         "isinstance(value, bool) and bool not in kinds",
         "False",
-        (f"{JSON}::test_a_field_of_another_kind",),
+        (f"{JSON}::test_a_field_of_another_type",),
     ),
     # Files of PyTorch.
     Mutation(
@@ -173,7 +173,7 @@ MUTATIONS = [
         "weights/digests.py",
         "[info.st_size, info.st_mtime_ns, info.st_ctime_ns]",
         "[info.st_size]",
-        (f"{HUB}::test_remembers_a_file_as_it_stands",),
+        (f"{HUB}::test_caches_the_digest_of_an_unchanged_file",),
     ),
     Mutation(
         "a preset accepts files without a known digest",
