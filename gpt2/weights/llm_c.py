@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpt2.files.reading import map_file
 from gpt2.weights.errors import CheckpointError
@@ -30,6 +30,7 @@ MAGIC = _MAGIC_NUMBER.to_bytes(4, "little")
 
 _HEADER = Struct("<8i")
 _HEADER_BYTES = 1024  # 256 numbers, of which 8 are used
+_FIELDS = ("n_positions", "vocab_size", "n_layer", "n_head", "n_embd")
 _DTYPES = {3: "F32", 5: "BF16"}  # by the version
 
 # More than any GPT-2 has. The limit bounds the list of tensors: numbers that
@@ -45,7 +46,7 @@ class LlmCFile:
     """The whole file, mapped."""
     dtype: str
     """By safetensors' name: `F32` or `BF16`."""
-    fields: dict[str, Any]
+    fields: dict[str, int]
     """The sizes, as a Hugging Face `config.json` names them."""
     shapes: dict[str, tuple[int, ...]]
     """The shape of every tensor, by the model's name for it, in the order of
@@ -70,58 +71,64 @@ def open_llm_c(path: Path) -> LlmCFile:
             a GPT-2, or the file does not have as many bytes as they need.
     """
     data = map_file(path, CheckpointError)
+    dtype, n_rows, fields = _read_header(data, path)
+    width = fields["n_embd"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "wte.weight": (n_rows, width),
+        "wpe.weight": (fields["n_positions"], width),
+    }
+    for name, shape in _layer_shapes(width).items():
+        layers = range(fields["n_layer"])
+        shapes |= {f"h.{i}.{name}": shape for i in layers}
+    shapes |= {"ln_f.weight": (width,), "ln_f.bias": (width,)}
+    offsets, begin = {}, _HEADER_BYTES
+    for name, shape in shapes.items():
+        offsets[name] = begin
+        begin += prod(shape) * DTYPE_BYTES[dtype]
+    n_vocab = fields["vocab_size"]
+    shapes["wte.weight"] = (n_vocab, width)  # llm.c never reads the others
+    return LlmCFile(data, dtype, fields, shapes, offsets, n_rows - n_vocab)
+
+
+def _read_header(
+    data: memoryview, path: Path
+) -> tuple[str, int, dict[str, int]]:
+    """Read the header, and compare its sizes with the file's.
+
+    Returns:
+        The dtype, the rows of `wte.weight`, and the config's fields.
+    """
     if len(data) < _HEADER_BYTES or bytes(data[:4]) != MAGIC:
         raise CheckpointError(
             f"{path} is not a checkpoint of llm.c: expected a header of "
             f"{_HEADER_BYTES:,} bytes that begins with {_MAGIC_NUMBER}"
         )
-    _, version, n_ctx, n_vocab, n_layer, n_head, width, n_rows = (
-        _HEADER.unpack_from(data)
-    )
+    _, version, *sizes, n_rows = _HEADER.unpack_from(data)
     if version not in _DTYPES:
         raise CheckpointError(
             f"{path} is a checkpoint of llm.c of version {version}; versions "
             f"3 (float32) and 5 (bfloat16) can be read: write it again with a "
             f"current train_gpt2.py"
         )
-    sizes = (n_ctx, n_vocab, n_layer, n_head, width)
+    fields = dict(zip(_FIELDS, sizes, strict=True))
+    n_vocab, n_layer = fields["vocab_size"], fields["n_layer"]
     if min(sizes) < 1 or n_rows < n_vocab or n_layer > _MOST_LAYERS:
+        said = ", ".join(f"{name}={size}" for name, size in fields.items())
         raise CheckpointError(
-            f"{path}: the header has {n_ctx} positions, {n_vocab} tokens in "
-            f"{n_rows} rows, {n_layer} layers, {n_head} heads and width "
-            f"{width}; expected positive numbers, at least as many rows as "
+            f"{path}: the header has {said}, and {n_rows} rows for the "
+            f"vocabulary; expected positive numbers, at least as many rows as "
             f"tokens, and at most {_MOST_LAYERS:,} layers"
         )
-    dtype = _DTYPES[version]
-    layer = _layer_shapes(width)
-    n_numbers = (n_rows + n_ctx + 2) * width
-    n_numbers += n_layer * sum(map(prod, layer.values()))
-    expected = _HEADER_BYTES + n_numbers * DTYPE_BYTES[dtype]
+    width = fields["n_embd"]
+    n_numbers = (n_rows + fields["n_positions"] + 2) * width
+    n_numbers += n_layer * sum(map(prod, _layer_shapes(width).values()))
+    expected = _HEADER_BYTES + n_numbers * DTYPE_BYTES[_DTYPES[version]]
     if expected != len(data):
         raise CheckpointError(
             f"{path}: the model in the header takes {expected:,} bytes, and "
             f"the file has {len(data):,}; the download may be incomplete"
         )
-    shapes: dict[str, tuple[int, ...]] = {
-        "wte.weight": (n_rows, width),
-        "wpe.weight": (n_ctx, width),
-    }
-    for name, shape in layer.items():
-        shapes |= {f"h.{i}.{name}": shape for i in range(n_layer)}
-    shapes |= {"ln_f.weight": (width,), "ln_f.bias": (width,)}
-    offsets, begin = {}, _HEADER_BYTES
-    for name, shape in shapes.items():
-        offsets[name] = begin
-        begin += prod(shape) * DTYPE_BYTES[dtype]
-    shapes["wte.weight"] = (n_vocab, width)  # llm.c never reads the others
-    fields = {
-        "vocab_size": n_vocab,
-        "n_positions": n_ctx,
-        "n_embd": width,
-        "n_head": n_head,
-        "n_layer": n_layer,
-    }
-    return LlmCFile(data, dtype, fields, shapes, offsets, n_rows - n_vocab)
+    return _DTYPES[version], n_rows, fields
 
 
 def _layer_shapes(width: int) -> dict[str, tuple[int, ...]]:
