@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import random
 import shutil
 import struct
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -269,6 +271,16 @@ def test_two_configs_that_differ(
     refused(tmp_path, "config.json has n_", "ckpt.pt has n_", "=6")
 
 
+def nested(depth: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+NESTED = nested(1500)  # more than `repr` takes
+
+
 WRONG_ARGS: dict[str, tuple[dict[str, Any], str]] = {
     "another vocabulary": ({"vocab_size": 50304}, "has shape [64, 12]"),
     "a width that heads do not share": ({"n_head": 5}, "n_head=5"),
@@ -277,8 +289,11 @@ WRONG_ARGS: dict[str, tuple[dict[str, Any], str]] = {
     "a size that is none": ({"n_embd": 12.0}, "n_embd must be a positive"),
     "a size that is a tensor": (
         {"n_embd": torch.tensor(12)},
-        "n_embd must be a positive",
+        "'model_args', has a View as n_embd",
     ),
+    "a size that is nested without end": ({"n_embd": NESTED}, "a list as n_"),
+    "biases that are a list": ({"bias": [True]}, "a list as bias"),
+    "no dropout": ({"dropout": None}, "a NoneType as dropout"),
     "a dropout of 1": ({"dropout": 1.0}, "embd_dropout must be"),
 }
 
@@ -286,7 +301,12 @@ WRONG_ARGS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("fault", WRONG_ARGS)
 def test_wrong_arguments(model: GPT2, tmp_path: Path, fault: str) -> None:
     changes, message = WRONG_ARGS[fault]
-    torch.save(nanogpt(model, **changes), tmp_path / "ckpt.pt")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        torch.save(nanogpt(model, **changes), tmp_path / "ckpt.pt")
+    finally:
+        sys.setrecursionlimit(limit)
     refused(tmp_path, str(tmp_path / "ckpt.pt"), message)
 
 
@@ -514,6 +534,74 @@ def test_infinite_numbers_of_llm_c(tmp_path: Path) -> None:
         gpt2.load_model(path)
 
 
+# --- any damage ---
+
+
+def random_change(data: bytes, begin: int, end: int, seed: int) -> bytes:
+    """One to three bytes changed in a part, or the file cut off there."""
+    rng = random.Random(seed)
+    if rng.random() < 0.1:
+        return data[: rng.randrange(begin, end)]
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        changed[rng.randrange(begin, end)] = rng.choice(
+            [0, 1, 2, 127, 128, 255, rng.randrange(256)]
+        )
+    return bytes(changed)
+
+
+def harmless(source: Path) -> bool:
+    """It is a model, or refused by an error that names it."""
+    try:
+        gpt2.inspect(source)
+        loaded = gpt2.load_model(source)
+    except CheckpointError as error:
+        assert str(source) in str(error)
+        assert "\n" not in str(error)
+        assert len(str(error)) < 1000
+        return False
+    assert all(parameter.isfinite().all() for parameter in loaded.parameters())
+    return True
+
+
+def test_no_damage_to_llm_cs_header_does_harm(
+    tanh: GPT2, tmp_path: Path
+) -> None:
+    whole = llm_c_file(tanh, n_padding=1)
+    loaded = 0
+    for seed in range(400):
+        path = tmp_path / f"{seed}.bin"  # an earlier one may still be mapped
+        path.write_bytes(random_change(whole, 0, 32, seed))
+        loaded += harmless(path)
+        path.unlink()
+    assert 0 < loaded < 200
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
+def test_no_damage_to_nanogpts_pickle_does_harm(
+    model: GPT2, tmp_path: Path, zipped: bool
+) -> None:
+    """Without checksums, as PyTorch can be told to write."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        buffer = io.BytesIO()
+        whole = {**nanogpt(model), "arguments": GPTConfig()}
+        torch.save(whole, buffer, _use_new_zipfile_serialization=zipped)
+    finally:
+        torch.serialization.set_crc32_options(before)
+    data = buffer.getvalue()
+    begin, end = data.index(b"\x80\x02}"), data.rindex(b"best_val_loss")
+    loaded = 0
+    for seed in range(300):
+        path = tmp_path / f"{seed}.pt"
+        path.write_bytes(random_change(data, begin, end, seed))
+        loaded += harmless(path)
+        path.unlink()
+    assert 0 < loaded < 200
+
+
 # --- wrappers ---
 
 PREFIXES = [
@@ -647,7 +735,7 @@ def test_a_pickled_model_is_refused(model: GPT2, tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 3), path)
     refused(path, str(path), "torch.save(model.state_dict()")
     torch.save(GPTConfig(), path)
-    refused(path, str(path), "holds a GPTConfig object")
+    refused(path, str(path), "holds a 'GPTConfig' object")
 
 
 class Trap:

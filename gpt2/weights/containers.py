@@ -63,7 +63,7 @@ def find_state(value: Any, file: str) -> State:
             f"one that you want alone"
         )
     tensors = value[found[0]]
-    fields, source = _config(value)
+    fields, source = _config(value, file)
     notes = [f"the tensors are those under {found[0]!r:.80}"]
     if fields is not None:
         notes.append(f"the config is that of the file, under {source!r}")
@@ -76,7 +76,9 @@ def find_state(value: Any, file: str) -> State:
     return State(tensors, fields, tuple(notes))
 
 
-def _config(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
+def _config(
+    value: Mapping[str, Any], file: str
+) -> tuple[dict[str, Any] | None, str]:
     """Return the config in a file, and the name under which it is.
 
     nanoGPT saves it under `model_args`, build-nanogpt an object under
@@ -91,6 +93,13 @@ def _config(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
             continue
         if source == "config" and not theirs.keys() >= _SIZES.keys():
             continue  # nanoGPT's settings for training, for example
+        for name in theirs.keys() & {*_SIZES, "bias", "dropout"}:
+            if not isinstance(theirs[name], int | float):
+                kind = type(theirs[name]).__name__
+                raise CheckpointError(
+                    f"{file}: its config, under {source!r}, has a {kind} as "
+                    f"{name}; expected a number"
+                )
         fields = {_SIZES[k]: v for k, v in theirs.items() if k in _SIZES}
         exact = "bias" in theirs
         fields["activation_function"] = "gelu" if exact else "gelu_new"

@@ -107,10 +107,7 @@ def open_weights(path: Path) -> Weights:
         return _open_shards(path)
     if path.suffix == ".index":
         return _open_tensorflow(path)
-    start = b""
-    if path.is_file():  # the readers below refuse anything else
-        with open_file(path, CheckpointError) as file:
-            start = file.read(8)
+    start = _first_bytes(path)
     if start.startswith(LLM_C):
         return _open_llm_c(path)
     if (what := foreign_file(path, start)) is not None:
@@ -124,6 +121,17 @@ def open_weights(path: Path) -> Weights:
         f"{path} does not have the name of a file of weights: expected "
         f"*.safetensors, *.bin, *.pt, *.index.json, or model.ckpt.index"
     )
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Return up to 8 bytes; none if the readers will refuse to open it."""
+    try:
+        if path.is_file():
+            with open_file(path, CheckpointError) as file:
+                return file.read(8)
+    except (OSError, CheckpointError):
+        pass
+    return b""
 
 
 def read_shard_index(path: Path) -> dict[str, str]:

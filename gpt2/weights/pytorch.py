@@ -126,7 +126,7 @@ def _kind(value: Any) -> str:
         case View():
             return "Tensor"
         case PlainObject():
-            return f"{value.kind.partition(' ')[2]:.80} object"
+            return f"{value.kind.partition(' ')[2]!r:.80} object"
         case Dictionary():
             return "dict"
     return type(value).__name__
