@@ -26,14 +26,14 @@ if TYPE_CHECKING:  # torch is slow to import, and --help does not need it
 DEFAULT_MODEL = STORY
 
 WHICH_MODEL = (
-    "By default, it runs the small story model that ships with the package; "
+    "By default, this runs the small story model that ships with the package; "
     "--model gpt2 runs the real GPT-2."
 )
 
 MODEL_HELP = (
-    f"a preset ({', '.join(PRESET_NAMES)}; all but {STORY}, which ships with "
-    f"the package, are fetched), a folder, a file of weights, or a Hugging "
-    f"Face id (owner/name)"
+    f"a preset ({', '.join(PRESET_NAMES)}; {STORY} ships with the package, the "
+    f"others are fetched), a folder, a file of weights, or a Hugging Face id "
+    f"(owner/name)"
 )
 
 

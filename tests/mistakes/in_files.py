@@ -48,6 +48,13 @@ MUTATIONS = [
         (FILES,),
     ),
     Mutation(
+        "a checkpoint that is saved while it is inspected is not read again",
+        "weights/inspecting.py",
+        "return read_consistently(source, read)",
+        "return read()",
+        (f"{FILES}::test_a_save_while_inspecting_is_not_mixed",),
+    ),
+    Mutation(
         "another model's tokenizer.json is left beside the new model",
         "weights/saving.py",
         "tokenizer is not None and name in OTHER_TOKENIZER_FILES",
