@@ -1431,6 +1431,7 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.filterwarnings("ignore:.*keras-hub")
 @pytest.mark.parametrize("inner", [None, 7])
 @pytest.mark.parametrize("activation", ["gelu_new", "relu"])
 def test_what_is_saved_is_what_is_loaded(

@@ -143,7 +143,7 @@ def foreign_folder(folder: Path) -> str | None:
     if loose:
         shown = ", ".join(loose[:3]) + (", ..." if len(loose) > 3 else "")
         return (
-            f"has weights under other names, {shown}: name the file itself, "
-            f"{folder / loose[0]}"
+            f"holds no weights under a usual name, but {shown}: name the "
+            f"file itself, {folder / loose[0]}"
         )
     return None
