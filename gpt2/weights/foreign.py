@@ -115,11 +115,25 @@ def _step(path: Path) -> str:
     )
 
 
+def adapter_among(names: Iterable[str]) -> str | None:
+    """Say that files are an adapter's, if they are."""
+    return f"holds an adapter of PEFT: {_MERGE}" if ADAPTER in names else None
+
+
+def foreign_among(names: Iterable[str]) -> str | None:
+    """Say which of some files has weights in a format that is not read."""
+    for name in sorted(names):
+        if Path(name).suffix in _SUFFIXES:
+            said = foreign_file(Path(name), b"")
+            return f"holds no weights but {name:.80}, which {said}"
+    return None
+
+
 def foreign_folder(folder: Path) -> str | None:
     """Say what a folder has in place of weights that could be read."""
-    if (folder / ADAPTER).exists():
-        return f"holds an adapter of PEFT: {_MERGE}"
     names = sorted(path.name for path in folder.iterdir())
+    if (what := adapter_among(names)) is not None:
+        return what
     steps = [name for name in names if re.fullmatch(r"checkpoint-\d+", name)]
     if steps:
         last = max(steps, key=lambda name: int(name.partition("-")[2]))
@@ -134,11 +148,8 @@ def foreign_folder(folder: Path) -> str | None:
             f"has checkpoints of TensorFlow, but no file `checkpoint` that "
             f"names one of them: name it yourself, {folder / indexes[-1]}"
         )
-    for name in names:
-        path = folder / name
-        if path.suffix in _SUFFIXES and path.is_file():
-            said = foreign_file(path, b"")
-            return f"holds no weights but {name}, which {said}"
+    if (what := foreign_among(names)) is not None:
+        return what
     loose = [n for n in names if n.endswith((".safetensors", ".pt", ".bin"))]
     if loose:
         shown = ", ".join(loose[:3]) + (", ..." if len(loose) > 3 else "")
