@@ -17,7 +17,7 @@ from gpt2.files.errors import first_line
 from gpt2.weights import loading
 from gpt2.weights.locating import PRESET_NAMES, STORY
 
-if TYPE_CHECKING:  # torch is slow to import, and --help does not need it
+if TYPE_CHECKING:  # torch is imported when a command needs it, not for --help
     import torch
 
     from gpt2.model import GPT2
@@ -31,9 +31,9 @@ WHICH_MODEL = (
 )
 
 MODEL_HELP = (
-    f"a preset ({', '.join(PRESET_NAMES)}; {STORY} ships with the package, the "
-    f"others are fetched), a folder, a file of weights, or a Hugging Face id "
-    f"(owner/name)"
+    f"a preset ({', '.join(PRESET_NAMES)}; {STORY} ships with the package, "
+    f"the others are fetched), a folder, a file of weights, or a Hugging Face "
+    f"id (owner/name)"
 )
 
 
@@ -166,7 +166,7 @@ def load(
         return loading.load(options.model, dtype, place)
     from gpt2.inference.packed import for_inference
 
-    # Pack the file's own numbers, so that they are rounded only once.
+    # Packed from what the file has: it is rounded once.
     model, tokenizer = loading.load(options.model, None, place)
     model = for_inference(model, dtype, use_up=True)
     return model, tokenizer
@@ -246,7 +246,7 @@ def check_memory(n_bytes: int, what: str) -> None:
 
 
 def quoted(text: str) -> str:
-    """Quote a token, so that spaces and newlines are visible."""
+    """Show a token with its spaces and line ends visible."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -259,7 +259,7 @@ def print_json(value: Any) -> None:
 def print_table(
     rows: Sequence[Sequence[object]], right: Collection[int] = ()
 ) -> None:
-    """Print rows of cells, with the columns `right` aligned to the right."""
+    """Print rows in columns, of which those named go to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
@@ -298,5 +298,5 @@ positive = whole(1)
 SEED = whole(0, 2**32 - 1)
 """For a seed; PyTorch's CPU generator uses only 32 bits of it."""
 
-TEXTS = whole(1, 1_000_000)
+WRITTEN = whole(1, 1_000_000)
 """For a number of texts; all of them are held in memory."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2.commands.common import (
     SEED,
-    TEXTS,
+    WRITTEN,
     add_model_options,
     by_option,
     decoded,
@@ -63,14 +63,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--samples",
-        type=TEXTS,
+        type=WRITTEN,
         default=200,
         metavar="N",
         help="stories: how many the model is to write (default: 200)",
     )
     add(
         "--probes",
-        type=TEXTS,
+        type=WRITTEN,
         default=100,
         metavar="N",
         help="stories: how many questions of each kind (default: 100)",

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gpt2.commands.common import (
-    TEXTS,
     WHICH_MODEL,
+    WRITTEN,
     add_text_options,
     check_memory,
     device,
@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--samples",
-        type=TEXTS,
+        type=WRITTEN,
         default=1,
         metavar="N",
         help="how many continuations to write (default: 1)",

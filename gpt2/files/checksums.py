@@ -61,7 +61,7 @@ def check_sums(
             raise error(f"{path} cannot be read: {problem}") from problem
         if found != expected:
             raise error(
-                f"{path} or {SUMS} has changed since they were written: the "
+                f"{path} has changed since it was written, or {SUMS} has: the "
                 f"file has SHA-256 {found}, and {SUMS} says {expected}"
             )
     for name in known:
