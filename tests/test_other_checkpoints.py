@@ -1124,3 +1124,16 @@ def test_converting_says_who_refuses_what_it_writes(
     main(["convert", str(tmp_path / "rows"), str(tmp_path / "again")])
     said = capsys.readouterr().err
     assert "CTranslate2" in said and "300" in said
+
+
+def test_the_command_says_what_it_found(
+    model: GPT2, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(nanogpt(model, "_orig_mod."), tmp_path / "ckpt.pt")
+    main(["inspect", str(tmp_path), "--json"])
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert notes == list(gpt2.inspect(tmp_path).notes)
+    main(["inspect", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    for note in notes:
+        assert f"{note[0].upper()}{note[1:]}." in lines

@@ -7,7 +7,7 @@ one whose biases are all zero does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gpt2.weights.naming import find_prefixes
@@ -15,6 +15,7 @@ from gpt2.weights.naming import find_prefixes
 if TYPE_CHECKING:  # `layout` imports this module, and `inspect` needs no torch
     from torch import Tensor
 
+    from gpt2.weights.formats import Weights
     from gpt2.weights.layout import TensorInfo
 
 _LINEAR = (
@@ -74,17 +75,28 @@ def arranged_shapes(
     }
 
 
-def turned(name: str, tensor: Tensor, transposed: bool) -> Tensor:
-    """Return a tensor as the model has it.
+def parameters(
+    weights: Weights,
+    names: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield every parameter, by the model's name, arranged as in the model.
 
     Args:
-        name: The model's name for it.
-        tensor: As the file has it.
-        transposed: Whether the file has its linear maps as [out, in].
+        weights: The opened file.
+        names: The file's name for each of the model's.
+        shapes: The shape of each parameter, by the model's name.
     """
-    if transposed and name.endswith(_LINEAR):
-        return tensor.T.contiguous()
-    return tensor
+    import torch
+
+    transposed = is_transposed(names, weights.infos)
+    for ours, shape in shapes.items():
+        if ours not in names:  # a bias of a model without biases
+            yield ours, torch.zeros(shape)
+        elif transposed and ours.endswith(_LINEAR):
+            yield ours, weights.read(names[ours]).T.contiguous()
+        else:
+            yield ours, weights.read(names[ours])
 
 
 def common_dtype(

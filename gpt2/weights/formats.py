@@ -114,7 +114,7 @@ def open_weights(path: Path) -> Weights:
         raise CheckpointError(f"{path} {what}")
     if path.suffix == ".safetensors":
         return _open_safetensors(path)
-    pickled = start.startswith((archive.MAGIC, b"\x80\x02\x8a\x0a"))
+    pickled = start.startswith((archive.MAGIC, b"\x80"))
     if path.suffix in (".bin", ".pt", ".pth") or pickled:
         return _open_pytorch(path)
     raise CheckpointError(

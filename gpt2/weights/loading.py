@@ -10,7 +10,7 @@ from gpt2.config import GPT2Config
 from gpt2.files.reading import SETTINGS_BYTES, is_there, read_json_object
 from gpt2.tokenizer.files import find_vocabulary
 from gpt2.tokenizer.tokenizer import Tokenizer
-from gpt2.weights.arrangement import common_dtype, is_transposed, turned
+from gpt2.weights.arrangement import common_dtype, parameters
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.formats import Weights, open_weights
 from gpt2.weights.layout import (
@@ -202,19 +202,14 @@ def _fill(place: Place, dtype: str | None, device: str | torch.device) -> GPT2:
     weights = open_weights(place.weights)
     config = read_config(place, weights.infos, weights.fields)
     names = match_names(weights.infos, config, str(place.weights))
-    transposed = is_transposed(names, weights.infos)
     weights.verify()
     if OUTPUT in names:
         _check_tied(weights, names.pop(OUTPUT), names["wte.weight"])
     kind = getattr(torch, dtype or common_dtype(names, weights.infos))
     tensors = {}
-    for ours, shape in parameter_shapes(config).items():
-        if ours in names:
-            tensor = weights.read(names[ours])
-            _check_finite(tensor, names[ours], place.weights)
-            tensor = turned(ours, tensor, transposed)
-        else:  # a bias of a model without biases
-            tensor = torch.zeros(shape)
+    shapes = parameter_shapes(config)
+    for ours, tensor in parameters(weights, names, shapes):
+        _check_finite(tensor, names.get(ours, ours), place.weights)
         tensors[ours] = tensor.to(device=device, dtype=kind)
     with torch.device("meta"):
         model = GPT2(config)

@@ -14,7 +14,7 @@ from gpt2.tokenizer.files import vocabulary_files
 from gpt2.weights import hub
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.foreign import ADAPTER, foreign_folder
-from gpt2.weights.formats import WEIGHT_FILES, find_weights
+from gpt2.weights.formats import NANOGPT, WEIGHT_FILES, find_weights
 from gpt2.weights.pins import HUB_PRESETS, Pin, check_pinned
 
 Value = TypeVar("Value")
@@ -134,7 +134,7 @@ def _in_folder(folder: Path, preset: str | None = None) -> Place:
     if weights is None:
         raise CheckpointError(
             f"{folder} holds no weights: expected one of "
-            f"{', '.join(WEIGHT_FILES)} and model.ckpt.index"
+            f"{', '.join(WEIGHT_FILES)}, model.ckpt.index and {NANOGPT}"
         )
     return Place(folder, weights, preset)
 

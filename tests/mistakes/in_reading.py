@@ -172,8 +172,10 @@ MUTATIONS = [
     Mutation(
         "square matrices of nn.Linear are not transposed",
         "weights/arrangement.py",
-        "if transposed and name.endswith(_LINEAR):",
-        "if transposed and len(set(tensor.shape)) > 1:",
+        "elif transposed and ours.endswith(_LINEAR):",
+        "elif transposed and len(shape) == 2 and len(set(shape)) == 2 and (\n"
+        "            ours.endswith(_LINEAR)\n"
+        "        ):",
         (f"{OTHERS}::test_transposed_weights_beside_a_config",),
     ),
     Mutation(
