@@ -875,7 +875,7 @@ REFUSED = {
     "fetch someone/whole v9 {}": "someone/whole has no revision 'v9'",
     "locate someone/bare": f"someone/bare on the hub has none of {MODEL}",
     "locate someone/keras": "someone/keras on the hub holds no weights but tf_"
-    "model.h5, which is weights of TensorFlow",
+    "model.h5, which is a file of TensorFlow weights",
     "locate someone/adapted": "someone/adapted on the hub holds an adapter of",
     "inspect someone/adapted": "someone/adapted on the hub holds an adapter o",
     "locate someone/lone": "someone/lone on the hub has no config.json",

@@ -18,9 +18,9 @@ _MAGICS = {
     (20240803).to_bytes(4, "little"): "a Llama 3 of llm.c",
 }
 _SUFFIXES = {
-    ".h5": "weights of TensorFlow",
-    ".msgpack": "weights of Flax",
-    ".ot": "weights of rust-bert",
+    ".h5": "a file of TensorFlow weights",
+    ".msgpack": "a file of Flax weights",
+    ".ot": "a file of rust-bert weights",
     ".gguf": "a GGUF file of llama.cpp",
     ".onnx": "an ONNX graph",
 }
@@ -96,7 +96,7 @@ def foreign_file(path: Path, start: bytes) -> str | None:
     """
     kind = _MAGICS.get(start[:4]) or _SUFFIXES.get(path.suffix)
     if kind is not None:
-        return f"is {kind}, which this package does not read; {_step(path)}"
+        return f"is {kind}, and cannot be read here; {_step(path)}"
     if ".data-" in path.name or path.suffix == ".meta":
         prefix = re.sub(r"\.(data-\d+-of-\d+|meta)$", "", str(path))
         if Path(prefix + ".index").is_file():
