@@ -58,7 +58,7 @@ def save(model: GPT2, tokenizer: Tokenizer | None, folder: str | Path) -> None:
         check_target(folder, tokenizer)
         write_model(stage, model, tokenizer)
     for note in misread(model.config):
-        warnings.warn(f"{folder}: {note}", stacklevel=2)
+        warnings.warn(note, stacklevel=2)
 
 
 def write_model(
