@@ -99,7 +99,12 @@ WHOLE = (STORY_FOLDER / "model.safetensors").read_bytes()
 MESSAGES: dict[str, Callable[[Path], Any]] = {
     "is not a safetensors file: its first 8 bytes say that a header of ... "
     "bytes follows": lambda f: gpt2.load(
-        with_weights(f, b"version https://git-lfs.github.com/spec/v1\n")
+        with_weights(f, b"<!DOCTYPE html><title>Sign in</title>")
+    ),
+    "is a pointer of Git LFS, and the file itself was not fetched": (
+        lambda f: gpt2.load(
+            with_weights(f, b"version https://git-lfs.github.com/spec/v1\n")
+        )
     ),
     "the download may be incomplete": lambda f: gpt2.load(
         with_weights(f, WHOLE[:-1000])
@@ -128,8 +133,9 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
     ),
     "is not a plain dictionary of tensors: it names ..., and unpickling "
     "anything but tensors could run code": lambda f: gpt2.load(pickled(f)),
-    "holds a dictionary with a key of type ...; expected a dictionary from "
-    "names to tensors": lambda f: gpt2.load(numbered(f)),
+    "holds a ... under ...; expected a plain tensor under each name": (
+        lambda f: gpt2.load(numbered(f))
+    ),
     "the token ... has ... characters, more than 1,024": lambda f: gpt2.load(
         changed(f, "vocab.json", '"!":', f'"{"a" * 1025}":')
     ),

@@ -514,7 +514,9 @@ def test_convert_from_a_pickle(run: Any, saved: str, tmp_path: Path) -> None:
     (old / "config.json").write_text(json.dumps(model.config.to_dict()))
     tokenizer.save(old)
     summary = f"{new}: {model.num_parameters()} parameters, float32\n"
-    assert run("convert", old, new) == (0, summary, "")
+    code, output, errors = run("convert", old, new)
+    assert (code, output) == (0, summary)
+    assert all(line.startswith("gpt2: note: ") for line in errors.splitlines())
     again, its_tokenizer = gpt2.load(new)
     assert_equal_models(again, model)
     assert its_tokenizer.ranks == tokenizer.ranks

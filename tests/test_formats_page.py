@@ -8,6 +8,7 @@ TensorFlow wrote, it makes TensorFlow's file, byte for byte.
 from __future__ import annotations
 
 import json
+import os
 import pickletools
 import re
 import struct
@@ -145,6 +146,10 @@ def dump(data: bytes, start: int = 0) -> Iterator[str]:
         yield f"{start + place:08x}  {halves[0]:23}  {halves[1]:23}  {text}"
 
 
+# GPT-2 124M: magic, version, n_ctx, n_vocab, n_layer, n_head, n_embd, rows.
+LLM_C_HEADER = struct.pack("<8i", 20240326, 3, 1024, 50257, 12, 12, 768, 50304)
+
+
 def dumps() -> dict[str, list[str]]:
     index, data = tensorflow_files()
     real = INDEX.read_bytes()
@@ -157,6 +162,7 @@ def dumps() -> dict[str, list[str]]:
             "...",
             *dump(real[0x340:], 0x340),
         ],
+        "llm.c": list(dump(LLM_C_HEADER)),
     }
 
 
@@ -298,6 +304,24 @@ def test_the_numbers_in_the_text() -> None:
     assert "`6276d7cf`" in PAGE and "`5221afc5`" in PAGE
     assert handle(841, 8) == bytes.fromhex("c90608")
     assert f"all {len(INDEX.read_bytes())} of them" in PAGE
+
+
+def test_llm_cs_header(tmp_path: Path) -> None:
+    """The file is as large as the page says: all but the header is a hole."""
+    path = tmp_path / "gpt2_124M.bin"
+    path.write_bytes(LLM_C_HEADER)
+    size = 1024 + 4 * (124_439_808 + 47 * 768)
+    assert f"here {size:,} bytes" in PAGE
+    os.truncate(path, size)
+    weights = open_weights(path)
+    assert weights.infos["wte.weight"].shape == (50257, 768)
+    order = list(weights.infos)
+    assert order[:3] == ["wte.weight", "wpe.weight", "h.0.ln_1.weight"]
+    last = [f"h.{i}.mlp.c_proj.bias" for i in range(12)]
+    assert order[-14:] == [*last, "ln_f.weight", "ln_f.bias"]
+    os.truncate(path, size - 1)
+    with pytest.raises(CheckpointError, match=f"takes {size:,} bytes"):
+        open_weights(path)
 
 
 def test_what_a_pickle_says(tmp_path: Path) -> None:

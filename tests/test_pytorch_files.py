@@ -645,7 +645,7 @@ PICKLES: dict[str, tuple[Any, str]] = {
     ),
     "a number as a name further in": (
         {"w": {"v": {2**61 - 1: 3}}},
-        "with a key of type int; expected a dict",
+        "holds a dict under 'w'; expected a plain",
     ),
     "tuples in tuples": (TUPLE_IN_TUPLES, "with a key of type tuple; exp"),
     "tuples for a module": (

@@ -583,11 +583,11 @@ WRONG_TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "of an adapter": (
         {"h__0__attn__c_attn__lora_A": torch.ones(12, 2)},
-        r"has unexpected tensor 'h\.0\.attn\.c_attn\.lora_A'",
+        r"is an adapter, with 'h\.0\.attn\.c_attn\.lora_A': merge it",
     ),
     "of a head for something else": (
         {"score__weight": torch.ones(2, 12)},
-        r"has unexpected tensor 'score\.weight'",
+        r"is a GPT2ForSequenceClassification .* 'score\.weight'",
     ),
     "transposed": (
         {"h__0__attn__c_attn__weight": torch.ones(36, 12)},
@@ -661,7 +661,7 @@ WRONG_FILES: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "its first 8 bytes say"),
     "7 bytes": (bytes(7), "its first 8 bytes say"),
     "no header": (bytes(8), "cannot be read: Expecting value"),
-    "an empty header": (pack(b"{}"), "few for 2 layers"),
+    "an empty header": (pack(b"{}"), "holds no tensors"),
     "a page of HTML": (b"<!doctype html><html>", "its first 8 bytes say"),
     "an absurd length": (pack(b"{}", length=2**64 - 1), "of 18,446,744,073"),
     "a length beyond the end": (
@@ -917,7 +917,7 @@ WRONG_PICKLES: dict[str, tuple[Any, str]] = {
     ),
     "a training's state": (
         {"model": {"wte.weight": torch.ones(2)}, "step": 3},
-        "a dict under 'model'; expected a plain tensor",
+        "has 1 tensors, too few for 2 layers",
     ),
     "a sparse tensor": (
         {"wte.weight": torch.eye(3).to_sparse()},
@@ -1431,6 +1431,7 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.filterwarnings("ignore:.*keras-hub")
 @pytest.mark.parametrize("inner", [None, 7])
 @pytest.mark.parametrize("activation", ["gelu_new", "relu"])
 def test_what_is_saved_is_what_is_loaded(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 
 from gpt2.commands.common import MODEL_HELP
 from gpt2.tokenizer.bpe import TokenizerError
 from gpt2.tokenizer.files import find_vocabulary
 from gpt2.weights import loading
 from gpt2.weights.locating import locate
+from gpt2.weights.readers import misread, unreadable
 
 HELP = "write a checkpoint in Hugging Face's layout"
 DESCRIPTION = (
@@ -40,7 +42,12 @@ def run(options: argparse.Namespace) -> None:
         if find_vocabulary(folder) is not None:
             raise
         print(f"gpt2: no tokenizer is saved: {error}", file=sys.stderr)
-    save(model, tokenizer, options.output)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the same notes, printed below
+        save(model, tokenizer, options.output)
+    n_tokens = None if tokenizer is None else tokenizer.n_vocab
+    for note in misread(model.config) + unreadable(model.config, n_tokens):
+        print(f"gpt2: note: {note}", file=sys.stderr)
     print(
         f"{options.output}: {model.num_parameters():,} parameters, "
         f"{str(model.wte.weight.dtype).removeprefix('torch.')}"

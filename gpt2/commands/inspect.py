@@ -45,6 +45,7 @@ def _print_json(
             "format": found.format,
             "config": asdict(found.config),
             "parameters": sum(infos[name].n_numbers for name in ours),
+            "notes": list(found.notes),
             "tensors": {
                 name: {**asdict(info), "name_in_model": ours.get(name)}
                 for name, info in infos.items()
@@ -68,6 +69,10 @@ def _print_tables(
     }
     print_table([item for item in summary.items() if item[1] is not None])
     print()
+    for note in found.notes:
+        print(f"{note[0].upper()}{note[1:]}.")
+    if found.notes:
+        print()
     print_table(
         [("in the file", "shape", "dtype", "bytes", "in the model")]
         + [

@@ -28,6 +28,20 @@ MOST_DIGITS = 40
 `transformers` writes int(1e30) as `model_max_length`, which has 31."""
 
 
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def _refuse_pointer(
+    start: bytes | memoryview, path: Path, error: type[ValueError]
+) -> None:
+    """Refuse the text that a repository has in place of a large file."""
+    if bytes(start[: len(_LFS)]) == _LFS:
+        raise error(
+            f"{path} is a pointer of Git LFS, and the file itself was not "
+            f"fetched: run `git lfs pull`, or download the file"
+        )
+
+
 def is_there(path: Path) -> bool:
     """Tell whether a path exists, as a file or as anything else.
 
@@ -89,6 +103,7 @@ def read_bytes(path: Path, error: type[ValueError], most_bytes: int) -> bytes:
             data = file.read(min(size, most_bytes) + 1)
     except OSError as problem:
         raise error(_unreadable(path, problem)) from problem
+    _refuse_pointer(data, path, error)
     if len(data) > most_bytes:
         raise error(
             f"{path} has more than {most_bytes:,} bytes, too many for this "
@@ -111,9 +126,11 @@ def map_file(path: Path, error: type[ValueError]) -> memoryview:
             number = file.fileno()
             if not os.fstat(number).st_size:  # mmap refuses an empty file
                 return memoryview(b"")
-            return memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_COPY))
+            data = memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_COPY))
     except OSError as problem:
         raise error(_unreadable(path, problem)) from problem
+    _refuse_pointer(data, path, error)
+    return data
 
 
 def read_json(

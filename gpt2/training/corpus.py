@@ -200,8 +200,8 @@ def _tokenizer(source: Source) -> Tokenizer:
         from gpt2.weights.locating import locate
 
         place = locate(source.model)
-        infos = open_weights(place.weights).infos
-        config = loading.read_config(place, infos)
+        weights = open_weights(place.weights)
+        config = loading.read_config(place, weights.infos, weights.fields)
         return loading.read_tokenizer(place.folder, config)
     if source.tokenizer == "gpt2":
         return Tokenizer.gpt2()

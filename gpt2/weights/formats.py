@@ -1,8 +1,8 @@
 """Find files of weights, list their tensors, and map them into memory.
 
-There are three formats: safetensors and PyTorch's pickles, each as one file or
-as several with an index; and TensorFlow's checkpoints, in which OpenAI
-published GPT-2.
+There are four formats: safetensors and PyTorch's pickles, each as one file or
+as several with an index; TensorFlow's checkpoints, in which OpenAI published
+GPT-2; and the files of llm.c.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2.files.reading import field, is_there, read_json_object
-from gpt2.weights import tensorflow
+from gpt2.files.reading import (
+    field,
+    is_there,
+    open_file,
+    read_json_object,
+)
+from gpt2.weights import archive, tensorflow
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.layout import OUTPUT, TensorInfo, gpt2_name, our_name
+from gpt2.weights.foreign import foreign_file
+from gpt2.weights.layout import OUTPUT, TensorInfo, gpt2_name, our_names
+from gpt2.weights.llm_c import MAGIC as LLM_C
+from gpt2.weights.llm_c import open_llm_c
 from gpt2.weights.pytorch import open_pytorch
 from gpt2.weights.raw import WEIGHT_DTYPES
 from gpt2.weights.safetensors_header import read_safetensors_header
@@ -33,6 +41,9 @@ WEIGHT_FILES = (
 )
 """The files of weights, and the indexes of several, in order of preference."""
 
+NANOGPT = "ckpt.pt"
+"""The file in which nanoGPT saves a run."""
+
 _MOST_REPEATS, _MOST_REPEATED_BYTES = 64, 7_000_000_000
 """How much larger than its file a model may be whose tensors share storage, as
 layers can: GPT-2 XL has 48 layers, and takes 6.2 GB."""
@@ -47,7 +58,7 @@ class Weights:
     path: Path
     """The file, or the index of several."""
     format: str
-    """`safetensors`, `PyTorch` or `TensorFlow`."""
+    """`safetensors`, `PyTorch`, `TensorFlow` or `llm.c`."""
     infos: Mapping[str, TensorInfo]
     """Every tensor, by the file's own name for it."""
     read: Callable[[str], Tensor]
@@ -57,17 +68,25 @@ class Weights:
     """Compare all data with the file's checksums: CRC-32C in TensorFlow's
     format, CRC-32 in PyTorch's archives; safetensors and PyTorch's older
     format have none. Half a gigabyte takes less than a second."""
+    fields: Mapping[str, Any] | None = None
+    """The config in the file itself, if it has one, by the names of a
+    `config.json`."""
+    notes: tuple[str, ...] = ()
+    """What was found in the file, and what was inferred from it."""
 
 
 def find_weights(folder: Path) -> Path | None:
     """Return the file that `open_weights` should open in a folder, if any.
 
-    `WEIGHT_FILES` come first, in their order, and TensorFlow's last.
+    `WEIGHT_FILES` come first, in their order, then TensorFlow's, and nanoGPT's
+    last.
     """
     for name in WEIGHT_FILES:
         if is_there(folder / name):
             return folder / name
-    return tensorflow.find(folder)
+    if (found := tensorflow.find(folder)) is not None:
+        return found
+    return folder / NANOGPT if is_there(folder / NANOGPT) else None
 
 
 def is_index(path: Path) -> bool:
@@ -76,23 +95,43 @@ def is_index(path: Path) -> bool:
 
 
 def open_weights(path: Path) -> Weights:
-    """Open a file of weights, or the index of several; its name decides how.
+    """Open a file of weights, or the index of several.
+
+    Its name decides how, but for the files of llm.c, and for those of PyTorch
+    under another name, such as `last.ckpt`.
 
     Raises:
         CheckpointError: The file is missing, damaged, or of no known format.
     """
     if is_index(path):
         return _open_shards(path)
-    if path.suffix == ".safetensors":
-        return _open_safetensors(path)
-    if path.suffix in (".bin", ".pt", ".pth"):
-        return _open_pytorch(path)
     if path.suffix == ".index":
         return _open_tensorflow(path)
+    start = _first_bytes(path)
+    if start.startswith(LLM_C):
+        return _open_llm_c(path)
+    if (what := foreign_file(path, start)) is not None:
+        raise CheckpointError(f"{path} {what}")
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path)
+    pickled = start.startswith((archive.MAGIC, b"\x80"))
+    if path.suffix in (".bin", ".pt", ".pth") or pickled:
+        return _open_pytorch(path)
     raise CheckpointError(
         f"{path} does not have the name of a file of weights: expected "
         f"*.safetensors, *.bin, *.pt, *.index.json, or model.ckpt.index"
     )
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Return up to 8 bytes; none if the readers will refuse to open it."""
+    try:
+        if path.is_file():
+            with open_file(path, CheckpointError) as file:
+                return file.read(8)
+    except (OSError, CheckpointError):
+        pass
+    return b""
 
 
 def read_shard_index(path: Path) -> dict[str, str]:
@@ -148,7 +187,8 @@ def _open_pytorch(path: Path) -> Weights:
     }
     # Tensors may share storage, but a small file must not expand to a model
     # that fills the memory.
-    used = [name for name in infos if our_name(name) not in (None, OUTPUT)]
+    ours = our_names(infos)
+    used = [name for name in infos if ours[name] not in (None, OUTPUT)]
     needed = sum(infos[name].n_bytes for name in used)
     size = len(file.data)
     most = max(size, min(_MOST_REPEATS * size, _MOST_REPEATED_BYTES))
@@ -165,7 +205,28 @@ def _open_pytorch(path: Path) -> Weights:
         shared = sharing[file.views[name].storage.key] > 1
         return tensor.clone() if shared else tensor
 
-    return Weights(path, "PyTorch", infos, read, file.verify)
+    return Weights(
+        *(path, "PyTorch", infos, read, file.verify),
+        fields=file.state.fields,
+        notes=file.state.notes,
+    )
+
+
+def _open_llm_c(path: Path) -> Weights:
+    """Open a checkpoint of llm.c, whose tensors have the model's names."""
+    file = open_llm_c(path)
+    infos = {
+        name: TensorInfo(file.dtype, shape, path.name)
+        for name, shape in file.shapes.items()
+    }
+    padding = (
+        f"{file.n_padding} rows of padding behind the vocabulary are not read"
+    )
+    return Weights(
+        *(path, "llm.c", infos, file.tensor, lambda: None),
+        fields=file.fields,
+        notes=(padding,) if file.n_padding else (),
+    )
 
 
 def _open_shards(path: Path) -> Weights:

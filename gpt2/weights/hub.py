@@ -10,6 +10,7 @@ from gpt2.files.errors import first_line
 from gpt2.files.reading import SETTINGS_BYTES, read_json_object
 from gpt2.weights.digests import sha256
 from gpt2.weights.errors import CheckpointError
+from gpt2.weights.foreign import adapter_among, foreign_among
 from gpt2.weights.formats import (
     WEIGHT_FILES,
     find_weights,
@@ -192,6 +193,8 @@ def _files(pin: Pin) -> set[str]:
         pin.repo, revision=pin.revision, timeout=_PATIENCE
     )
     files = {file.rfilename for file in info.siblings or []}
+    if (what := adapter_among(files)) is not None:
+        raise CheckpointError(f"{pin.repo} on the hub {what}")
     if "config.json" not in files:
         raise CheckpointError(f"{pin.repo} on the hub has no config.json")
     kind = (info.config or {}).get("model_type", "gpt2")
@@ -207,6 +210,8 @@ def _weights_among(files: set[str], pin: Pin) -> str:
     for name in WEIGHT_FILES:
         if name in files:
             return name
+    if (what := foreign_among(files)) is not None:
+        raise CheckpointError(f"{pin.repo} on the hub {what}")
     raise CheckpointError(
         f"{pin.repo} on the hub has none of {', '.join(WEIGHT_FILES)}"
     )

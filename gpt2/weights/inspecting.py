@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gpt2.config import GPT2Config
 from gpt2.weights import hub
+from gpt2.weights.arrangement import describe
 from gpt2.weights.formats import open_weights
 from gpt2.weights.layout import OUTPUT, TensorInfo, match_names
 from gpt2.weights.loading import parse_config, read_config
@@ -28,12 +29,16 @@ class Inspection:
     file: str
     """The file of weights, or the index of several."""
     format: str
-    """`safetensors`, `PyTorch` or `TensorFlow`."""
+    """`safetensors`, `PyTorch`, `TensorFlow` or `llm.c`."""
     config: GPT2Config
     infos: Mapping[str, TensorInfo]
     """Every tensor in the file, by the file's own names."""
     names: Mapping[str, str]
-    """The file's name for each of the model's tensors."""
+    """The file's name for each of the model's tensors; a file without biases
+    has none for these."""
+    notes: tuple[str, ...] = ()
+    """Where the file differs from the model, and what loading does about it,
+    a sentence each."""
 
 
 def inspect(source: str | Path) -> Inspection:
@@ -61,13 +66,15 @@ def inspect(source: str | Path) -> Inspection:
             weights = open_weights(place.weights)
             file, kind = str(place.weights), weights.format
             infos = weights.infos
-            config = read_config(place, infos)
+            config = read_config(place, infos, weights.fields)
+            notes = weights.notes
         else:
             fields, file, infos = hub.read_headers(pin)
-            file, kind = f"{pin.repo}/{file}", "safetensors"
+            file, kind, notes = f"{pin.repo}/{file}", "safetensors", ()
             config = parse_config(fields, preset, f"{pin.repo}/config.json")
         names = match_names(infos, config, file)
         names.pop(OUTPUT, None)  # a copy of the token embedding
-        return Inspection(file, kind, config, infos, names)
+        notes = (*notes, *describe(names, infos))
+        return Inspection(file, kind, config, infos, names, notes)
 
     return read_consistently(source, read)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from gpt2.config import PRESETS, GPT2Config
+from gpt2.weights.arrangement import arranged_shapes
 from gpt2.weights.errors import CheckpointError
+from gpt2.weights.foreign import foreign_tensors
+from gpt2.weights.naming import find_prefixes, without_prefix
 from gpt2.weights.raw import DTYPE_BYTES, WEIGHT_DTYPES
 
 
@@ -112,7 +115,25 @@ def our_name(name: str) -> str | None:
     if name.startswith("model/"):
         return gpt2_name(name) or name
     name = name.removeprefix("transformer.")
+    if name == "lm_head.decoder.weight":  # DialoGPT's name for it
+        return OUTPUT
     return None if _BUFFER.fullmatch(name) else name
+
+
+def our_names(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the model's name for each of a file's, as `our_name` does.
+
+    A prefix that they all have is taken off. If the file has no token
+    embedding, its output matrix is the embedding.
+    """
+    plain = without_prefix(names)
+    ours = {theirs: our_name(name) for theirs, name in plain.items()}
+    if "wte.weight" not in ours.values():
+        for theirs, name in ours.items():
+            if name == OUTPUT:
+                ours[theirs] = "wte.weight"
+                break
+    return ours
 
 
 def match_names(
@@ -133,23 +154,13 @@ def match_names(
         CheckpointError: A tensor is missing, unexpected or repeated, or has
             another shape or dtype than the model's.
     """
-    found: dict[str, str] = {}
-    for theirs in infos:
-        ours = our_name(theirs)
-        if ours is None:
-            continue
-        if ours in found:
-            raise CheckpointError(
-                f"{file}: {found[ours]!r:.80} and {theirs!r:.80} are the same "
-                f"tensor"
-            )
-        found[ours] = theirs
+    found = _found(infos, file)
     if config.n_layer > len(infos):  # perhaps too many to list
         raise CheckpointError(
             f"{file} has {len(infos)} tensors, too few for {config.n_layer} "
             f"layers"
         )
-    expected = parameter_shapes(config)
+    expected = arranged_shapes(parameter_shapes(config), found, infos)
     _refuse(file, "lacks", [name for name in expected if name not in found])
     known = {*expected, OUTPUT}
     _refuse(
@@ -162,6 +173,28 @@ def match_names(
     for ours, shape in expected.items():
         _check_tensor(file, found[ours], infos[found[ours]], shape)
     return {ours: found[ours] for ours in expected}
+
+
+def _found(infos: Iterable[str], file: str) -> dict[str, str]:
+    """Return the file's name for each of the model's; refuse another model."""
+    if len(prefixes := find_prefixes(infos)) > 1:
+        raise CheckpointError(
+            f"{file} holds several models, whose names begin with "
+            f"{prefixes[0]!r:.80} and {prefixes[1]!r:.80}; save one alone"
+        )
+    found: dict[str, str] = {}
+    for theirs, ours in our_names(infos).items():
+        if ours is None:
+            continue
+        if ours in found:
+            raise CheckpointError(
+                f"{file}: {found[ours]!r:.80} and {theirs!r:.80} are the same "
+                f"tensor"
+            )
+        found[ours] = theirs
+    if (what := foreign_tensors(found)) is not None:
+        raise CheckpointError(f"{file} {what}")
+    return found
 
 
 def _check_tensor(
@@ -202,10 +235,11 @@ def guess_config(infos: Mapping[str, TensorInfo], file: str) -> GPT2Config:
     Raises:
         CheckpointError: They are not a published model's.
     """
-    shapes = {our_name(name): info.shape for name, info in infos.items()}
+    found = {ours: theirs for theirs, ours in our_names(infos).items() if ours}
+    shapes = {ours: infos[theirs].shape for ours, theirs in found.items()}
     for preset in PRESETS:
         config = GPT2Config.from_name(preset)
-        expected = parameter_shapes(config)
+        expected = arranged_shapes(parameter_shapes(config), found, infos)
         if all(shapes.get(name) == expected[name] for name in expected):
             return config
     raise CheckpointError(

@@ -10,6 +10,7 @@ from gpt2.config import GPT2Config
 from gpt2.files.reading import SETTINGS_BYTES, is_there, read_json_object
 from gpt2.tokenizer.files import find_vocabulary
 from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.weights.arrangement import common_dtype, parameters
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.formats import Weights, open_weights
 from gpt2.weights.layout import (
@@ -17,6 +18,7 @@ from gpt2.weights.layout import (
     TensorInfo,
     guess_config,
     match_names,
+    parameter_shapes,
 )
 from gpt2.weights.locating import (
     Place,
@@ -24,6 +26,7 @@ from gpt2.weights.locating import (
     locate,
     read_consistently,
 )
+from gpt2.weights.unresized import fitted
 
 if TYPE_CHECKING:  # `inspect` imports this module, and needs no torch
     import torch
@@ -48,7 +51,8 @@ def load(
             which are fetched), a folder, a file of weights, or a Hugging Face
             id such as `distilbert/distilgpt2`. They are tried in this order:
             write `./gpt2` for a folder with the name of a preset.
-        dtype: `float32`, `bfloat16` or `float16`; None for the file's own.
+        dtype: `float32`, `bfloat16` or `float16`; None for the file's own, or
+            float32 if its tensors have several.
         device: The device to load the model to.
 
     Returns:
@@ -97,22 +101,41 @@ def load_model(
     )
 
 
-def read_config(place: Place, infos: Mapping[str, TensorInfo]) -> GPT2Config:
-    """Read the config beside the weights, or infer it for a published size.
+def read_config(
+    place: Place,
+    infos: Mapping[str, TensorInfo],
+    inner: Mapping[str, Any] | None = None,
+) -> GPT2Config:
+    """Read the config beside the weights or in their file, or infer it.
+
+    It can be inferred for a published size only. If there are two configs, the
+    one beside the file is taken, and their sizes must agree.
 
     Args:
         place: The checkpoint.
         infos: The tensors of the file, by the file's own names.
+        inner: The config in the file itself, if it has one.
 
     Raises:
-        CheckpointError: The config is damaged, differs from the preset's, or
-            is missing and cannot be inferred.
+        CheckpointError: The config is damaged, differs from the preset's or
+            from the one in the file, or is missing and cannot be inferred.
     """
-    path = config_file(place.folder)
+    path, file = config_file(place.folder), str(place.weights)
+    own = None if inner is None else parse_config(inner, None, file)
     if not is_there(path):
-        return guess_config(infos, str(place.weights))
+        return guess_config(infos, file) if own is None else own
     fields = read_json_object(path, CheckpointError, SETTINGS_BYTES)
-    return parse_config(fields, place.preset, str(path))
+    config = parse_config(fields, place.preset, str(path))
+    for size in _SIZES if own is not None else ():
+        if (here := getattr(config, size)) != (there := getattr(own, size)):
+            raise CheckpointError(
+                f"{path} has {size}={here}, and the config in {file} has "
+                f"{size}={there}"
+            )
+    return config
+
+
+_SIZES = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
 
 
 def parse_config(
@@ -135,7 +158,7 @@ def parse_config(
     if preset is None:
         return config
     published = GPT2Config.from_name(preset)
-    for size in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"):
+    for size in _SIZES:
         if (came := getattr(config, size)) != getattr(published, size):
             raise CheckpointError(
                 f"{file} has {size}={came}, and {preset} was published with "
@@ -150,17 +173,18 @@ def read_tokenizer(folder: Path, config: GPT2Config) -> Tokenizer:
     Raises:
         TokenizerError: The files are damaged; or there are none, and GPT-2's
             vocabulary does not fit the model or is not available.
-        CheckpointError: The vocabulary has more ids than the model.
+        CheckpointError: The vocabulary has more ids than the model. Special
+            tokens, such as a `[PAD]` that was added without resizing the
+            model, may be beyond it; the tokenizer refuses to encode them.
     """
-    if find_vocabulary(folder) is None and config.n_vocab == 50257:
+    if find_vocabulary(folder) is None and config.n_vocab in _GPT2_ROWS:
         return Tokenizer.gpt2()
     tokenizer = Tokenizer.load(folder)
-    if tokenizer.n_vocab > config.n_vocab:
-        raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.n_vocab} entries, and "
-            f"the model only {config.n_vocab}"
-        )
-    return tokenizer
+    return fitted(tokenizer, config.n_vocab, f"the tokenizer in {folder}")
+
+
+# The tokens of GPT-2, and the same padded as nanoGPT does.
+_GPT2_ROWS = (50257, 50304)
 
 
 def _fill(place: Place, dtype: str | None, device: str | torch.device) -> GPT2:
@@ -176,16 +200,16 @@ def _fill(place: Place, dtype: str | None, device: str | torch.device) -> GPT2:
     from gpt2.model import GPT2
 
     weights = open_weights(place.weights)
-    config = read_config(place, weights.infos)
+    config = read_config(place, weights.infos, weights.fields)
     names = match_names(weights.infos, config, str(place.weights))
     weights.verify()
     if OUTPUT in names:
         _check_tied(weights, names.pop(OUTPUT), names["wte.weight"])
-    kind = None if dtype is None else getattr(torch, dtype)
+    kind = getattr(torch, dtype or common_dtype(names, weights.infos))
     tensors = {}
-    for ours, theirs in names.items():
-        tensor = weights.read(theirs)
-        _check_finite(tensor, theirs, place.weights)
+    shapes = parameter_shapes(config)
+    for ours, tensor in parameters(weights, names, shapes):
+        _check_finite(tensor, names.get(ours, ours), place.weights)
         tensors[ours] = tensor.to(device=device, dtype=kind)
     with torch.device("meta"):
         model = GPT2(config)
@@ -224,7 +248,10 @@ def _check_tied(weights: Weights, output: str, embedding: str) -> None:
     """Refuse a file whose output matrix is not the token embedding."""
     import torch
 
-    if not torch.equal(weights.read(output), weights.read(embedding)):
+    first, last = weights.read(embedding), weights.read(output)
+    if first.dtype != last.dtype:  # `equal` refuses to compare them
+        first, last = first.float(), last.float()
+    if not torch.equal(first, last):
         raise CheckpointError(
             f"{weights.path}: tensor {output!r:.80} differs from "
             f"{embedding!r:.80}; in GPT-2 the output is the token embedding"

@@ -13,7 +13,8 @@ from gpt2.files.whole import check_whole, read_whole
 from gpt2.tokenizer.files import vocabulary_files
 from gpt2.weights import hub
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.formats import WEIGHT_FILES, find_weights
+from gpt2.weights.foreign import ADAPTER, foreign_folder
+from gpt2.weights.formats import NANOGPT, WEIGHT_FILES, find_weights
 from gpt2.weights.pins import HUB_PRESETS, Pin, check_pinned
 
 Value = TypeVar("Value")
@@ -126,11 +127,14 @@ def config_file(folder: Path) -> Path:
 
 def _in_folder(folder: Path, preset: str | None = None) -> Place:
     check_whole(folder, CheckpointError)
-    weights = find_weights(folder)
+    adapted = is_there(folder / ADAPTER)  # the weights are not all
+    weights = None if adapted else find_weights(folder)
+    if weights is None and (what := foreign_folder(folder)) is not None:
+        raise CheckpointError(f"{folder} {what}")
     if weights is None:
         raise CheckpointError(
             f"{folder} holds no weights: expected one of "
-            f"{', '.join(WEIGHT_FILES)} and model.ckpt.index"
+            f"{', '.join(WEIGHT_FILES)}, model.ckpt.index and {NANOGPT}"
         )
     return Place(folder, weights, preset)
 

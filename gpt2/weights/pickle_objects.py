@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gpt2.weights.pickle_values import Dictionary
 from gpt2.weights.raw import MOST_DIMENSIONS
 
 
@@ -132,9 +133,9 @@ def _with_attributes(
     return _tensor(*arguments)
 
 
-def _dictionary() -> dict[Any, Any]:
+def _dictionary() -> Dictionary:
     """Describe an empty OrderedDict; later instructions add its items."""
-    return {}
+    return Dictionary()
 
 
 def _size(shape: Any) -> tuple[Any, ...]:

@@ -20,8 +20,10 @@ from gpt2.weights.pickle_objects import (
     STORAGES,
     TENSOR,
     Name,
+    Storage,
     storage_of,
 )
+from gpt2.weights.pickle_values import ClassName, Dictionary, PlainObject
 
 _MOST_ARGUMENTS = 8
 _CONSTANTS = {
@@ -36,22 +38,32 @@ _WITH_VALUE = {
 }
 
 
-def interpret(program: BinaryIO, file: str) -> Any:
+# What may follow the name of a class, until an instance is made of it.
+_OF_A_CLASS = {"BINPUT", "LONG_BINPUT", "MEMOIZE", "EMPTY_TUPLE"}
+
+
+def interpret(
+    program: BinaryIO,
+    file: str,
+    storages: dict[str, Storage] | None = None,
+) -> Any:
     """Interpret one pickle.
 
     Args:
         program: The pickle; it is read from the current position. The caller
             limits its size, to bound the cost of a hostile one.
         file: The file's name, for messages.
+        storages: A dictionary to which every storage is added, by its name.
 
     Returns:
-        Numbers, strings, tuples, lists, dictionaries, and a `View` for each
-        tensor.
+        Numbers, strings, tuples, lists, dictionaries, a `View` for each
+        tensor, and a `PlainObject` for each instance of another class that
+        is pickled by its attributes.
 
     Raises:
         CheckpointError: It is damaged, or names any other function or type.
     """
-    machine = _Machine(file)
+    machine = _Machine(file, {} if storages is None else storages)
     try:
         for instruction, argument, _ in pickletools.genops(program):
             machine.step(instruction.name, argument)
@@ -67,8 +79,9 @@ def interpret(program: BinaryIO, file: str) -> Any:
 class _Machine:
     """The stack, the stacks below each mark, and the memo."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, storages: dict[str, Storage]) -> None:
         self.file = file
+        self.storages = storages
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -76,6 +89,7 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         """Execute one instruction."""
         stack = self.stack
+        self._check_class(name)
         match name:
             case "PROTO" | "FRAME" | "STOP":
                 pass
@@ -97,12 +111,17 @@ class _Machine:
                     raise ValueError("a name is not a string")
                 stack.append(self._named(f"{module} {inner}"))
             case "BINPERSID":
-                stack.append(storage_of(stack.pop()))
+                stack.append(self._storage(stack.pop()))
+            case "NEWOBJ":
+                arguments, kind = stack.pop(), stack.pop()
+                if not isinstance(kind, ClassName) or arguments != ():
+                    raise ValueError("an object is not made from its class")
+                stack.append(PlainObject(kind))
             case "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(self._call(function, arguments))
             case "BUILD":
-                stack.pop()  # a state dict's metadata: its version
+                self._build(stack.pop())
             case _ if name in _CONSTANTS:
                 stack.append(_CONSTANTS[name])
             case _ if name in _WITH_VALUE:
@@ -114,7 +133,7 @@ class _Machine:
         """Execute an instruction that makes or fills a container."""
         match name:
             case "EMPTY_DICT":
-                self.stack.append({})
+                self.stack.append(Dictionary())
             case "EMPTY_LIST":
                 self.stack.append([])
             case "TUPLE":
@@ -149,17 +168,14 @@ class _Machine:
     def _put(self, things: list[Any]) -> None:
         """Add alternating names and values to a dictionary."""
         target = self.stack[-1]
-        if not isinstance(target, dict) or len(things) % 2:
+        if not isinstance(target, Dictionary) or len(things) % 2:
             raise ValueError("items are not pairs for a dictionary")
         for name, value in zip(things[::2], things[1::2], strict=True):
             # Hashing nested tuples could overflow the stack, and numbers can
             # be chosen to collide in a dictionary.
             if type(name) is not str:
-                raise CheckpointError(
-                    f"{self.file} holds a dictionary with a key of type "
-                    f"{type(name).__name__}; expected a dictionary from names "
-                    f"to tensors"
-                )
+                target.other_key = type(name).__name__
+                continue
             if name in target:
                 raise ValueError(f"the name {name!r:.80} appears twice")
             target[name] = value
@@ -171,6 +187,8 @@ class _Machine:
 
     def _call(self, function: Any, arguments: Any) -> Any:
         """Describe the result of a function."""
+        if isinstance(function, ClassName):
+            raise self._unknown(function)
         if not isinstance(function, Name) or function not in CALLS:
             raise ValueError("a value that is called is not a function")
         # Many calls with one long tuple would be slow.
@@ -180,13 +198,44 @@ class _Machine:
             raise ValueError(f"{function} is called with invalid arguments")
         return CALLS[function](*arguments)
 
-    def _named(self, text: str) -> Name:
+    def _build(self, state: Any) -> None:
+        """Add the attributes of an object to its description."""
+        built = self.stack[-1] if self.stack else None
+        if isinstance(built, PlainObject):
+            if not isinstance(state, Dictionary):
+                raise ValueError("an object has no plain attributes")
+            built.fields = state
+        # Otherwise it is a state dict's metadata: its version.
+
+    def _storage(self, saved: Any) -> Storage:
+        storage = storage_of(saved)
+        if self.storages.setdefault(storage.key, storage) != storage:
+            raise ValueError(f"storage {storage.key!r:.80} has two types")
+        return storage
+
+    def _named(self, text: str) -> Name | ClassName:
         name = Name(text)
-        if name not in (*STORAGES, *CALLS, TENSOR):
-            named = ".".join(text.split(" "))
-            raise CheckpointError(
-                f"{self.file} is not a plain dictionary of tensors: it names "
-                f"{named!r:.80}, and unpickling anything but tensors could "
-                f"run code"
-            )
-        return name
+        known = name in (*STORAGES, *CALLS, TENSOR)
+        return name if known else ClassName(text)
+
+    def _check_class(self, instruction: str) -> None:
+        """Refuse an unknown name, unless an object is described by it.
+
+        The only instruction that takes one makes an object without arguments,
+        so the name can neither be called nor be kept.
+        """
+        *_, below, last = None, None, *self.stack[-2:]
+        if isinstance(last, ClassName) and instruction not in _OF_A_CLASS:
+            raise self._unknown(last)
+        made = instruction in ("NEWOBJ", "REDUCE")
+        if isinstance(below, ClassName) and not made:
+            raise self._unknown(below)
+
+    def _unknown(self, name: ClassName) -> CheckpointError:
+        named = ".".join(name.split(" "))
+        return CheckpointError(
+            f"{self.file} is not a plain dictionary of tensors: it names "
+            f"{named!r:.80}, and unpickling anything but tensors could run "
+            f"code; with the program that wrote it, save the tensors alone: "
+            f"torch.save(model.state_dict(), ...)"
+        )

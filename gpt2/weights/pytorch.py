@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2.files.reading import map_file
 from gpt2.weights.archive import MAGIC, Record, find_records
+from gpt2.weights.containers import State, find_state
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.pickle_objects import View
+from gpt2.weights.pickle_objects import Storage, View
 from gpt2.weights.pickle_program import interpret
+from gpt2.weights.pickle_values import Dictionary, PlainObject
 from gpt2.weights.raw import DTYPE_BYTES, tensor_of
 
 if TYPE_CHECKING:  # `inspect` needs no torch
@@ -46,6 +48,8 @@ class PyTorchFile:
     """Every tensor, by name."""
     records: Mapping[str, Record]
     """The records by their names in an archive: storage `0` is `data/0`."""
+    state: State
+    """The dictionary of the tensors, and the config saved beside it."""
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor, mapped if it is contiguous.
@@ -77,7 +81,7 @@ def open_pytorch(path: Path) -> PyTorchFile:
     """
     data = map_file(path, CheckpointError)
     read = _read_archive if data[:4] == MAGIC else _read_old
-    views, records = read(data, path)
+    state, views, records = read(data, path)
     for name, view in views.items():
         storage = view.storage
         record = records.get(f"data/{storage.key}", Record(0, 0))
@@ -87,7 +91,13 @@ def open_pytorch(path: Path) -> PyTorchFile:
                 f"{path}: the storage of tensor {name!r:.80} should have "
                 f"{expected:,} bytes, and has {found:,}"
             )
-    return PyTorchFile(path, data, views, records)
+    return PyTorchFile(path, data, views, records, state)
+
+
+def _state(value: Any, path: Path) -> tuple[State, dict[str, View]]:
+    """Find the state dict in what a file holds, and check it."""
+    state = find_state(value, str(path))
+    return state, _views(state.tensors, path)
 
 
 def _views(value: Any, path: Path) -> dict[str, View]:
@@ -96,6 +106,11 @@ def _views(value: Any, path: Path) -> dict[str, View]:
         raise CheckpointError(
             f"{path} holds a {_kind(value)}; expected a dictionary from names "
             f"to tensors"
+        )
+    if isinstance(value, Dictionary) and value.other_key:
+        raise CheckpointError(
+            f"{path} holds a dictionary with a key of type "
+            f"{value.other_key}; expected a dictionary from names to tensors"
         )
     for name, view in value.items():
         if not isinstance(view, View):
@@ -107,12 +122,19 @@ def _views(value: Any, path: Path) -> dict[str, View]:
 
 
 def _kind(value: Any) -> str:
-    return "Tensor" if isinstance(value, View) else type(value).__name__
+    match value:
+        case View():
+            return "Tensor"
+        case PlainObject():
+            return f"{value.kind.partition(' ')[2]!r:.80} object"
+        case Dictionary():
+            return "dict"
+    return type(value).__name__
 
 
 def _read_archive(
     data: memoryview, path: Path
-) -> tuple[dict[str, View], dict[str, Record]]:
+) -> tuple[State, dict[str, View], dict[str, Record]]:
     """Find the records of an archive, and read its pickle."""
     listed = find_records(data, path)
     # torch.serialization.set_crc32_options(False) writes 0 for every CRC.
@@ -132,7 +154,8 @@ def _read_archive(
     if order != b"little":
         raise _unreadable(path, f"its numbers are {order[:20]!r}-endian")
     program = _contents("data.pkl", records, data, path)
-    return _views(interpret(io.BytesIO(program), str(path)), path), records
+    value = interpret(io.BytesIO(program), str(path))
+    return *_state(value, path), records
 
 
 def _contents(
@@ -154,20 +177,20 @@ def _contents(
 
 def _read_old(
     data: memoryview, path: Path
-) -> tuple[dict[str, View], dict[str, Record]]:
+) -> tuple[State, dict[str, View], dict[str, Record]]:
     """Read the five pickles of the older format, and find the storages."""
     stream = io.BytesIO(data[:_MOST_PICKLE_BYTES])
     if interpret(stream, str(path)) != _OLD_MAGIC:
         raise _unreadable(path, "it begins with another pickle")
-    version, system, value, keys = (
-        interpret(stream, str(path)) for _ in "1234"
-    )
+    version, system = (interpret(stream, str(path)) for _ in "12")
+    storages: dict[str, Storage] = {}
+    value = interpret(stream, str(path), storages)
+    keys = interpret(stream, str(path))
     if version != _OLD_VERSION or not isinstance(system, dict):
         raise _unreadable(path, "it has an unknown version")
     if system.get("little_endian") is not True:
         raise _unreadable(path, "its numbers are big-endian")
-    views = _views(value, path)
-    storages = {view.storage.key: view.storage for view in views.values()}
+    state, views = _state(value, path)
     if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
         raise _unreadable(path, "it has no list of storages")
     if sorted(keys) != sorted(storages):
@@ -187,7 +210,7 @@ def _read_old(
         records[f"data/{key}"] = Record(begin, end)
     if end != len(data):
         raise _unreadable(path, f"{len(data) - end:,} bytes are left over")
-    return views, records
+    return state, views, records
 
 
 def _unreadable(path: Path, reason: str) -> CheckpointError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from gpt2.files.writing import replacing
 from gpt2.model import GPT2
 from gpt2.tokenizer.files import find_vocabulary
 from gpt2.tokenizer.tokenizer import OTHER_TOKENIZER_FILES, Tokenizer
+from gpt2.weights.readers import misread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
 def save(model: GPT2, tokenizer: Tokenizer | None, folder: str | Path) -> None:
     """Write `config.json`, `model.safetensors` and the tokenizer's files.
 
-    `transformers` opens the folder, and so does every converter based on it.
+    `transformers` opens the folder and computes the same. So do other readers,
+    if the config is GPT-2's but for its sizes. With another epsilon or
+    activation some of them compute something else without an error, of which
+    `save` warns. Others refuse an `n_inner` of one's own, rows without a token
+    or a tokenizer other than GPT-2's; `gpt2 convert` names them.
+
     The new files replace the old ones in one step, where the system can do
     that. (Where it cannot, and the process is killed between two files, the
     folder cannot be loaded until somebody saves to it again.)
@@ -50,6 +57,8 @@ def save(model: GPT2, tokenizer: Tokenizer | None, folder: str | Path) -> None:
     with replacing(folder, leaves=leaves, first=first) as stage:
         check_target(folder, tokenizer)
         write_model(stage, model, tokenizer)
+    for note in misread(model.config):
+        warnings.warn(note, stacklevel=2)
 
 
 def write_model(

@@ -4,6 +4,7 @@ from mistakes.mutation import Mutation
 
 CONFIG, HUB = "test_config.py", "test_hub.py"
 JSON, PYTORCH = "test_reading.py", "test_pytorch_files.py"
+OTHERS = "test_other_checkpoints.py"
 TENSORFLOW = "test_tensorflow_checkpoint.py"
 WEIGHTS = "test_weights.py"
 
@@ -166,6 +167,79 @@ MUTATIONS = [
         "if not (low.isfinite() and high.isfinite()):",
         "if low.isnan():",
         (f"{WEIGHTS}::test_wrong_tensors",),
+    ),
+    # Files of other programs.
+    Mutation(
+        "square matrices of nn.Linear are not transposed",
+        "weights/arrangement.py",
+        "elif transposed and ours.endswith(_LINEAR):",
+        "elif transposed and len(shape) == 2 and len(set(shape)) == 2 and (\n"
+        "            ours.endswith(_LINEAR)\n"
+        "        ):",
+        (f"{OTHERS}::test_transposed_weights_beside_a_config",),
+    ),
+    Mutation(
+        "nanoGPT's activation is the tanh form",
+        "weights/containers.py",
+        '"gelu" if exact else',
+        '"gelu_new" if exact else',
+        (f"{OTHERS}::test_nanogpt",),
+    ),
+    Mutation(
+        "biases that any file lacks are zero",
+        "weights/arrangement.py",
+        "    if not is_transposed(names, infos):\n        return",
+        "    if False:\n        return",
+        (f"{OTHERS}::test_biases_are_zero_in_nanogpts_world_alone",),
+    ),
+    Mutation(
+        "a prefix is taken off one of several models",
+        "weights/layout.py",
+        "if len(prefixes := find_prefixes(infos)) > 1:",
+        "if len(prefixes := find_prefixes(infos)) > 2:",
+        (f"{OTHERS}::test_two_models_in_one_file",),
+    ),
+    Mutation(
+        "a name in a pickle that is unknown may be kept",
+        "weights/pickle_program.py",
+        "if isinstance(last, ClassName) and instruction not in _OF_A_CLASS:",
+        "if False:",
+        (f"{OTHERS}::test_an_unknown_name_can_only_describe_an_object",),
+    ),
+    Mutation(
+        "llm.c's rows of padding are tokens",
+        "weights/llm_c.py",
+        'shapes["wte.weight"] = (n_vocab, width)',
+        'shapes["wte.weight"] = (n_rows, width)',
+        (f"{OTHERS}::test_llm_c",),
+    ),
+    Mutation(
+        "bytes behind the last tensor of llm.c are passed over",
+        "weights/llm_c.py",
+        "if expected != len(data):",
+        "if expected > len(data):",
+        (f"{OTHERS}::test_wrong_headers",),
+    ),
+    Mutation(
+        "an adapter beside the weights is passed over",
+        "weights/locating.py",
+        "weights = None if adapted else find_weights(folder)",
+        "weights = find_weights(folder)",
+        (f"{OTHERS}::test_an_adapter_beside_weights",),
+    ),
+    Mutation(
+        "dtypes of a mixed file are rounded to the narrowest",
+        "weights/arrangement.py",
+        'if len(found) == 1 else "float32"',
+        'if len(found) == 1 else "bfloat16"',
+        (f"{OTHERS}::test_mixed_dtypes",),
+    ),
+    Mutation(
+        "the first token without a row is encoded",
+        "weights/unresized.py",
+        "if token_id >= self.n_rows:",
+        "if token_id > self.n_rows:",
+        (f"{OTHERS}::test_a_token_without_a_row_is_refused_alone",),
     ),
     # Files whose content is known.
     Mutation(
