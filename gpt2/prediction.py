@@ -68,7 +68,8 @@ class Prediction:
         rows = "".join(_row(each, largest) for each in self.candidates)
         drawn = _chip(self.sampled.text, self.sampled.id)
         return (
-            f"<p>{prompt}</p><table><thead><tr>{head}</tr></thead>"
+            f"<p>{prompt}</p>"
+            f'<table style="margin-left: 0"><thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table><p>Drawn: {drawn}</p>"
         )
 
