@@ -346,7 +346,7 @@ def test_ids_that_are_not_in_the_vocabulary(
     """They are refused at once, the model is not even called."""
     log = Log(model)
     tokens = torch.tensor([[1, 2], [3, strange]])
-    message = rf"between 0 and 16, .* 17 rows; got {strange}$"
+    message = rf"between 0 and 16; got {strange}$"
     with pytest.raises(ValueError, match=f"tokens must lie {message}"):
         run(model, tokens)
     with pytest.raises(ValueError, match=f"stop_tokens must lie {message}"):
