@@ -178,7 +178,7 @@ class Continuations:
 
     def _run(self, tokens: Tensor, real: Tensor | None) -> Tensor:
         logits = self._model(tokens, real, cache=self._cache, last_only=True)
-        return logits[:, : self._n_vocab]  # (B, V), without padding rows
+        return logits[:, : self._n_vocab]  # no rows without a token
 
     def append(self, drawn: Tensor) -> None:
         """Add one token to each sequence, (B * n_samples,) of int64."""
