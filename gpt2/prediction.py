@@ -17,7 +17,8 @@ class Candidate:
     logit: float
     """The model's score, before softmax."""
     probability: float
-    """The softmax of the logits, before any filter."""
+    """The softmax of the logits of all tokens, before any filter. Rows of a
+    padded table, which have no token, do not count."""
     chance: float
     """The probability of being drawn, after all filters."""
 
