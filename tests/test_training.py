@@ -9,14 +9,11 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -1512,57 +1509,6 @@ def test_it_takes_the_vocabulary_of_gpt2() -> None:
     assert reading._tokenizer(options).ranks == expected.ranks
 
 
-@pytest.fixture(scope="module")
-def greedy() -> Tokenizer:
-    """A vocabulary with long runs of white space, and many other merges."""
-    words = (
-        " a aa aaa b \n\n \n\n\n  \n    x\n\t  .. 's don't éé 中中 1 22 333 "
-    )
-    return Tokenizer.train(words * 20, 285)
-
-
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                *("a", "aa", "x", "é", "中", "12", "..", "'s"),
-                *(" ", "  ", "\n", "\n\n", "\t", "\u2003", "\x1c"),
-                *("<|endoftext|>", "<|end"),
-            ]
-        ),
-        max_size=60,
-    )
-)
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-def test_a_file_in_blocks_has_the_tokens_of_the_whole(
-    greedy: Tokenizer, tmp_path: Path, parts: list[str]
-) -> None:
-    """If there are words, and no more white space than a block."""
-    text = "ab c " + "".join(parts)
-    path = tmp_path / "text.txt"
-    path.write_text(text, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_BLOCK_CHARACTERS", 3)
-        blocks = list(reading._blocks(path))
-    assert "".join(blocks) == text
-    # A long stretch without such a place is cut anywhere.
-    seamless = any(
-        (before[-1].isspace() or after[0] not in " \n")
-        and not after.startswith("<|endoftext|>")
-        for before, after in pairwise(blocks)
-    )
-    ids = [
-        i for block in blocks for i in greedy.encode(block, allow_special=True)
-    ]
-    if not seamless:
-        assert ids == greedy.encode(text, allow_special=True)
-    assert ids.count(greedy.end_of_text) == text.count("<|endoftext|>")
-
-
 def test_a_folder_data_of_somebody_elses_is_left_alone(
     text_file: Path, tmp_path: Path
 ) -> None:
@@ -1574,42 +1520,6 @@ def test_a_folder_data_of_somebody_elses_is_left_alone(
     with pytest.raises(ValueError, match="no run has made it"):
         reading.prepare(source(options), tmp_path / "run")
     assert theirs.read_text() == "years of work"
-
-
-def test_blocks_end_where_words_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_CHARACTERS", 40)
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    blocks = list(reading._blocks(path))
-    assert len(blocks) > 20
-    for before, after in pairwise(blocks):
-        assert not before[-1].isspace()
-        assert after[0] in " \n"
-
-
-def test_a_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    path.write_bytes("Müller".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"text\.txt is not UTF-8"):
-        list(reading._blocks(path))
-    path.write_bytes("\ufeffone".encode())
-    assert list(reading._blocks(path)) == ["one"]
-
-
-def test_a_block_without_a_seam_is_cut_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_CHARACTERS", 40)
-    path = tmp_path / "text.txt"
-    for text in ("x" * 1000, " " * 1000, "x" * 75 + "<|endoftext|>" * 40):
-        path.write_text(text)
-        blocks = list(reading._blocks(path))
-        assert "".join(blocks) == text
-        assert max(map(len, blocks)) <= 80
-        ends = sum(block.count("<|endoftext|>") for block in blocks)
-        assert ends == text.count("<|endoftext|>")
 
 
 def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:

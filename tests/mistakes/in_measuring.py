@@ -39,8 +39,8 @@ MUTATIONS = [
     Mutation(
         "a character is taken for a byte",
         "evaluation/text.py",
-        "len(text.encode())",
-        "len(text)",
+        "len(document.encode())",
+        "len(document)",
         (EVALUATION,),
     ),
     Mutation(
@@ -60,8 +60,8 @@ MUTATIONS = [
     Mutation(
         "a long prompt keeps its beginning",
         "evaluation/text.py",
-        "*tokenizer.encode(prompt)][-room:]",
-        "*tokenizer.encode(prompt)][:room]",
+        "*before][-room:]",
+        "*before][:room]",
         (EVALUATION,),
     ),
     # Heads.

@@ -4,6 +4,7 @@ from mistakes.mutation import Mutation
 
 DATA = "test_data.py"
 TRAINING = "test_training.py"
+TEXTS = "test_texts.py"
 
 MUTATIONS = [
     Mutation(
@@ -43,10 +44,10 @@ MUTATIONS = [
     ),
     Mutation(
         "blocks of text are never cut between words",
-        "training/corpus.py",
+        "texts.py",
         'r".*\\S(?=[ \\n])"',
         'r"(?!)"',
-        (f"{TRAINING}::test_blocks_end_where_words_do",),
+        (f"{TEXTS}::test_blocks_end_where_words_do",),
     ),
     Mutation(
         "Muon's momentum is not restored",
