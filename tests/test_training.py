@@ -1404,6 +1404,52 @@ def test_it_trains_on_text_files(
     assert "data" in names(folder)
 
 
+def test_it_trains_on_folders_of_texts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even if the run lies in one; a changed file is noticed."""
+    place = tmp_path / "texts"
+    (place / "b").mkdir(parents=True)
+    (place / "c.txt").write_text(TEXT)
+    (place / "b" / "d.md").write_text("\ufeffTwo here.<|endoftext|>Three.")
+    (place / "b" / ".e.txt").write_text("Hidden.")
+    folder = place / "run"
+    arguments = ["train", str(folder), *SMALL, "--data", str(place)]
+    assert main([*arguments, "--quiet"]) == 0
+    assert (folder / "data" / "merges.txt").exists()
+    tokens = read_tokens(folder / "data" / "train.bin")
+    end = "<|endoftext|>"
+    assert gpt2.load(folder)[1].decode(tokens.ids.tolist()) == (
+        f"{end}Two here.{end}Three.{end}{TEXT}{end}"
+    )
+    resume = [*arguments[1:], "--resume"]
+    assert main(["train", *resume]) == 0
+    (place / "f.txt").write_text("Four.")
+    code, error = fails(resume, capfd)
+    assert (code, "data was [] and is ['f.txt (" in error) == (2, True), error
+    (place / "f.txt").unlink()
+    (place / "c.txt").write_text(TEXT + "!")
+    code, error = fails(resume, capfd)
+    assert (code, "data was ['c.txt (" in error) == (2, True)
+    assert "d.md" not in error
+    (place / "c.txt").rename(place / "a.txt")
+    (place / "a.txt").write_text(TEXT)
+    code, error = fails(resume, capfd)
+    assert (code, "is ['a.txt (" in error) == (2, True)
+
+
+def test_the_vocabulary_is_learned_from_documents(tmp_path: Path) -> None:
+    """Not from the letters of what separates them."""
+    path = tmp_path / "text.txt"
+    path.write_text("<|endoftext|>".join(["one two", "one three"] * 50))
+    options = source(["train", "run", "--data", str(path), "--n-vocab=265"])
+    learned = reading._tokenizer(options).ranks
+    assert b"one" in learned
+    assert not any(
+        token in b"endoftext" for token in learned if len(token) > 1
+    )
+
+
 def test_it_trains_on_stories(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -1539,8 +1585,26 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:
         ("--data nowhere.txt", 1, "No such file or directory: 'nowhere.txt'"),
         ("--data empty.txt", 2, "empty.txt is empty"),
         ("--data ends.txt --tokenizer=bytes", 2, "expected text"),
-        ("--data short.txt --tokenizer=bytes", 2, "a row needs 17"),
-        ("--data text.txt --held-out=0.001", 2, "a row needs 17"),
+        (
+            "--data short.txt --tokenizer=bytes --held-out=0",
+            2,
+            "the corpus has 12 tokens, and a row needs 17; use more text or a "
+            "shorter --context",
+        ),
+        (
+            "--data text.txt --tokenizer=bytes --held-out=0.995",
+            2,
+            "the part to train on has 8 tokens, and a row needs 17; use more "
+            "text, hold out less of it (--held-out) or a shorter --context",
+        ),
+        (
+            "--data text.txt --held-out=0.001",
+            2,
+            "the part to measure on has 1 tokens, and a row needs 17; use "
+            "more text, hold out more of it (--held-out) or a shorter "
+            "--context",
+        ),
+        ("--data models", 2, "models holds no text files"),
         ("--data text.txt --held-out=1", 2, "--held-out"),
         ("--data text.txt --n-vocab=5000", 1, "n_vocab=5000"),
         (
@@ -1571,6 +1635,8 @@ def test_bad_use_is_told_in_one_line(
 ) -> None:
     del text_file
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "vocab.json").touch()
     (tmp_path / "empty.txt").touch()
     (tmp_path / "ends.txt").write_text("<|endoftext|><|endoftext|>")
     (tmp_path / "short.txt").write_text("Too short.")
