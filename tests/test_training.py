@@ -1438,18 +1438,6 @@ def test_it_trains_on_folders_of_texts(
     assert (code, "is ['a.txt (" in error) == (2, True)
 
 
-def test_the_vocabulary_is_learned_from_documents(tmp_path: Path) -> None:
-    """Not from the letters of what separates them."""
-    path = tmp_path / "text.txt"
-    path.write_text("<|endoftext|>".join(["one two", "one three"] * 50))
-    options = source(["train", "run", "--data", str(path), "--n-vocab=265"])
-    learned = reading._tokenizer(options).ranks
-    assert b"one" in learned
-    assert not any(
-        token in b"endoftext" for token in learned if len(token) > 1
-    )
-
-
 def test_it_trains_on_stories(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],

@@ -18,7 +18,7 @@ from gpt2 import stories
 from gpt2.files.checksums import check_sums, write_sums
 from gpt2.files.reading import read_json_object
 from gpt2.files.writing import mend, replacing
-from gpt2.texts import find_texts, read_blocks, split_documents
+from gpt2.texts import find_texts, read_blocks
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -244,10 +244,9 @@ def _up_to(texts: Iterator[str], most: int) -> Iterator[str]:
 
 
 def _texts(source: Source) -> Iterator[str]:
-    """Read the documents in blocks, so that none has to fit into memory."""
+    """Read the files in blocks, so that none has to fit into memory."""
     for path in source.files or ():
-        for block in read_blocks(path):
-            yield from split_documents(block)
+        yield from read_blocks(path)
 
 
 def _chunks(source: Source, tokenizer: Tokenizer) -> Iterator[list[int]]:
