@@ -675,9 +675,11 @@ def test_the_encoding_of_a_text_does_not_matter_to_eval(
 
 
 def test_eval_separates_documents(
-    run: Any, saved: str, tmp_path: Path
+    run: Any, shake: Callable[[GPT2], GPT2], tmp_path: Path
 ) -> None:
     """By an end of text, and where one file ends."""
+    config = GPT2Config(257, n_ctx=32, n_embd=12, n_head=3, n_layer=2)
+    gpt2.save(shake(GPT2(config)), BYTES, tmp_path / "model")
     texts = ["a b", "é", "ab" * 20]
     folder = tmp_path / "texts"
     folder.mkdir()
@@ -685,7 +687,7 @@ def test_eval_separates_documents(
         (folder / f"{number}.txt").write_text(text)
     (folder / "model.bin").write_bytes(b"\xff")
     (tmp_path / "all.txt").write_text(END_OF_TEXT.join(texts))
-    options = ["--model", saved, "--json"]
+    options = ["--model", tmp_path / "model", "--json"]
     whole, *others = (
         run("eval", "text", *files, *options)
         for files in (

@@ -90,7 +90,6 @@ def prepare(
             folder of texts has none.
         OSError: A text cannot be read, or a file cannot be written.
     """
-    from gpt2.data import read_tokens
     from gpt2.training.checkpoint import ResumeError
 
     place = folder / "data"
@@ -120,6 +119,13 @@ def prepare(
             (stage / note.name).write_text(json.dumps(recipe), "utf-8")
             write_sums(stage, _SUMMED)
     check_sums(place, _SUMMED, ResumeError)
+    return _read_data(source, place)
+
+
+def _read_data(source: Source, place: Path) -> Data:
+    """Read what `_make_data` has made."""
+    from gpt2.data import read_tokens
+
     tokenizer = Tokenizer.load(place)
     tokens = read_tokens(place / "train.bin")
     if source.files is None:
