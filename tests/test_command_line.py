@@ -421,6 +421,25 @@ def test_predict_json(run: Any, saved: str) -> None:
     assert found["sampled"].keys() == second.keys()
 
 
+@pytest.mark.parametrize(
+    "command", ["predict", "generate", "generate --beams 2"]
+)
+def test_special_tokens_in_a_prompt(
+    run: Any, saved: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are tokens, unless the option says that they are characters."""
+    prompt = END_OF_TEXT * 3
+    options = [*command.split(), "--model", saved]
+    assert run(*options, prompt).code == 0
+    feed(monkeypatch, prompt.encode())
+    assert run(*options).code == 0
+    found = run(*options, prompt, "--no-special-tokens")
+    assert_one_line(found, 2, f"{len(prompt)} tokens")
+    if command == "predict":
+        found = json.loads(run(*options, f"{END_OF_TEXT}b", "--json").output)
+        assert found["ids"] == [256, 65]
+
+
 # inspect
 
 
@@ -639,12 +658,16 @@ def test_eval_of_json_lines(
             )
             for name, values in {
                 "ctx": (5, None),
-                "endings": ("red", [1, 2], {}),
+                "endings": ("red", [1, 2], {}, [], ["red"], ["red", " "]),
                 "label": ("", None, [], "x", 1.5, True),
             }.items()
             for value in values
         ),
-        (json.dumps(say("a", "7")).encode(), r"label .*\b2\b.*\b7\b"),
+        (
+            json.dumps(say("a", "7")).encode(),
+            r"line 2.*'label' .*\b2\b.*\b7\b",
+        ),
+        (json.dumps(say("a", "-1")).encode(), "line 2.*'label' .*'-1'"),
     ],
     ids=lambda value: f"{value!r:.50}",
 )
@@ -655,7 +678,80 @@ def test_eval_of_other_lines(
     file.write_bytes(b"\n" + line)
     found = run("eval", "hellaswag", file, "--model", saved)
     assert_one_line(found, 2, message)
-    assert str(file) in found.errors or message.startswith("label")
+    assert str(file) in found.errors
+
+
+@pytest.mark.parametrize(
+    "label", ["", None, "none at all"], ids=["empty", "null", "missing"]
+)
+def test_a_split_without_labels_is_recognized(
+    run: Any, saved: str, tmp_path: Path, label: str | None
+) -> None:
+    line = say("a", "1") | {"label": label}
+    if label == "none at all":
+        del line["label"]
+    file = tmp_path / "test.jsonl"
+    file.write_text(json.dumps(say("b", "1")) + "\n" + json.dumps(line))
+    found = run("eval", "hellaswag", file, "--model", saved)
+    message = f"{file}, line 2 .*'label'.*test split .*validation split"
+    assert_one_line(found, 2, message)
+
+
+@pytest.mark.parametrize("value", [5, None, ["a b"], "Ella", " Ella", ""])
+def test_eval_of_other_passages(
+    run: Any, saved: str, tmp_path: Path, value: Any
+) -> None:
+    file = tmp_path / "lines.jsonl"
+    lines = [{"text": "a b"}, {"text": value}]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    found = run("eval", "lambada", file, "--model", saved)
+    assert_one_line(found, 2, f"{file}, line 2: field 'text'")
+
+
+def test_the_encoding_of_a_text_does_not_matter_to_eval(
+    run: Any, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte-order mark, line ends, and from where the text comes."""
+    options = ["--model", saved, "--json"]
+    found = []
+    for data in ("a b\né", "\ufeffa b\né", "a b\r\né", "\ufeffa b\ré"):
+        file = tmp_path / "text.txt"
+        file.write_bytes(data.encode())
+        found.append(run("eval", "text", file, *options))
+        feed(monkeypatch, data.encode())
+        found.append(run("eval", "text", *options))
+    assert found == [found[0]] * 8
+    assert json.loads(found[0].output)["bytes"] == 6
+    question = json.dumps(say("b", "1"))
+    file.write_text(f"\ufeff{question}")
+    assert run("eval", "hellaswag", file, "--model", saved).code == 0
+
+
+def test_eval_separates_documents(
+    run: Any, shake: Callable[[GPT2], GPT2], tmp_path: Path
+) -> None:
+    """By an end of text, and where one file ends."""
+    config = GPT2Config(257, n_ctx=32, n_embd=12, n_head=3, n_layer=2)
+    gpt2.save(shake(GPT2(config)), BYTES, tmp_path / "model")
+    texts = ["a b", "é", "ab" * 20]
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number, text in enumerate(texts):
+        (folder / f"{number}.txt").write_text(text)
+    (folder / "model.bin").write_bytes(b"\xff")
+    (tmp_path / "all.txt").write_text(END_OF_TEXT.join(texts))
+    options = ["--model", tmp_path / "model", "--json"]
+    whole, *others = (
+        run("eval", "text", *files, *options)
+        for files in (
+            [tmp_path / "all.txt"],
+            sorted(folder.glob("*.txt")),
+            [folder],
+        )
+    )
+    assert others == [whole] * 2
+    facts = json.loads(whole.output)
+    assert facts["tokens"] == facts["bytes"] == 3 + 2 + 40
 
 
 @pytest.mark.parametrize("task", ["text", "hellaswag", "lambada"])

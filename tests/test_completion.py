@@ -84,6 +84,28 @@ def recited(
     return list(pieces)
 
 
+# Prompts.
+
+
+def test_names_of_special_tokens_in_a_prompt() -> None:
+    """Characters, unless the caller knows who wrote the prompt."""
+    plain = Tokenizer.bytes_only()
+    user = Tokenizer(plain.ranks, {END_OF_TEXT: 256, "<|user|>": 257})
+    prompt = "<|user|>a"
+    assert encode_prompt(user, prompt) == plain.encode(prompt)
+    assert encode_prompt(user, prompt, True) == [257, *plain.encode("a")]
+    model = reciter(plain.encode("xyz"), 258)  # after a token, y comes
+    found = predict(model, user, prompt, 1, allow_special=True)
+    assert (found.ids, found.candidates[0].text) == ((257, 64), "y")
+    assert found.texts == ("<|user|>", "a")
+    for new in (complete, stream_text):
+        pieces = new(model, user, prompt, 9, GREEDY, allow_special=True)
+        assert "".join(pieces) == "yz"
+    for call in (complete, stream_text, predict):
+        with pytest.raises(ValueError, match="9 tokens"):
+            call(model, user, prompt)
+
+
 # Pieces.
 
 
