@@ -20,10 +20,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     follows `<|endoftext|>`. Where the tokenizer asks for it (`add_bos_token`),
     every prompt is read as the beginning of a text.
     """
-    ids = tokenizer.encode(prompt)
-    if tokenizer.add_bos_token or not ids:
-        ids.insert(0, tokenizer.end_of_text)
-    return ids
+    return tokenizer.encode_prompt(prompt)
 
 
 def complete(

@@ -33,7 +33,10 @@ _TOKENIZER_CHARACTERS = 10_000_000
 _BLOCK_CHARACTERS = 1 << 20
 
 # The files of tokens have checksums of their own.
-_SUMMED = ("vocab.json", "merges.txt", "tokenizer_config.json", "recipe.json")
+_SUMMED = (
+    *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
+    "recipe.json",
+)
 
 
 TokenizerName = Literal["own", "gpt2", "bytes"]
@@ -116,7 +119,7 @@ def prepare(
             if _recipe(source) != recipe:
                 raise ValueError("the data changed while they were read")
             (stage / note.name).write_text(json.dumps(recipe), "utf-8")
-            write_sums(stage, _SUMMED)
+            write_sums(stage, [n for n in _SUMMED if (stage / n).exists()])
     check_sums(place, _SUMMED, ResumeError)
     tokenizer = Tokenizer.load(place)
     tokens = read_tokens(place / "train.bin")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gpt2.config import GPT2Config
 from gpt2.files.reading import SETTINGS_BYTES, is_there, read_json_object
 from gpt2.files.writing import check_whole, read_whole
+from gpt2.tokenizer.configuration import check_class
 from gpt2.tokenizer.files import vocabulary_files
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights import hub
@@ -251,6 +252,7 @@ def read_tokenizer(folder: Path, config: GPT2Config) -> Tokenizer:
         CheckpointError: The vocabulary has ids that the model lacks.
     """
     if Tokenizer.find(folder) is None and config.n_vocab == 50257:
+        check_class(folder)
         return Tokenizer.gpt2()
     tokenizer = Tokenizer.load(folder)
     if tokenizer.n_vocab > config.n_vocab:
