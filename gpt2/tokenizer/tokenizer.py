@@ -93,6 +93,8 @@ class Tokenizer:
                 f"{reprlib.repr(list(special_tokens))}"
             )
         self._tokens = _in_order(self.ranks, added)
+        for token_id in (*settings.before, *settings.after):
+            self.token_bytes(token_id)  # refuses an unknown id
         _check_size(added)
         self._bytes = frozenset(b"".join(t for t in ranks if len(t) == 1))
         self._preparation = Preparation(settings, self.special_tokens)
@@ -311,11 +313,10 @@ class Tokenizer:
             TokenizerError: The text contains a lone surrogate, or a byte that
                 is not in the vocabulary.
         """
-        self._check(text)
         ids: list[int] = []
         # Matches no characters, before the last space of a run before a word.
         end_of_run = rf"(?=\s\S)(?<=\s{{{_LONGEST_RUN}}})"
-        for part in self._preparation.parts(text, allow_special):
+        for part in self._parts(text, allow_special):
             if isinstance(part, int):
                 ids.append(part)
                 continue
@@ -331,33 +332,41 @@ class Tokenizer:
         Raises:
             TokenizerError: As for `encode`.
         """
-        self._check(text)
         ids: list[int] = []
-        for part in self._preparation.parts(text, allow_special):
-            if isinstance(part, int):
+        for part in self._parts(text, allow_special):
+            if isinstance(part, int):  # an added token
                 ids.append(part)
                 continue
             for piece in split_text(part):
-                for token in merge_piece(to_utf8(piece), self.ranks):
-                    ids.append(self.ranks[token])
+                tokens = merge_piece(to_utf8(piece), self.ranks)
+                ids += [self.ranks[token] for token in tokens]
         return ids
 
-    def _check(self, text: str) -> None:
-        """Refuse text that cannot be spelled.
+    def _parts(self, text: str, allow_special: bool) -> Iterable[str | int]:
+        """Return the parts of a text: added tokens' ids, and what to split.
 
         tiktoken would replace a lone surrogate, and not survive a byte that
-        it has no token for.
+        it has no token for, so both are refused here.
+
+        Raises:
+            TokenizerError: As for `encode`.
         """
-        data = to_utf8(text)
-        if len(self._bytes) < 256:
-            data = to_utf8(self.settings.normalize(text))
-            for byte in set(data) - self._bytes:
-                at = data.index(byte)
-                near = data[max(0, at - 10) : at + 10].decode(errors="replace")
-                raise TokenizerError(
-                    f"the vocabulary has no token for the byte {byte:#04x}, "
-                    f"which stands in {near!r}"
-                )
+        to_utf8(text)
+        parts = list(self._preparation.parts(text, allow_special))
+        for part in parts if len(self._bytes) < 256 else []:
+            if isinstance(part, str):
+                self._check_bytes(to_utf8(part))
+        return parts
+
+    def _check_bytes(self, data: bytes) -> None:
+        """Refuse bytes that have no token."""
+        for byte in sorted(set(data) - self._bytes):
+            at = data.index(byte)
+            near = data[max(0, at - 10) : at + 10].decode(errors="replace")
+            raise TokenizerError(
+                f"the vocabulary has no token for the byte {byte:#04x}, which "
+                f"stands in {near!r}"
+            )
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Encode bytes: UTF-8 like its text, every other byte as one token.
@@ -374,7 +383,9 @@ class Tokenizer:
         text = data.decode("utf-8", "surrogateescape")
         for part in regex.findall(r"[\ud800-\udfff]|[^\ud800-\udfff]+", text):
             if "\ud800" <= part <= "\udfff":
-                ids.append(self.ranks[part.encode("utf-8", "surrogateescape")])
+                data = part.encode("utf-8", "surrogateescape")
+                self._check_bytes(data)
+                ids.append(self.ranks[data])
             else:
                 ids += self.encode(part)
         return ids
