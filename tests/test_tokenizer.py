@@ -22,6 +22,7 @@ from gpt2.tokenizer.bpe import (
     BYTE_TO_CHARACTER,
     END_OF_TEXT,
     TokenizerError,
+    TokenList,
     byte_alphabet,
     count_pieces,
     find_halves,
@@ -459,6 +460,45 @@ def test_counting_only_what_changed_is_counting_all_again(pieces, n_merges):
     assert merges == naive_merges(pieces, n_merges)
     results = [first + second for first, second in merges]
     assert len(set(results)) == len(results)
+
+
+@pytest.mark.parametrize("letters", ["acgt", "ab", "a"])
+def test_the_work_grows_with_the_length_of_a_piece(letters, monkeypatch):
+    """Each visit of a place is a bounded amount of work."""
+    merge, visits = TokenList.merge, []
+
+    def counted(self, at, pair):
+        visits.append(at)
+        return merge(self, at, pair)
+
+    monkeypatch.setattr(TokenList, "merge", counted)
+    rng = random.Random(0)
+    numbers = []
+    for length in (2_000, 4_000, 8_000):
+        visits.clear()
+        piece = "".join(rng.choices(letters, k=length)).encode()
+        learn_merges({piece: 1}, 300)
+        assert len(visits) < 2 * length
+        numbers.append(len(visits))
+    assert numbers[2] < 2.5 * numbers[1] < 6.25 * numbers[0]
+
+
+def test_training_says_how_far_it_is():
+    said = []
+    Tokenizer.train(TEXT, 300, progress=said.append)
+    assert said == list(range(1, 300 - 257 + 1))
+
+
+def test_ties_are_broken_as_the_docstring_says():
+    """Hugging Face's ids of bytes are in the order of their characters."""
+    tokenizers = pytest.importorskip("tokenizers")
+    other = tokenizers.ByteLevelBPETokenizer()
+    # A line break is the first byte, but its character, U+010A, is behind b.
+    other.train_from_iterator(["\n\n bb"], 258, min_frequency=0)
+    theirs = json.loads(other.to_str())["model"]["merges"]
+    assert [unspell("".join(merge)) for merge in theirs] == [b"bb", b"\n\n"]
+    ours = learn_merges(count_pieces(["\n\n bb"]), 2)
+    assert ours == [(b"\n", b"\n"), (b" ", b"b")]
 
 
 def test_training_reads_texts_once_and_ignores_their_order():

@@ -7,7 +7,7 @@ calls `tiktoken`, which applies the same merges much faster.
 import codecs
 import operator
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -140,12 +140,18 @@ class Tokenizer:
         return cls(ranks, {END_OF_TEXT: end})
 
     @classmethod
-    def train(cls, text: str | Iterable[str], n_vocab: int) -> Self:
+    def train(
+        cls,
+        text: str | Iterable[str],
+        n_vocab: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> Self:
         """Learn a vocabulary: 256 bytes, then merges, then `<|endoftext|>`.
 
         Args:
             text: One text, or an iterable of texts, which is read once.
             n_vocab: The size of the vocabulary, at least 257 tokens.
+            progress: Called with the number of merges learned, after each.
 
         Raises:
             TokenizerError: `n_vocab` is below 257, the text has too few pairs
@@ -154,7 +160,7 @@ class Tokenizer:
         if n_vocab < 257:
             raise TokenizerError(f"expected n_vocab >= 257, got {n_vocab}")
         texts = [text] if isinstance(text, str) else text
-        merges = learn_merges(count_pieces(texts), n_vocab - 257)
+        merges = learn_merges(count_pieces(texts), n_vocab - 257, progress)
         if len(merges) < n_vocab - 257:
             raise TokenizerError(
                 f"expected text with enough pairs for n_vocab={n_vocab}, "

@@ -71,6 +71,34 @@ MUTATIONS = [
         "if False:",
         "test_no_token_is_learned_that_would_not_load",
     ),
+    in_tokenizer(
+        "the pair after a merged one is not counted again",
+        "tokenizer/bpe.py",
+        "changes.append((at, (tokens[at], tokens[right]), weight))",
+        "pass",
+        "test_counting_only_what_changed_is_counting_all_again",
+    ),
+    in_tokenizer(
+        "a merged token is not linked to the one before it",
+        "tokenizer/bpe.py",
+        "self._next[at], self._previous[right] = right, at",
+        "self._next[at] = right",
+        "test_counting_only_what_changed_is_counting_all_again",
+    ),
+    in_tokenizer(
+        "tokens are merged from one piece into the next",
+        "tokenizer/bpe.py",
+        "if change and counts[pair] and all(pair):",
+        "if change and counts[pair]:",
+        "test_counting_only_what_changed_is_counting_all_again",
+    ),
+    in_tokenizer(
+        "merges of one pair are made in no order",
+        "tokenizer/bpe.py",
+        "sorted(places.pop(best))",
+        "sorted(places.pop(best), reverse=True)",
+        "test_counting_only_what_changed_is_counting_all_again",
+    ),
     # The vocabulary's files.
     in_tokenizer(
         "merges are written in alphabetical order",
