@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import regex
 import tiktoken
 import torch
 from fuzzing import damaged_tokenizer, outcome
@@ -31,6 +32,7 @@ from gpt2.tokenizer.bpe import (
     split_text,
     unspell,
 )
+from gpt2.tokenizer.newer import as_of_unicode_16
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 TEXT = (
@@ -49,11 +51,6 @@ FRAGMENTS = [
     *["日本", "😀", "👩‍👩‍👧", "\U0010ffff", "مرحبا", "Ġ", "Ā", "!?", "_"],
 ]
 TEXTS = st.lists(st.sampled_from(FRAGMENTS) | st.text()).map("".join)
-
-# The two encoders use different libraries for Unicode. They may disagree on
-# unassigned characters, which one of them may know as letters: none of those.
-KNOWN = st.text(st.characters(exclude_categories=["Cs", "Cn"]))
-KNOWN_TEXTS = st.lists(st.sampled_from(FRAGMENTS) | KNOWN).map("".join)
 
 
 def border_tokenizer() -> Tokenizer:
@@ -85,6 +82,35 @@ def test_pieces_follow_the_pattern():
     assert split_text("Hello, it's  2 dogs\n\n x ") == [
         *["Hello", ",", " it", "'s", " ", " 2", " dogs", "\n\n", " x", " "],
     ]
+
+
+@pytest.mark.parametrize("name", [r"\p{L}", r"\p{N}", r"\s"])
+def test_both_libraries_know_the_same_characters(name):
+    """On every code point: the versions of Unicode they know differ."""
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    encoding = tiktoken.Encoding(
+        "one class",
+        pat_str=name,  # what does not match is not encoded
+        mergeable_ranks={bytes([byte]): byte for byte in range(256)},
+        special_tokens={},
+    )
+    known = bytes(encoding.encode_ordinary(every)).decode()
+    found = regex.findall(as_of_unicode_16(name), every)
+    assert known == "".join(found)
+    newer = regex.findall(name, every)
+    assert set(found) <= set(newer)
+
+
+NEWER = "\U000323da\u9019"  # a letter since 2025, and one of 1991
+
+
+def test_a_letter_newer_than_unicode_16_is_none():
+    assert split_text(NEWER) == list(NEWER)
+
+
+def test_newer_letters_have_tiktokens_ids(real):
+    assert real.encode(NEWER) == real.encode_slowly(NEWER)
+    assert real.encode(NEWER)[-3:] == [248, 34460, 247]
 
 
 def test_merging_takes_the_lowest_rank_and_then_the_leftmost():
@@ -159,21 +185,21 @@ def test_any_text_round_trips(text):
 
 
 @unhurried
-@given(KNOWN_TEXTS)
+@given(TEXTS)
 def test_both_encoders_agree(text):
     for tokenizer in (OWN, BYTES, BORDERS):
         assert tokenizer.encode(text) == tokenizer.encode_slowly(text)
 
 
 @unhurried
-@given(KNOWN, st.sampled_from("a1! \n'"))
+@given(st.text(), st.sampled_from("a1! \n'"))
 def test_both_encoders_see_the_same_borders(text, before):
     text = "".join(before + character for character in text)
     assert BORDERS.encode(text) == BORDERS.encode_slowly(text)
 
 
 @unhurried
-@given(KNOWN_TEXTS)
+@given(TEXTS)
 def test_both_encoders_agree_on_gpt2s_vocabulary(real, text):
     ids = real.encode(text)
     assert ids == real.encode_slowly(text)
@@ -184,7 +210,7 @@ def test_both_encoders_agree_on_gpt2s_vocabulary(real, text):
 @unhurried
 @given(st.data())
 def test_both_encoders_agree_on_any_trained_vocabulary(data):
-    texts = st.text("ab \u00e9", min_size=1) | KNOWN_TEXTS
+    texts = st.text("ab \u00e9", min_size=1) | TEXTS
     pieces = count_pieces(data.draw(st.lists(texts)))
     size = 257 + len(learn_merges(pieces, data.draw(st.integers(0, 60))))
     corpus = [piece.decode() for piece in pieces.elements()]

@@ -7,6 +7,7 @@ of their own, and read by this package, and the other way round.
 import json
 import random
 import re
+import unicodedata
 import warnings
 from itertools import product
 
@@ -181,6 +182,27 @@ def test_ids_are_those_of_tokenizers(names, tmp_path):
     assert_same(ours, ids_of(auto), seed)
     assert len(auto) == ours.n_vocab
     assert auto.eos_token_id == ours.end_of_text
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_normalization_is_that_of_tokenizers(form):
+    """But for newer characters, which tokenizers leaves as they are."""
+    normalizer = getattr(normalizers, form)()
+    settings = Settings(normalizers=(form,))
+    every = list(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    newer = [
+        c
+        for c in every
+        if normalizer.normalize_str(c) != settings.normalize(c)
+    ]
+    assert all(normalizer.normalize_str(c) == c for c in newer)
+    assert len(newer) < 200
+    # In any order: marks are sorted, and what belongs together is composed.
+    marks = [c for c in every if unicodedata.combining(c) and c < "\u0800"]
+    rng = random.Random(0)
+    for _ in range(2000):
+        text = "".join(rng.choices(["a", "é", "각", "\u11a8", *marks], k=6))
+        assert settings.normalize(text) == normalizer.normalize_str(text)
 
 
 # What is refused

@@ -18,6 +18,8 @@ from itertools import pairwise
 
 import regex  # type: ignore[import-untyped]
 
+from gpt2.tokenizer.newer import as_of_unicode_16
+
 END_OF_TEXT = "<|endoftext|>"
 
 # A piece is an English contraction such as 's; or letters, digits or other
@@ -97,7 +99,7 @@ def split_text(text: str) -> list[str]:
 
     The pieces joined are the text.
     """
-    return list(regex.findall(SPLIT_PATTERN, text))
+    return list(regex.findall(as_of_unicode_16(SPLIT_PATTERN), text))
 
 
 def merge_piece(piece: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:

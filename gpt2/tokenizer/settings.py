@@ -14,6 +14,7 @@ from typing import Literal
 import regex  # type: ignore[import-untyped]  # it has no type hints
 
 from gpt2.tokenizer.bpe import END_OF_TEXT
+from gpt2.tokenizer.newer import as_of_unicode_16
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
@@ -83,7 +84,11 @@ class Settings:
         return self.finding.get(name, default)
 
     def normalize(self, text: str) -> str:
-        """Apply the normalization forms."""
+        """Apply the normalization forms.
+
+        tokenizers 0.23 knows an older Unicode than Python: it leaves about 70
+        characters as they are that came after Unicode 12.
+        """
         for form in self.normalizers:
             text = unicodedata.normalize(form, text)
         return text
@@ -92,12 +97,13 @@ class Settings:
         """Split off digits and set prefix spaces.
 
         Every segment gets a space of its own, including each digit, as in
-        tokenizers (`ByteLevel::pre_tokenize`).
+        tokenizers (`ByteLevel::pre_tokenize`). Digits are those of Unicode 16;
+        tokenizers 0.23 also splits off the 13 that Unicode 17 added.
         """
         parts = [text]
         if self.digits:
             # Splitting keeps what the group in the pattern matches.
-            parts = regex.split(f"({self.digits})", text)
+            parts = regex.split(as_of_unicode_16(f"({self.digits})"), text)
         parts = [part for part in parts if part]
         if self.add_prefix_space:
             parts = [p if p.startswith(" ") else f" {p}" for p in parts]

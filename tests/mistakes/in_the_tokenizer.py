@@ -63,6 +63,13 @@ MUTATIONS = [
         "if not index < self.n_vocab:",
         "test_what_is_no_id_is_an_error_that_shows_it",
     ),
+    in_tokenizer(
+        "letters newer than tiktoken's are letters",
+        "tokenizer/bpe.py",
+        "regex.findall(as_of_unicode_16(SPLIT_PATTERN), text)",
+        "regex.findall(SPLIT_PATTERN, text)",
+        "test_a_letter_newer_than_unicode_16_is_none",
+    ),
     # Learning.
     in_tokenizer(
         "the separator of documents is learned",
