@@ -18,6 +18,7 @@ from gpt2.evaluation.text import (
     text_loss,
 )
 from gpt2.model import GPT2, next_token_loss
+from gpt2.tokenizer.bpe import END_OF_TEXT
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 BYTES = Tokenizer.bytes_only()
@@ -193,6 +194,19 @@ def test_a_text_that_fits_is_one_window(writer: GPT2) -> None:
 def test_bytes_are_counted_in_utf_8(writer: GPT2) -> None:
     loss = text_loss(writer, BYTES, "Größe")
     assert loss.n_bytes == 7
+
+
+def test_documents_end_as_in_training(writer: GPT2) -> None:
+    text = f"Moo.{END_OF_TEXT}Baa."
+    ids = [256, *BYTES.encode("Moo."), 256, *BYTES.encode("Baa.")]
+    loss = text_loss(writer, BYTES, text)
+    assert loss.nats == pytest.approx(-sum(by_hand(writer, ids)))
+    assert (loss.n_tokens, loss.n_bytes) == (9, 8)
+    plain = text_loss(writer, BYTES, text, allow_special=False)
+    assert plain.n_tokens == plain.n_bytes == len(text)
+    assert plain.nats == pytest.approx(windows_by_hand(writer, text, 8))
+    with pytest.raises(ValueError, match="empty text"):
+        text_loss(writer, BYTES, END_OF_TEXT * 2)
 
 
 def test_a_uniform_model_has_the_perplexity_of_its_vocabulary() -> None:

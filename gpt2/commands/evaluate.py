@@ -61,6 +61,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="text: how many tokens the window advances (default: half of "
         "its length)",
     )
+    add(
+        "--special-as-text",
+        action="store_true",
+        help="text: read <|endoftext|> and other special tokens as ordinary "
+        "text (default: as tokens, as in texts for training)",
+    )
     for option, kind, default, what in _COUNTS:
         add(
             option,
@@ -107,7 +113,13 @@ def _text(options: argparse.Namespace) -> None:
         raise ValueError(f"{', '.join(texts)}: there is no text")
     model, tokenizer = load(options)
     with by_option("stride"):
-        loss = text_loss(model, tokenizer, text, stride=options.stride)
+        loss = text_loss(
+            model,
+            tokenizer,
+            text,
+            stride=options.stride,
+            allow_special=not options.special_as_text,
+        )
     facts = {
         "tokens": loss.n_tokens,
         "bytes": loss.n_bytes,

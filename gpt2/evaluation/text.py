@@ -112,7 +112,7 @@ class TextLoss:
     """The sum of -log p over all tokens, in nats."""
     n_tokens: int
     n_bytes: int
-    """The length of the text in UTF-8."""
+    """The length of the text in UTF-8, without the names of special tokens."""
 
     @property
     def nats_per_token(self) -> float:
@@ -149,6 +149,7 @@ def text_loss(
     *,
     stride: int | None = None,
     batch_size: int = 4,
+    allow_special: bool = True,
 ) -> TextLoss:
     """Measure the loss on a text of any length, with a sliding window.
 
@@ -164,6 +165,9 @@ def text_loss(
         stride: In tokens, from 1 to `n_ctx`; `n_ctx // 2` by default. A
             smaller stride is slower and gives every token more context.
         batch_size: How many windows go through the model together.
+        allow_special: Encode the name of a special token as that token, as in
+            texts for training: `<|endoftext|>` ends a document. It has to be
+            predicted too, but has no bytes.
 
     Raises:
         ValueError: The text is empty, or the stride is out of range.
@@ -172,8 +176,11 @@ def text_loss(
     stride = max(1, n_ctx // 2) if stride is None else stride
     if not 1 <= stride <= n_ctx:
         raise ValueError(f"stride must be from 1 to {n_ctx}; got {stride}")
-    ids = [tokenizer.end_of_text, *tokenizer.encode(text)]
-    if len(ids) == 1:
+    ids = [tokenizer.end_of_text, *tokenizer.encode(text, allow_special)]
+    special = set(tokenizer.special_tokens.values()) if allow_special else {}
+    names = [tokenizer.token_bytes(i) for i in ids[1:] if i in special]
+    n_bytes = len(text.encode()) - sum(map(len, names))
+    if n_bytes == 0:
         raise ValueError("an empty text has no loss")
     windows, n_new = [], []
     begin, done = 0, 1  # ids before `done` have been predicted
@@ -184,7 +191,7 @@ def text_loss(
         begin, done = begin + stride, end
     scores = score(model, windows, batch_size, n_last=n_new)
     nats = math.fsum(one.nats for one in scores)
-    return TextLoss(nats, len(ids) - 1, len(text.encode()))
+    return TextLoss(nats, len(ids) - 1, n_bytes)
 
 
 @dataclass(frozen=True)
