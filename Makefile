@@ -1,5 +1,5 @@
-# `make book` and `make test` set up what they need and do their work; `make
-# help` lists the rest. Needed beforehand: Python 3.11 or newer, and make.
+# `make book` and `make test` install what they need first; `make help` lists
+# the rest. You need Python 3.11 or newer, and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,17 +15,17 @@ help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
 		awk -F@ '{ printf "make %-8s %s\n", $$1, $$2 }'
 
-setup: $(READER) ## Create .venv with all that a reader needs
+setup: $(READER) ## Create .venv with everything that a reader needs
 
-book: $(READER) ## Build the book and say where it is
+book: $(READER) ## Build the book and print its location
 	@echo "Building the book ..."
 	@rm -rf _build
 	@$(BIN)/jupyter-book build . --quiet -W -n --keep-going
 	@echo "The book is built: open $(CURDIR)/_build/html/index.html"
 
-# One page of all pages, printed by a browser. It has to lie in the root of what
-# was built, from where its pictures are named.
-pdf: $(READER) ## Print the book to a file, where there is Chromium or Chrome
+# A browser prints one page that contains all pages. That page must be in the
+# root of the build, because its image paths are relative to the root.
+pdf: $(READER) ## Print the book to a PDF file, with Chromium or Chrome
 	@browser=$$(command -v chromium || command -v google-chrome) || \
 		{ echo "make pdf needs chromium or google-chrome" >&2; exit 1; }; \
 	echo "Printing the book ..."; \
@@ -41,10 +41,10 @@ pdf: $(READER) ## Print the book to a file, where there is Chromium or Chrome
 lab: $(READER) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book
 
-sync: $(READER) ## Fetch the package's source into the notebooks, and run them
+sync: $(READER) ## Copy the package's source into the notebooks, and run them
 	@$(BIN)/python book/sync.py
 
-test: $(TESTER) ## Run every test, and every cell of the notebooks
+test: $(TESTER) ## Run every test and every cell of the notebooks
 	@echo "Running the tests and the notebooks ..."
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -rs \
 		--nbval --nbval-current-env --nbval-cell-timeout=600
@@ -57,31 +57,31 @@ check: $(TESTER) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(RIVALS) ## Time it beside transformers, CTranslate2 and llama.cpp
+bench: $(RIVALS) ## Measure speed beside transformers, CTranslate2, llama.cpp
 	@benchmarks/.venv/bin/python benchmarks/run.py
 
-clean: ## Remove all that make has made
+clean: ## Remove everything that make has created
 	rm -rf $(VENV) benchmarks/.venv benchmarks/_checkpoint _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 $(READER): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
-		"Python 3.11 or newer is needed; %s is %s: make PYTHON=python3.12" \
+		"Python 3.11 or newer is required, but %s is %s; try make PYTHON=python3.12" \
 		% (sys.executable, sys.version.split()[0]))'
-	@echo "Setting up $(VENV); the first time, this takes some minutes ..."
+	@echo "Setting up $(VENV); this takes a few minutes ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(TESTER): requirements-tests.txt $(READER)
-	@echo "Adding what the tests need ..."
+	@echo "Installing the test requirements ..."
 	$(BIN)/python -m pip install --quiet -r requirements-tests.txt \
 		-c requirements.txt
 	@touch $@
 
 $(RIVALS): benchmarks/requirements.txt requirements.txt
-	@echo "Setting up the other engines; llama.cpp is compiled, which takes" \
-		"some ten minutes ..."
+	@echo "Setting up the other engines; compiling llama.cpp takes about" \
+		"ten minutes ..."
 	$(PYTHON) -m venv benchmarks/.venv
 	CMAKE_ARGS="-DGGML_NATIVE=ON" benchmarks/.venv/bin/python -m pip install \
 		--quiet -r benchmarks/requirements.txt -c requirements.txt

@@ -1,7 +1,7 @@
-"""A random GPT-2, written once for every engine in its own format.
+"""A random GPT-2, written once in the format of every engine.
 
-Random weights take as long as trained ones. All engines get the same numbers,
-so that what they compute can be compared before it is timed.
+Random weights take as long as trained ones. All engines get the same weights,
+so that their outputs can be compared.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CT2_TYPES = ("float32", "bfloat16", "int8_float32")
 
 
 def write_all(folder: Path, size: str = "gpt2") -> None:
-    """Write `folder/hf`, `folder/ct2-*` and `folder/*.gguf`, if not there."""
+    """Write `folder/hf`, `folder/ct2-*` and `folder/*.gguf`, once."""
     if (folder / "done").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     config = GPT2Config.from_name(size)
     model = GPT2(config).eval().requires_grad_(False)
-    gpt2.save(folder / "hf", model)
+    gpt2.save(model, None, folder / "hf")
     _write_vocabulary(folder / "hf", config)
     for dtype in CT2_TYPES:
         _write_ctranslate2(folder / "hf", folder / f"ct2-{dtype}", dtype)
@@ -38,7 +38,7 @@ def write_all(folder: Path, size: str = "gpt2") -> None:
 
 
 def words(config: GPT2Config) -> list[str]:
-    """Name the tokens; the engines want to know, and nobody reads them."""
+    """Return a name for each token, which the engines require."""
     names = [f"t{i}" for i in range(config.n_vocab - 1)]
     return [*names, "<|endoftext|>"]
 
@@ -59,7 +59,7 @@ def _write_ctranslate2(source: Path, target: Path, dtype: str) -> None:
 
 
 def _write_gguf(path: Path, model: GPT2, name: str) -> None:
-    """Write llama.cpp's format. Its linear maps are [out, in]."""
+    """Write llama.cpp's format, whose linear maps are [out, in]."""
     import gguf
 
     config = model.config

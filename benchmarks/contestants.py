@@ -1,10 +1,10 @@
-"""The engines, each behind the same two calls, each in a process of its own.
+"""The engines, each behind the same interface and in its own process.
 
     python contestants.py NAME FOLDER THREADS
 
-reads requests from standard input, a line of JSON each, and answers each with
-a line: the seconds from the request to every new token, and the memory that
-the process holds, and the most that it has held so far, in bytes.
+reads requests from standard input, one line of JSON each. It answers each with
+a line of JSON: the seconds from the request to every new token, and the bytes
+of memory that the process uses, now and at its peak.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ def _ours(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
     import torch
 
     torch.set_num_threads(threads)
+    from gpt2.generation import stream
     from gpt2.inference.packed import for_inference
-    from gpt2.sampling import stream
+    from gpt2.sampling import Sampling
     from gpt2.weights.loading import load_model
 
     model = load_model(folder / "hf")
     if dtype != "taught":
-        model = for_inference(model, dtype, use_up=True)
+        model = for_inference(model, dtype, consume=True)
 
     def write(prompts: Prompts, n_new: int) -> Iterator[list[int]]:
         tokens = torch.tensor(prompts)
-        for drawn in stream(model, tokens, n_new, temperature=0):
+        for drawn in stream(model, tokens, n_new, Sampling(0)):
             yield drawn.tolist()
 
     return write
@@ -56,7 +57,7 @@ def _transformers(
     model.generation_config.pad_token_id = 0
 
     class Steps:
-        """What `generate` hands its tokens to, the prompt first."""
+        """Receives the tokens from `generate`, the prompt first."""
 
         def __init__(self) -> None:
             self.told: list[tuple[float, list[int]]] = []
@@ -131,7 +132,7 @@ def _llama_cpp(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
         return llama.llama_init_from_model(model, params)
 
     def read(ctx: Any, tokens: list[tuple[int, int, int, bool]]) -> None:
-        """Read (token, position, sequence, are logits wanted), 512 a time."""
+        """Feed (token, position, sequence, needs logits), 512 at a time."""
         for start in range(0, len(tokens), 512):
             part = tokens[start : start + 512]
             batch = llama.llama_batch_init(len(part), 0, 1)
@@ -152,12 +153,11 @@ def _llama_cpp(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
             [(token, i, row, i == n_prompt - 1) for i, token in enumerate(p)]
             for row, p in enumerate(prompts)
         ]
-        if fed:  # token by token, where long prompts crash
+        if fed:  # token by token, where a long prompt would crash
             for column in zip(*table, strict=True):
                 read(ctx, list(column))
         else:
-            # All but the last tokens first, so that the last ones of all
-            # sequences are read together.
+            # The last tokens of all sequences go into one batch of their own.
             read(ctx, [entry for row in table for entry in row[:-1]])
             read(ctx, [row[-1] for row in table])
         for place in range(n_prompt, n_prompt + n_new):
@@ -198,7 +198,7 @@ def _timed(write: Callable[..., Any], request: dict[str, Any]) -> Any:
     began = time.perf_counter()
     seconds, tokens = [], []
     for step in write(request["prompts"], request["n_new"]):
-        if isinstance(step, tuple):  # it has looked at the clock itself
+        if isinstance(step, tuple):  # with its own time stamp
             at, step = step
         else:
             at = time.perf_counter()
@@ -208,10 +208,9 @@ def _timed(write: Callable[..., Any], request: dict[str, Any]) -> Any:
 
 
 def memory() -> dict[str, int]:
-    """Return the bytes that this process holds, and the most it ever has.
+    """Return the bytes of memory that this process uses, now and at its peak.
 
-    Not `ru_maxrss`, in which Linux lets a process begin with the most that
-    its parent has held.
+    Not `ru_maxrss`: on Linux, a process inherits its parent's peak there.
     """
     status = Path("/proc/self/status").read_text()
     now, peak = (
@@ -224,7 +223,7 @@ def memory() -> dict[str, int]:
 def main(name: str, folder: str, threads: str) -> None:
     """Serve requests until standard input ends."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what an engine prints must not come between
+    os.dup2(2, 1)  # keep the output of engines out of the answers
     engine, dtype = name.split()
     make, package = ENGINES[engine]
     write = make(Path(folder), dtype, int(threads))

@@ -1,8 +1,8 @@
-"""Make the table and the plots from what `run.py` has measured.
+"""Make the tables and the plots from the measurements of `run.py`.
 
     python benchmarks/report.py
 
-writes `results/results.md`, and the pictures that the book shows.
+writes `results/results.md`, and the pictures in the book.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PICTURES = HERE.parent / "book" / "_static"
 CASES = ("prompt 128", "prompt 512", "batch 8")
 BATCH = {"batch 8": 8}
 OURS = "gpt2 "
-# What each of ours is held against: (ours, theirs, at least), see README.md.
+# The pairs of engines to compare: (ours, theirs).
 CONTESTS = (
     ("gpt2 float32", "transformers float32"),
     ("gpt2 float32", "ctranslate2 float32"),
@@ -35,19 +35,19 @@ CONTESTS = (
 
 
 def rate(engine: dict[str, Any], case: str) -> float | None:
-    """Return the median of an engine's tokens per second, if it ran."""
+    """Return an engine's median tokens per second, if it ran."""
     times = engine["between"].get(case)
     return BATCH.get(case, 1) / statistics.median(times) if times else None
 
 
 def first(engine: dict[str, Any], case: str) -> float | None:
-    """Return the median of the milliseconds to the first token."""
+    """Return an engine's median milliseconds to the first token."""
     times = engine["first"].get(case)
     return 1000 * statistics.median(times) if times else None
 
 
 def spread(values: list[float]) -> str:
-    """Say how far from the median the middle half of the rounds lies."""
+    """Return half the interquartile range, in percent of the median."""
     if len(values) < 4:
         return ""
     low, _, high = statistics.quantiles(values, n=4)
@@ -55,13 +55,13 @@ def spread(values: list[float]) -> str:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Lay out a table in Markdown; the first row is its head."""
+    """Format a table in Markdown; the first row is the header."""
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def generation(engines: dict[str, Any]) -> str:
-    """Tell of writing: tokens per second, first token, and memory."""
+    """Return the table of generation: speed, first token, and memory."""
     rows = [["engine", "version"]]
     for case in CASES:
         rows[0] += [f"{case}: tokens/s", "first token, ms"]
@@ -85,7 +85,7 @@ def generation(engines: dict[str, Any]) -> str:
 
 
 def ratios(engines: dict[str, Any]) -> str:
-    """Tell how many times as fast ours are as each of the others."""
+    """Return the table of how many times as fast ours are as the others."""
     rows = [["ours", "theirs", *CASES, *(f"first, {c}" for c in CASES)]]
     for ours, theirs in CONTESTS:
         row = [ours, theirs]
@@ -103,7 +103,7 @@ EMPTY: dict[str, Any] = {"between": {}, "first": {}}
 
 
 def medians(measured: dict[str, list[float]], unit: str) -> str:
-    """Tell a median for each name."""
+    """Return the table of the median for each name."""
     rows = [["", unit]]
     for name, times in measured.items():
         median = statistics.median(times)
@@ -112,7 +112,7 @@ def medians(measured: dict[str, list[float]], unit: str) -> str:
 
 
 def cost(steps: list[dict[str, Any]]) -> str:
-    """Tell what a step takes beside what its bytes should take."""
+    """Return the table of a step's time and of the time to read its bytes."""
     head = ["model", "precision", "tokens before", "batch"]
     rows = [[*head, "ms", "ms for its bytes", "share"]]
     for one in steps:
@@ -148,7 +148,7 @@ def draw_speed(engines: dict[str, Any], path: Path) -> None:
 
 
 def draw_cost(steps: list[dict[str, Any]], path: Path) -> None:
-    """Draw what a step takes over contexts, batches and sizes."""
+    """Draw the time of a step over context, batch and model size."""
     figure, panels = plt.subplots(3, 1, figsize=(5.2, 7.5), layout="tight")
     colors = {
         "bfloat16": drawing.COLORS["stream"],
@@ -195,24 +195,26 @@ def write(folder: Path, pictures: Path = PICTURES) -> None:
     parts += [f"- {k}: {v}" for k, v in results["machine"].items()]
     if "generation" in results:
         engines = results["generation"]
-        parts += ["", "## Writing, GPT-2 124M", "", generation(engines), ""]
+        parts += ["", "## Generation, GPT-2 124M", "", generation(engines), ""]
         parts += [
-            "The same tokens: as the first engine, of all that were written; "
-            "with random weights there are near ties.",
+            "Same tokens: the share of tokens that equal those of the first "
+            "engine. With random weights, near ties are frequent.",
             "",
         ]
-        parts += ["Ours over theirs (above 1, ours is faster):", ""]
+        parts += ["Speed of ours over theirs (above 1, ours is faster):", ""]
         parts += [ratios(engines)]
         draw_speed(engines, pictures / "speed.png")
     if "start" in results:
         text = medians(results["start"], "seconds from start to first token")
-        parts += ["", "## Start", "", text]
+        parts += ["", "## Start-up", "", text]
     if "training" in results:
-        text = medians(results["training"], "seconds for a step, 4 x 256")
+        unit = "seconds for a step of 4 x 256 tokens"
+        text = medians(results["training"], unit)
         parts += ["", "## Training", "", text]
     if "scale" in results:
         parts += ["", "## How the cost of a step grows", ""]
-        parts += ["How fast memory is read was measured beside each.", ""]
+        note = "The memory bandwidth was measured alternately with each."
+        parts += [note, ""]
         parts += [cost(results["scale"])]
         draw_cost(results["scale"], pictures / "cost.png")
     (folder / "results.md").write_text("\n".join(parts) + "\n")

@@ -1,12 +1,12 @@
-"""Time the engines side by side, and write down how they compare.
+"""Measure the engines side by side.
 
     make bench                          # everything that can be run here
     python benchmarks/run.py --rounds 3 --only "gpt2 int8" "llama.cpp Q8_0"
 
-The contestants take turns, round by round, so that a machine that is slower
-for a while is slower for all. What is told of a contestant is the median over
-all rounds. The results go to `results/`: `results.json`, from which
-`report.py` makes the table and the plots.
+The contestants take turns, round by round, so that a temporary slowdown of the
+machine affects all of them. The result of each is its median over all rounds.
+The measurements go to `results/results.json`, from which `report.py` makes the
+tables and the plots.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # the imports below are found there
+sys.path.insert(0, str(HERE))  # for the imports below
 
 import report  # noqa: E402
 import training  # noqa: E402
@@ -38,7 +38,7 @@ from contestants import NAMES  # noqa: E402
 
 @dataclass(frozen=True)
 class Case:
-    """What is to be written."""
+    """What to generate: `n_new` tokens for each of `batch` prompts."""
 
     name: str
     n_prompt: int
@@ -64,10 +64,10 @@ SHORT = Case("short", 16, 1, 1)
 
 
 class Process:
-    """A script that answers a line of JSON with another."""
+    """A script that answers each line of JSON with another line of JSON."""
 
     def __init__(self, script: str, *arguments: str) -> None:
-        """Start it."""
+        """Start the script."""
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / script), *arguments],
@@ -79,7 +79,7 @@ class Process:
         self.failed = ""
 
     def ask(self, request: Any = None) -> dict[str, Any]:
-        """Send a request and return the answer; an empty one if it ended."""
+        """Send a request and return the answer, empty if the script ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         if self.failed:
@@ -95,14 +95,14 @@ class Process:
         return answer
 
     def stop(self) -> None:
-        """End it."""
+        """Let the script end."""
         with suppress(BrokenPipeError):
             self.process.communicate()
 
 
 @dataclass
 class Contestant:
-    """An engine, and what was measured of it."""
+    """An engine, and its measurements: seconds, and memory in bytes."""
 
     name: str
     process: Process
@@ -113,7 +113,7 @@ class Contestant:
     tokens: dict[str, Any] = field(default_factory=dict)
 
     def write(self, case: Case, counts: bool = True) -> None:
-        """Let it write once."""
+        """Generate once, and store the times if it counts."""
         request = {"prompts": case.prompts, "n_new": case.n_new}
         answer = self.process.ask(request)
         if not answer or "cannot" in answer:
@@ -131,7 +131,7 @@ class Contestant:
 def generation(
     names: list[str], folder: Path, threads: int, rounds: int
 ) -> dict[str, Any]:
-    """Let all engines write, in turn."""
+    """Measure generation by all engines, in turn."""
     contestants = [
         Contestant(
             name, Process("contestants.py", name, str(folder), str(threads))
@@ -141,7 +141,7 @@ def generation(
     for case in CASES:
         for turn in range(rounds + 1):
             for one in contestants:
-                one.write(case, counts=turn > 0)  # the first is to warm up
+                one.write(case, counts=turn > 0)  # the first is a warm-up
             say(f"{case.name}: round {turn} of {rounds}")
     for one in contestants:
         one.process.stop()
@@ -159,11 +159,11 @@ def generation(
 
 
 def agreement(one: Contestant, other: Contestant) -> float | None:
-    """Return the share of tokens that two engines have written alike.
+    """Return the share of tokens on which two engines agree, if both ran.
 
-    Random weights make near ties, and after one that went the other way all
-    that follows differs. So this is no test, but 0 would show that something
-    else was computed.
+    With random weights, near ties are frequent, and after a tie that falls the
+    other way, all later tokens differ. So this is no test, but a share near 0
+    would show that an engine computes something else.
     """
     pairs = [
         (a, b)
@@ -179,7 +179,7 @@ def agreement(one: Contestant, other: Contestant) -> float | None:
 def start(
     names: list[str], folder: Path, threads: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Time from the start of a process to its first token."""
+    """Measure the seconds from the start of a process to its first token."""
     seconds: dict[str, list[float]] = {"import torch": []}
     for turn in range(rounds):
         began = time.perf_counter()
@@ -199,7 +199,7 @@ def start(
 
 
 def train(threads: int, rounds: int) -> dict[str, list[float]]:
-    """Time steps of training, in turn."""
+    """Measure the seconds of a training step, in turn."""
     seconds: dict[str, list[float]] = {}
     for size in training.SIZES:
         names = [f"{way} {size}" for way in training.WAYS]
@@ -207,7 +207,7 @@ def train(threads: int, rounds: int) -> dict[str, list[float]]:
         for turn in range(rounds + 1):
             for name, process in zip(names, running, strict=True):
                 answer = process.ask()
-                if answer and turn:  # the first is to warm up
+                if answer and turn:  # the first is a warm-up
                     seconds.setdefault(name, []).append(answer["seconds"])
             say(f"training {size}: round {turn} of {rounds}")
         for process in running:
@@ -216,7 +216,7 @@ def train(threads: int, rounds: int) -> dict[str, list[float]]:
 
 
 def scale(threads: int) -> list[dict[str, Any]]:
-    """Time how cost grows with context, batch and size."""
+    """Measure how the cost of a step grows with context, batch and size."""
     say("scale: contexts, batches and the four sizes")
     command = [sys.executable, str(HERE / "scale.py"), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -225,7 +225,7 @@ def scale(threads: int) -> list[dict[str, Any]]:
 
 
 def machine() -> dict[str, str]:
-    """Describe where this runs."""
+    """Describe the machine."""
     cpu = platform.processor() or platform.machine()
     info, flags = Path("/proc/cpuinfo"), set[str]()
     for line in info.read_text().splitlines() if info.exists() else []:
@@ -245,7 +245,7 @@ def machine() -> dict[str, str]:
 
 
 def say(text: str) -> None:
-    """Tell how far it is."""
+    """Report progress."""
     print(text, file=sys.stderr, flush=True)
 
 

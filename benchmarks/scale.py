@@ -1,10 +1,10 @@
-"""How the cost of a token grows, beside what arithmetic says.
+"""How the cost of a decoding step grows, compared with its memory traffic.
 
     python scale.py THREADS
 
-Prints a line of JSON: for each model, batch and number of tokens before it,
-the seconds that a step takes, the bytes that it has to read, and how many
-bytes a second could be read meanwhile; medians of several rounds.
+prints a line of JSON: for each model, batch size and context, the seconds of a
+step, the bytes that it must read, and the memory bandwidth in bytes per second
+at that time; medians of several rounds.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import torch
 
 from gpt2.config import GPT2Config
 from gpt2.inference.packed import for_inference
-from gpt2.model import GPT2
+from gpt2.model import GPT2, LanguageModel
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 CONTEXTS = (1, 64, 128, 256, 512, 768, 1000)
 BATCHES = (1, 2, 4, 8, 16, 32)
-N_NUMBERS = 1 << 27  # 512 MiB, more than any cache holds
+N_NUMBERS = 1 << 27  # 512 MiB, larger than any processor cache
 ROUNDS = 7
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
 
 def bandwidth(numbers: torch.Tensor) -> float:
-    """Return how many bytes a second are read from memory."""
+    """Return the bytes per second that are read from memory."""
     times = []
     for _ in range(9):
         began = time.perf_counter()
@@ -41,7 +41,7 @@ def bandwidth(numbers: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def step(model: GPT2, context: int, batch: int) -> float:
+def step(model: LanguageModel, context: int, batch: int) -> float:
     """Return the seconds that a token after `context` others takes."""
     cache = model.new_cache(batch, context + 17)
     model(torch.zeros(batch, context, dtype=torch.long), cache=cache)
@@ -56,16 +56,16 @@ def step(model: GPT2, context: int, batch: int) -> float:
 def bytes_read(
     config: GPT2Config, precision: str, context: int, batch: int
 ) -> int:
-    """Count what a step has to read: all matrices, and each row's cache."""
+    """Return the bytes that a step must read: matrices and caches."""
     layer = 4 * config.n_embd**2 + 2 * config.n_embd * config.inner_size
     matrices = config.n_layer * layer + config.n_vocab * config.n_embd
-    kept = 4 if precision == "float32" else 2  # bytes for a number
+    kept = 4 if precision == "float32" else 2  # bytes per number
     cache = 2 * config.n_layer * config.n_embd * context * kept
     return matrices * BYTES[precision] + batch * cache
 
 
 def measure() -> Iterator[dict[str, Any]]:
-    """Time contexts, batches and sizes."""
+    """Measure contexts, batch sizes and model sizes."""
     numbers = torch.ones(N_NUMBERS)
     for size in SIZES:
         config = GPT2Config.from_name(size)
@@ -80,7 +80,7 @@ def measure() -> Iterator[dict[str, Any]]:
             if size == "gpt2":
                 cases += [(context, 1) for context in CONTEXTS]
                 cases += [(128, batch) for batch in BATCHES]
-            # In turn, since the speed of the memory may change meanwhile.
+            # Alternate, because the memory bandwidth varies over time.
             found: dict[tuple[int, int], list[tuple[float, float]]] = {}
             for case in ROUNDS * list(dict.fromkeys(cases)):
                 both = step(packed, *case), bandwidth(numbers)
@@ -102,7 +102,7 @@ def measure() -> Iterator[dict[str, Any]]:
 
 
 def main(threads: str) -> None:
-    """Print everything as JSON."""
+    """Print all measurements as JSON."""
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
     print(json.dumps(list(measure())))

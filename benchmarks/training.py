@@ -1,10 +1,10 @@
-"""A step of training GPT-2 124M in three ways, each in a process of its own.
+"""A training step in three ways, each in its own process.
 
     python training.py NAME THREADS
 
-Reads lines from standard input, and does one step for each: 4 rows of 256
-tokens, bfloat16 by autocast, AdamW in one piece, the gradient clipped. It
-answers with the seconds of the step and the loss.
+does one step for each line of standard input: 4 rows of 256 tokens, bfloat16
+by autocast, fused AdamW, gradient clipping. It answers with the seconds of the
+step and the loss.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ NO_DROPOUT = {"embd_dropout": 0, "attn_dropout": 0, "resid_dropout": 0}
 
 
 def batches(n_vocab: int) -> Iterator[torch.Tensor]:
-    """Give random tokens, (ROWS, CONTEXT + 1)."""
+    """Yield random tokens, (ROWS, CONTEXT + 1) of int64."""
     while True:
         yield torch.randint(n_vocab, (ROWS, CONTEXT + 1))
 
 
 def package(size: str) -> Iterator[float]:
-    """Train with `gpt2.training`, as `python -m gpt2 train` does."""
+    """Train with `gpt2.training`, as `gpt2 train` does."""
     from gpt2.config import GPT2Config
     from gpt2.data import read_tokens, write_tokens
     from gpt2.model import GPT2
@@ -56,18 +56,19 @@ def package(size: str) -> Iterator[float]:
             n_steps=1000,
             batch_size=ROWS,
             context=CONTEXT,
-            precision="bfloat16",
-            fused_attention=False,
+            optimizer="adamw",
+            learning_rate=1e-3,
+            weight_decay=0.1,
             evaluate_every=1000,
             save_every=1000,
         )
-        run = Run(GPT2(config), read_tokens(path), None, settings, folder)
+        run = Run(GPT2(config), read_tokens(path), settings, folder)
         for report in run.steps():
             yield report.loss
 
 
 def plain(size: str) -> Iterator[float]:
-    """Train the same model with a loop of a few lines."""
+    """Train the same model with a plain loop."""
     from gpt2.config import GPT2Config
     from gpt2.model import GPT2, next_token_loss
 
@@ -85,7 +86,7 @@ def plain(size: str) -> Iterator[float]:
 
 
 def transformers(size: str) -> Iterator[float]:
-    """Train transformers' model with the same loop."""
+    """Train the model of transformers with the same plain loop."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     fields = dict(SIZES[size])
@@ -111,11 +112,11 @@ WAYS = {"gpt2": package, "plain": plain, "transformers": transformers}
 
 
 def main(name: str, threads: str) -> None:
-    """Do a step for each line that comes."""
+    """Do a step for each line of standard input."""
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
     out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what an engine prints must not come between
+    os.dup2(2, 1)  # keep other output out of the answers
     way, size = name.split()
     steps = WAYS[way](size)
     for _ in sys.stdin:

@@ -1,12 +1,12 @@
-"""Train small models that lack a part, beside one that lacks nothing.
+"""Train small models with one part removed each, and a complete one.
 
     python book/ablations.py       # about 15 minutes on one core
 
-Every model has the same sizes, reads the same stories in the same order, and
-takes the same steps; with the same seed, the weights that two of them have in
-common begin with the same numbers. What they differ in is the part that was
-removed. Chapter 14 of the book removes the same parts, by the same functions,
-from the trained model, and draws what is kept here, in
+All models have the same sizes, read the same stories in the same order, and
+take the same steps; with the same seed, weights that two of them share have
+the same initial values. They differ only in the part that was removed. Chapter
+14 of the book removes the same parts from the trained model, by the same
+functions, and plots the losses that this script writes to
 `_static/ablations.json`.
 """
 
@@ -181,7 +181,13 @@ REMOVALS: dict[str, Callable[[GPT2], None]] = {
 def story_rows(
     tokenizer: Tokenizer, n_rows: int, seed: int, split: str = "train"
 ) -> Tensor:
-    """Write stories, one behind the other, and cut them into rows.
+    """Generate stories, and cut their concatenated tokens into rows.
+
+    Args:
+        tokenizer: Encodes the stories.
+        n_rows: How many rows.
+        seed: Of the stories.
+        split: Which of the language's splits to draw from.
 
     Returns:
         (n_rows, n_ctx + 1) of int64.
@@ -196,16 +202,16 @@ def story_rows(
 
 @torch.no_grad()
 def held_out_loss(model: GPT2, rows: Tensor) -> float:
-    """Return the loss on rows, as training measures it."""
+    """Return the mean loss on rows, as in training, in nats per token."""
     return gpt2.next_token_loss(model, rows).item()
 
 
 @torch.no_grad()
 def honest_loss(model: GPT2, rows: Tensor) -> float:
-    """Return the loss where the future is not there to be looked at.
+    """Return the mean loss on tokens that the model cannot see yet.
 
-    The model is given the beginning of each row and asked for one token, as
-    when it writes; and this for beginnings of seven lengths.
+    As in generation, the model reads the beginning of a row and predicts the
+    next token; beginnings of seven lengths are tried.
     """
     losses = [
         F.cross_entropy(model(rows[:, :n], last_only=True), rows[:, n])
@@ -221,7 +227,7 @@ def training(
 
     Args:
         remove: Takes the part out of a new model.
-        tokenizer: What the stories are cut up with.
+        tokenizer: Encodes the stories.
         seed: Of the weights and of the stories.
 
     Yields:
@@ -249,10 +255,10 @@ def training(
 def write(
     model: GPT2, tokenizer: Tokenizer, text: str, n_tokens: int = 40
 ) -> str:
-    """Go on with a text, one token at a time and with no cache.
+    """Continue a text, one token at a time and without a cache.
 
-    A cache would keep what earlier positions computed, and without a mask
-    they compute something else as soon as there is more to look at.
+    Without a mask, earlier positions attend to every new token, so the keys
+    and values of a cache would be out of date.
     """
     generator = torch.Generator().manual_seed(0)
     ids = [tokenizer.end_of_text, *tokenizer.encode(text)]
@@ -263,20 +269,20 @@ def write(
 
 
 def one_run(removed: str, tokenizer: Tokenizer, seed: int) -> dict[str, Any]:
-    """Train one model, and return what is kept of it."""
+    """Train one model, and return its losses and a sample."""
     rows = story_rows(tokenizer, SETTINGS.evaluate_rows, 0, "held_out")
     losses, honest = [], []
     for model in training(REMOVALS[removed], tokenizer, seed):
         losses.append(round(held_out_loss(model, rows), 4))
-        if removed == "the mask":  # to all others it makes no difference
+        if removed == "the mask":  # the others see no future in any case
             honest.append(round(honest_loss(model, rows), 4))
     text = write(model, tokenizer, "Ella lost her")
     return {"loss": losses, "honest": honest, "text": text}
 
 
 def main() -> None:
-    """Train all models with all seeds, and keep their curves."""
-    torch.set_num_threads(1)  # so that sums are added up in one order
+    """Train all models with all seeds, and save their losses."""
+    torch.set_num_threads(1)  # for sums in a fixed order
     _, tokenizer = gpt2.load("story")
     runs: dict[str, list[dict[str, Any]]] = {}
     for removed in REMOVALS:
@@ -294,7 +300,7 @@ def main() -> None:
 
 
 def save(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Write the curves, whole or not at all."""
+    """Write the losses to a file, completely or not at all."""
     last = SETTINGS.n_steps + 1
     steps = [*range(0, last, SETTINGS.evaluate_every)]
     part = path.with_suffix(".part")

@@ -6,14 +6,14 @@ import os
 
 import pytest
 
-# The kernels inherit this: with one thread the sums are added up in one order
-# everywhere, and the stored numbers come out as printed.
+# The kernels inherit this. One thread adds sums up in the same order
+# everywhere, so the outputs match the stored ones.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the cells of a notebook to one pytest-xdist worker, in order."""
+    """Keep the cells of a notebook in order, on one pytest-xdist worker."""
     for item in items:
         if item.path.suffix == ".ipynb":
             item.add_marker(pytest.mark.xdist_group(item.path.name))

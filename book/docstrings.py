@@ -1,11 +1,11 @@
-"""Show the package's docstrings in the book: a small extension of Sphinx.
+"""A small Sphinx extension that translates the package's docstrings.
 
-They are written to be read in the source. There `x` is code, $x$ a formula,
-and what is indented a listing, as in Markdown, and `Args:` begins a section.
-Sphinx's autodoc, which fetches them, wants to see its own language.
+The docstrings are written for readers of the source: `x` is code, $x$ is a
+formula, an indented block is a listing, and `Args:` begins a section. Sphinx's
+autodoc expects reStructuredText.
 
-(Sphinx has an extension for the sections, Napoleon. It takes for a type what
-stands before a colon, and descriptions here are free to have one.)
+Napoleon, Sphinx's own extension for such sections, would not do: it takes the
+text before a colon for a type, and our descriptions may contain colons.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ FIELDS = {"Args": "param", "Attributes": "ivar", "Raises": "raises"}
 WHOLE = {"Returns": "returns", "Yields": "yields"}
 SPAN = re.compile(
     r"`([^`]+)`|\$([^$]+)\$"
-    # Stars that emphasise nothing, as in (*ids.shape, width) and in *shape.
+    # Stars that do not emphasise, as in (*ids.shape, width) or *shape.
     r"|(?<=\()\*(?![^)]*\*)|(?<=^    )\*+(?=\w+:)",
     re.MULTILINE,
 )
 
 
 def translate(docstring: str) -> str:
-    """Turn a docstring into Sphinx's markup."""
+    """Return a docstring in reStructuredText."""
     translated: list[str] = []
     in_listing = announced = False
     for block in re.split(r"\n\n+", docstring.strip("\n")):
@@ -40,7 +40,7 @@ def translate(docstring: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Translate a paragraph, or a section: a paragraph with a head."""
+    """Translate a paragraph, or a section such as `Args:`."""
     head, _, rest = SPAN.sub(_span, text).partition(":\n")
     if head in WHOLE:
         return f":{WHOLE[head]}:\n{rest}"
@@ -58,10 +58,10 @@ def _span(span: re.Match[str]) -> str:
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Be called by Sphinx for every docstring that autodoc fetches."""
+    """Register the translation with Sphinx."""
 
     def process(*about: Any) -> None:
-        lines = about[-1]  # to be changed in place
+        lines = about[-1]  # Sphinx expects a change in place
         lines[:] = translate("\n".join(lines)).split("\n")
 
     app.connect("autodoc-process-docstring", process)

@@ -1,16 +1,16 @@
-"""Make the time machine: one tiny model, kept at some moments of its training.
+"""Train a tiny model, and save it at several moments of its training.
 
     python book/series.py       # some minutes on two cores
 
-The model reads lists of words in which nothing can be foreseen, each told
-twice: ` kite drum goose. kite drum goose.` In the second telling, everything
-can be foreseen by whoever looks for what followed the same word the last time.
-That is what an induction head does (Olsson et al., 2022), and it takes two
-layers: one that tells each word what stood before it, and one that looks for
-it. The series shows how the two come about.
+The model reads lists of random words, each written twice:
+` kite drum goose. kite drum goose.` The first half of a list is unpredictable.
+In the second half, the next word is the one that followed the same word
+before. An induction head finds it (Olsson et al., 2022), which takes two
+layers: one that copies to each word what precedes it, and one that searches
+for it. The series shows how the two develop.
 
-It is kept in `gpt2/pretrained/echo`, beside the words that the lists are made
-of (`words.txt`), what was measured (`scores.json`) and the picture of it.
+It is saved in `gpt2/pretrained/echo`, with the words of the lists
+(`words.txt`), the measurements (`scores.json`) and a plot of them.
 """
 
 from __future__ import annotations
@@ -41,16 +41,21 @@ OPTIONS = (
 
 
 def write_lists(path: Path, n_lists: int = 60_000) -> None:
-    """Write lists of 4 to 24 words, each told twice."""
+    """Write lists of 4 to 24 words to a file, each of them twice."""
     rng = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for _ in range(n_lists):
-            told = rng.choices(WORDS, k=rng.randint(4, 24))
-            file.write(2 * f" {' '.join(told)}.")
+            words = rng.choices(WORDS, k=rng.randint(4, 24))
+            file.write(2 * f" {' '.join(words)}.")
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Measure a model on new lists of 20 words, told twice."""
+    """Measure a model on new lists of 20 words, each of them twice.
+
+    Returns:
+        The strongest head's scores, from 0 to 1, and the mean loss in each
+        half of the lists, in nats per token.
+    """
     model, tokenizer = gpt2.load(folder)
     ids = [tokenizer.encode(f" {word}") for word in WORDS]
     choices = torch.tensor([one[0] for one in ids if len(one) == 1])
@@ -71,7 +76,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def draw(scores: dict[int, dict[str, float]], path: Path) -> None:
-    """Draw the heads as they form, and what they do to the surprise."""
+    """Plot how the heads develop, and how the losses respond."""
     figure = Figure(figsize=(6, 4.5), dpi=150, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     steps = list(scores)
@@ -98,7 +103,7 @@ def draw(scores: dict[int, dict[str, float]], path: Path) -> None:
 
 
 def main() -> None:
-    """Train, keep the moments, measure and draw."""
+    """Train, save the snapshots, measure and plot them."""
     with TemporaryDirectory() as place:
         text, run = Path(place) / "lists.txt", Path(place) / "run"
         write_lists(text)
@@ -114,7 +119,7 @@ def main() -> None:
             model, tokenizer = gpt2.load(
                 run / "snapshots" / f"step-{step:08d}", dtype="bfloat16"
             )
-            gpt2.save(folder, model, tokenizer)
+            gpt2.save(model, tokenizer, folder)
             scores[step] = measure(folder)
             print(f"step {step}: {scores[step]}", flush=True)
     (PLACE / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")

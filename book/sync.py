@@ -1,12 +1,12 @@
-"""Bring the notebooks up to date with the package, and run them.
+"""Update the notebooks from the package, and run them.
 
-    python book/sync.py                          # every notebook of the book
-    python book/sync.py book/04-attention.ipynb  # this one
-    python book/sync.py --check                  # only say what is due
+    python book/sync.py                          # all notebooks of the book
+    python book/sync.py book/04-attention.ipynb  # one notebook
+    python book/sync.py --check                  # only report what is outdated
 
-A code cell with metadata `{"sync": "gpt2.attention:causal_mask"}` shows source
-of the package. Its text is fetched from there, then the notebook is run, and
-what is stored is freed of all that differs from machine to machine.
+A code cell with the metadata `{"sync": "gpt2.attention:causal_mask"}` shows
+source code of the package. This tool copies the code from the package, runs
+the notebook, and removes from the outputs what depends on the machine.
 """
 
 from __future__ import annotations
@@ -41,25 +41,28 @@ BOOK = Path(__file__).resolve().parent
 SECONDS_PER_CELL = 180
 CELL_METADATA = ("jupyter", "mystnb", "sync", "tags")
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-# Rounding on another processor moves a colour by as much as this; pictures
-# that differ by no more look the same.
+# Rounding on another processor changes a channel of a colour by this much;
+# pictures that differ by no more count as equal.
 PIXEL_NOISE = 4
 
 
 class SyncError(ValueError):
-    """A notebook cannot be brought up to date; the message says why."""
+    """A notebook cannot be updated; the message says why."""
 
 
 def package_source(reference: str, root: Path = BOOK.parent) -> str:
-    """Return the source of what a cell's `sync` names.
+    """Return the source code that a cell's `sync` refers to.
 
     Args:
-        reference: `module:qualified.name`; of several, with commas between,
-            the sources stand one under the other.
-        root: The folder in which the package lies.
+        reference: `module:qualified.name`, or several of them, separated by
+            commas.
+        root: The folder that contains the package.
+
+    Returns:
+        The sources in this order, with two blank lines in between.
 
     Raises:
-        SyncError: There is no such module, or no such name in it.
+        SyncError: The module does not exist or has no such name.
     """
     parts = [part.strip() for part in reference.split(",")]
     return "\n\n\n".join(_one_source(part, root) for part in parts)
@@ -71,13 +74,13 @@ def _one_source(reference: str, root: Path) -> str:
     files = (place.with_suffix(".py"), place / "__init__.py")
     file = next((file for file in files if file.is_file()), None)
     if file is None:
-        raise SyncError(f"there is no module for the sync of {reference!r}")
+        raise SyncError(f"sync: no module for {reference!r}")
     text = file.read_text(encoding="utf-8")
     node: Any = ast.parse(text)
     for name in qualified_name.split("."):
         found = [n for n in getattr(node, "body", []) if name in _names(n)]
         if not found:
-            raise SyncError(f"{module} has no {qualified_name!r} to sync with")
+            raise SyncError(f"sync: {module} has no {qualified_name!r}")
         node = found[-1]
     start = min(n.lineno for n in [node, *getattr(node, "decorator_list", [])])
     lines = text.splitlines()[start - 1 : node.end_lineno]
@@ -85,7 +88,7 @@ def _one_source(reference: str, root: Path) -> str:
 
 
 def _names(statement: Any) -> list[str]:
-    """Give the names that a statement binds."""
+    """Return the names that a statement binds."""
     if isinstance(statement, ast.Assign):
         return [ast.unparse(target) for target in statement.targets]
     if isinstance(statement, ast.AnnAssign):
@@ -94,10 +97,10 @@ def _names(statement: Any) -> list[str]:
 
 
 def normalise(notebook: NotebookNode) -> None:
-    """Keep what the book needs, in one form, and drop the rest.
+    """Bring a notebook into its normal form, in place.
 
-    A cell's id is made from what the cell says, so that neither a new run nor
-    a new cell above it changes the id.
+    The id of a cell is a hash of its source, so that it survives a new run
+    and a new cell above.
     """
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata = nbformat.from_dict(
@@ -123,14 +126,14 @@ def _normalise_output(output: NotebookNode) -> None:
     if "image/png" in output.get("data", {}):
         output.data["image/png"] = _bare_png(output.data["image/png"])
     if output.output_type == "error":
-        # Without colours, which vary, and without frames in files, which say
-        # where the libraries lie on this machine.
+        # Drop colours, which vary, and the frames of library code, which
+        # show paths of this machine.
         frames = [re.sub(r"\x1b\[[\d;]*m", "", f) for f in output.traceback]
         output.traceback = [f for f in frames if not f.startswith("File ")]
 
 
 def _bare_png(encoded: str) -> str:
-    """Drop the chunks that say which program and version drew a picture."""
+    """Drop the text chunks of a PNG, which name the program that drew it."""
     picture = base64.b64decode(encoded)
     kept, start = picture[:8], 8
     while start < len(picture):
@@ -142,9 +145,12 @@ def _bare_png(encoded: str) -> str:
 
 
 def keep_pictures(old: NotebookNode, new: NotebookNode) -> None:
-    """Put the stored pictures back where the new ones look the same.
+    """Keep the stored pictures where the new ones look the same.
 
-    Both notebooks are normalised, so a cell that has not changed has its id.
+    Args:
+        old: The stored notebook, in normal form: unchanged cells have the same
+            id in both.
+        new: The notebook that was just run, in normal form; changed in place.
     """
     stored = {cell.id: _pictures(cell) for cell in old.cells}
     for cell in new.cells:
@@ -160,7 +166,7 @@ def _pictures(cell: NotebookNode) -> list[NotebookNode]:
 
 
 def look_the_same(*pictures: str) -> bool:
-    """Say whether two pictures, PNG in base64, differ by rounding only."""
+    """Return whether two pictures, PNG in base64, differ by rounding only."""
     files = [io.BytesIO(base64.b64decode(picture)) for picture in pictures]
     one, other = (np.array(Image.open(f).convert("RGBA"), int) for f in files)
     same_size = one.shape == other.shape
@@ -168,10 +174,14 @@ def look_the_same(*pictures: str) -> bool:
 
 
 def execute(notebook: NotebookNode, folder: Path) -> None:
-    """Run all cells in a fresh kernel, and store what they show.
+    """Run all cells in a new kernel and store their outputs, in place.
+
+    Args:
+        notebook: The notebook to run.
+        folder: The working directory of the kernel.
 
     Raises:
-        SyncError: A cell failed, took too long, or took the kernel with it.
+        SyncError: A cell failed, timed out, or killed the kernel.
     """
     client = NotebookClient(
         notebook,
@@ -197,7 +207,12 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
 
 
 def drift(path: Path, root: Path = BOOK.parent) -> Iterator[str]:
-    """Describe what in a stored notebook is not up to date."""
+    """Yield a sentence for everything that is outdated in a stored notebook.
+
+    Args:
+        path: The notebook.
+        root: The folder that contains the package.
+    """
     text = path.read_text(encoding="utf-8")
     notebook = nbformat.reads(text, as_version=4)
     counts = []
@@ -205,26 +220,31 @@ def drift(path: Path, root: Path = BOOK.parent) -> Iterator[str]:
         reference = cell.metadata.get("sync")
         try:
             if reference and cell.source != package_source(reference, root):
-                yield f"cell {number} is not what the package has: {reference}"
+                yield f"cell {number} differs from the package: {reference}"
         except SyncError as error:
             yield f"cell {number}: {error}"
         if cell.cell_type == "code" and cell.source.strip():
             counts.append(cell.execution_count)
     if counts != list(range(1, len(counts) + 1)):
-        yield f"it was not run from top to bottom: its cells count {counts}"
+        yield f"it was not run from top to bottom; its counts are {counts}"
     normalise(notebook)
     if text != written(notebook):
-        yield "it is not stored in the normal form"
+        yield "it is not in normal form"
 
 
 def written(notebook: NotebookNode) -> str:
-    """Return what a notebook's file holds."""
+    """Return the text of a notebook's file."""
     nbformat.validate(notebook)
     return nbformat.writes(notebook).rstrip("\n") + "\n"
 
 
 def sync(path: Path) -> None:
-    """Fetch, run, normalise and store one notebook, whole or not at all."""
+    """Update, run and normalise one notebook, and replace its file.
+
+    Raises:
+        SyncError: A reference is wrong, or a cell failed. The file is
+            unchanged then.
+    """
     old = nbformat.read(path, as_version=4)
     new = copy.deepcopy(old)
     for cell in new.cells:
@@ -240,14 +260,17 @@ def sync(path: Path) -> None:
 
 
 def main() -> int:
-    """Bring the notebooks that are named, or all, up to date."""
+    """Update the given notebooks, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument(
-        "--check", action="store_true", help="change nothing, say what is due"
+        "--check",
+        action="store_true",
+        help="report what is outdated, and change nothing",
     )
     arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"  # for the kernels: sums in one order
+    # For the kernels: one thread adds sums up in the same order everywhere.
+    os.environ["OMP_NUM_THREADS"] = "1"
     n_problems = 0
     for path in arguments.notebooks or sorted(BOOK.glob("*.ipynb")):
         start, problems = time.perf_counter(), []
@@ -263,7 +286,7 @@ def main() -> int:
             print(f"{path.name}: {problem}")
         n_problems += len(problems)
     if n_problems and arguments.check:
-        print("`make sync` brings the notebooks up to date.")
+        print("`make sync` updates the notebooks.")
     return min(n_problems, 1)
 
 

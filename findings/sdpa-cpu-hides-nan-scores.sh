@@ -1,14 +1,13 @@
 #!/bin/sh
 # torch 2.13.0, CPU: F.scaled_dot_product_attention returns zeros for a query
-# whose scores are all NaN, where the same call with the MATH backend, and the
-# formula written out, return NaN.
+# whose scores are all NaN. The same call with the MATH backend returns NaN, and
+# so does the formula step by step.
 #
 # The inputs are finite. Queries and keys of 1e20 overflow in float32, and a
-# score that is infinity minus infinity is NaN. A model that has diverged so
-# looks as if attention had found nothing: its output is finite, and a check
-# of the loss for NaN does not see it.
+# score of infinity minus infinity is NaN. So a model that has diverged in this
+# way has finite outputs, and checking the loss for NaN does not catch it.
 #
-# Seen (torch 2.13.0+cpu, Linux x86-64):
+# Observed (torch 2.13.0+cpu, Linux x86-64):
 #     scores         all NaN
 #     written out    all NaN
 #     MATH backend   all NaN

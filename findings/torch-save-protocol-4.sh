@@ -1,13 +1,13 @@
 #!/bin/sh
-# torch 2.13.0: torch.save(..., pickle_protocol=4) writes a file of plain
-# tensors that torch.load(..., weights_only=True), the default, cannot read.
+# torch 2.13.0: torch.load(..., weights_only=True), the default, cannot read a
+# file of plain tensors from torch.save(..., pickle_protocol=4).
 #
-# The unpickler behind weights_only knows the instructions of protocol 2 and
-# not those that protocol 4 adds; a warning says that it might not. So a
-# dictionary of tensors, nothing else, saved with a documented argument, loads
-# only with weights_only=False, that is by running the pickle.
+# The unpickler behind weights_only knows the opcodes of protocol 2, but not
+# those that protocol 4 adds; a warning says that it might fail. So a dictionary
+# that holds only tensors, saved with a documented argument, loads only with
+# weights_only=False, which executes the pickle.
 #
-# Seen (torch 2.13.0+cpu, Linux x86-64):
+# Observed (torch 2.13.0+cpu, Linux x86-64):
 #     protocol 2   read back equal
 #     protocol 4   UnpicklingError: Unsupported operand 149
 #     protocol 5   UnpicklingError: Unsupported operand 149

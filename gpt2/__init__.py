@@ -1,12 +1,12 @@
 """GPT-2, from text to text, in a few hundred lines of PyTorch.
 
     model, tokenizer = gpt2.load("gpt2")
-    tokens = torch.tensor([tokenizer.encode("The answer is")])
-    print(tokenizer.decode(gpt2.generate(model, tokens, seed=0)[0].tolist()))
+    prompt = "The answer is"
+    print(prompt + gpt2.complete(model, tokenizer, prompt, seed=0))
 
-The modules stand in the order in which the book builds them: `tokenizer`,
-`embeddings`, `attention`, `layer_norm` and `feed_forward`, `layer`, `model`,
-`weights`, `sampling`.
+The book builds the modules in this order: `tokenizer`, `embeddings`,
+`attention`, `layer_norm` and `feed_forward`, `layer`, `model`, `weights`,
+`sampling`, `generation`.
 """
 
 from __future__ import annotations
@@ -16,42 +16,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpt2.attention import MultiHeadAttention as MultiHeadAttention
+    from gpt2.beams import beam_search as beam_search
     from gpt2.cache import KeyValueCache as KeyValueCache
     from gpt2.completion import complete as complete
     from gpt2.completion import predict as predict
+    from gpt2.completion import stream_text as stream_text
     from gpt2.config import GPT2Config as GPT2Config
     from gpt2.feed_forward import FeedForward as FeedForward
+    from gpt2.generation import generate as generate
     from gpt2.inference.packed import for_inference as for_inference
     from gpt2.layer import GPT2Layer as GPT2Layer
     from gpt2.model import GPT2 as GPT2
     from gpt2.model import next_token_loss as next_token_loss
-    from gpt2.sampling import beam_search as beam_search
-    from gpt2.sampling import generate as generate
+    from gpt2.sampling import Sampling as Sampling
     from gpt2.tokenizer.tokenizer import Tokenizer as Tokenizer
+    from gpt2.weights.inspecting import inspect as inspect
     from gpt2.weights.loading import load as load
     from gpt2.weights.loading import load_model as load_model
-    from gpt2.weights.loading import look as look
     from gpt2.weights.saving import save as save
 
-# Where each public name lives. It is imported when it is first asked for, so
-# that what needs no model does not wait for torch.
+    __version__: str
+
+# The module of each public name. It is imported when the name is first used,
+# so that code that needs no model does not wait for PyTorch.
 _HOMES = {
     "MultiHeadAttention": "attention",
+    "beam_search": "beams",
     "KeyValueCache": "cache",
     "complete": "completion",
     "predict": "completion",
+    "stream_text": "completion",
     "GPT2Config": "config",
     "FeedForward": "feed_forward",
+    "generate": "generation",
     "for_inference": "inference.packed",
     "GPT2Layer": "layer",
     "GPT2": "model",
     "next_token_loss": "model",
-    "beam_search": "sampling",
-    "generate": "sampling",
+    "Sampling": "sampling",
     "Tokenizer": "tokenizer.tokenizer",
+    "inspect": "weights.inspecting",
     "load": "weights.loading",
     "load_model": "weights.loading",
-    "look": "weights.loading",
     "save": "weights.saving",
 }
 
@@ -59,10 +65,22 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'gpt2' has no attribute {name!r}")
     return getattr(import_module(f"gpt2.{_HOMES[name]}"), name)
 
 
+def _version() -> str:
+    """Return the version that is installed; reading it takes a while."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gpt2-from-scratch")
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "0+unknown"
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "__version__"})

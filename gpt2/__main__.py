@@ -1,7 +1,7 @@
 """The command line: `python -m gpt2`, or `gpt2` once installed.
 
-Nothing is imported here that takes time: from the first moment on, Ctrl-C is
-to end the program and not to print where it was.
+This file imports nothing slow, so that Ctrl-C ends the program quietly from
+the very start, without a traceback.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-INTERRUPTED = 130  # as a shell reports a program that Ctrl-C has ended
-PIPE_CLOSED = 141  # and one that wrote to a pipe without a reader
+INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+PIPE_CLOSED = 141  # and for one that wrote to a pipe without a reader
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: What follows the program's name. None: those that this
-            process was started with, which is then all that it is for: it
-            answers Ctrl-C in its own way until it ends.
+        arguments: The command line after the program's name. None means that
+            of this process, which then belongs to the command line: its
+            streams, its warnings and its Ctrl-C are set up for it.
 
     Returns:
-        The exit code: 0, or 1 for a failure, 2 for bad use, 130 for Ctrl-C,
-        141 for training that nobody follows any more.
+        The exit code: 0 for success, 1 for a failure, 2 for a usage error, 130
+        for Ctrl-C, 141 if nothing reads the output of `train` any longer.
     """
     ctrl_c = CtrlC()
     if arguments is None:
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from gpt2.weights.errors import CheckpointError
 
     options = parse(arguments)
-    # A terminal without UTF-8 gets a "?". What a notebook prints to is no
-    # terminal and takes any text.
+    # A terminal without UTF-8 shows "?" for what it lacks. A notebook's output
+    # is no TextIOWrapper and takes any text.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -56,17 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):  # nobody may be reading
-            print(file=sys.stderr)  # what follows begins on its own line
+        with contextlib.suppress(OSError):  # there may be no reader
+            print(file=sys.stderr)  # what follows starts on its own line
         return INTERRUPTED
-    except BrokenPipeError:  # whoever was reading has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):  # not every stream has a number
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return PIPE_CLOSED if options.command == "train" else 0
-    except (CheckpointError, TokenizerError, OSError, RuntimeError) as error:
+    except (CheckpointError, TokenizerError) as error:
         return fail(error, 1)
-    except MemoryError as error:
+    except (MemoryError, OSError, RuntimeError) as error:
         return fail(error, 1)
     except ValueError as error:
         return fail(error, 2)
@@ -75,20 +75,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class CtrlC:
-    """What Ctrl-C does: the command ends in order, if it has begun.
+    """The handler of Ctrl-C: a running command cleans up before it ends.
 
-    Before it has begun there is nothing to put in order, and likewise while
-    something is imported: there Python's KeyboardInterrupt is lost, or comes
-    out as another error, where C code is at work. Whoever presses it a second
-    time does not want to wait.
+    The process exits at once before a command has started, when there is
+    nothing to clean up; during an import, where C code may swallow a
+    KeyboardInterrupt or turn it into another error; and at a second Ctrl-C.
     """
 
     def __init__(self) -> None:
-        """Begin with what is right before the command."""
+        """Start in the state before a command."""
         self.at_once = True
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Be called for the signal, by Python."""
+        """Handle the signal.
+
+        Raises:
+            KeyboardInterrupt: The running command is to clean up and end.
+        """
         if self.at_once or is_importing(frame):
             with contextlib.suppress(OSError):
                 os.write(2, b"\n")
@@ -98,7 +101,7 @@ class CtrlC:
 
 
 def is_importing(frame: FrameType | None) -> bool:
-    """Tell whether an import is going on in this frame or one below it."""
+    """Tell whether this frame, or one that called it, is importing."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
@@ -107,10 +110,10 @@ def is_importing(frame: FrameType | None) -> bool:
 
 
 def open_closed_streams() -> None:
-    """Give standard streams that are closed a place to go to.
+    """Open standard streams that are closed, on the null device.
 
-    A file that is opened later would otherwise get the number of a closed one,
-    and what is meant for a terminal could be written into it.
+    Otherwise a file that is opened later could get the number of a closed
+    stream, and messages for the terminal would be written into it.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -120,14 +123,14 @@ def open_closed_streams() -> None:
 
 
 def show_in_one_line(message: object, *place: object, **more: object) -> None:
-    """Show a warning like an error, without the code that it comes from."""
+    """Show a warning like an error, without the line of code it is from."""
     fail(Warning(message), 0)
 
 
 def fail(error: BaseException, code: int) -> int:
-    """Report an error in one line, and return the exit code."""
+    """Print an error in one line, and return the exit code."""
     message = " ".join(str(error).split()) or type(error).__name__
-    with contextlib.suppress(OSError):  # nobody may be reading
+    with contextlib.suppress(OSError):  # there may be no reader
         print(f"gpt2: {message}", file=sys.stderr)
     return code
 

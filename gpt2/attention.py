@@ -1,13 +1,21 @@
-"""Attention: who looks at whom, and the heads that do it.
+"""Attention: which positions a query reads, and how much it takes from each.
 
-One convention for masks holds everywhere. Inside the model a mask is boolean,
-it has the axes of the scores (B, H, T, S) or broadcasts to them, and **true
-means that this query may look at this key**. No mask, `None`, hides nothing.
-That a query may not look at later keys is not left to the mask: `causal` says
-so, and it is true unless a caller says otherwise.
+Three things decide whether a query sees a key:
 
-What callers pass to the model is an `attention_mask` (B, S): true or 1 for a
-token, false or 0 for padding; `padding_mask` makes a mask of it.
+    mask       boolean, broadcasts to the scores (B, H, T, S); **true means
+               that this query may see this key**; None hides nothing
+    causal     hides every key that comes after the query, whatever the mask
+               says; on unless a caller turns it off
+    padding    a mask like any other: `padding_mask` makes it from the
+               `attention_mask` (B, S) that callers pass to the model, where 1
+               stands for a token and 0 for padding
+
+A key is seen if nothing hides it:
+
+    mask=None, causal=True      all keys up to the query's own: GPT-2
+    mask=m,    causal=True      those of them where m is true: GPT-2, padded
+    mask=m,    causal=False     all keys where m is true
+    mask=None, causal=False     all keys
 """
 
 from __future__ import annotations
@@ -33,11 +41,12 @@ def attention_weights(
     Args:
         query: (..., T, D).
         key: (..., S, D).
-        mask: Boolean, broadcasts to (..., T, S); true where the query may look
-            at the key. Every query must be allowed at least one key.
+        mask: Boolean, broadcasts to (..., T, S); true where the query may see
+            the key. Every query must see at least one key.
 
     Returns:
-        (..., T, S), each row a probability distribution over the keys.
+        (..., T, S), the dtype of the query. Each row is a probability
+        distribution over the keys.
     """
     scores = query @ key.transpose(-2, -1)  # (..., T, S)
     scores = scores / math.sqrt(query.size(-1))
@@ -49,7 +58,7 @@ def attention_weights(
 def causal_mask(
     n_queries: int, n_keys: int, device: torch.device | None = None
 ) -> Tensor:
-    """Return the mask that lets no query look at a later key.
+    """Return the mask that hides from each query the keys after it.
 
     The queries are the *last* `n_queries` of the `n_keys` positions: with a
     cache, the keys of earlier calls come first. Query t therefore sees keys 0
@@ -65,17 +74,17 @@ def causal_mask(
 def with_causal_mask(
     mask: Tensor | None, query: Tensor, key: Tensor
 ) -> Tensor | None:
-    """Return the mask that also hides later keys.
+    """Return the mask that also hides the keys after each query.
 
     Args:
         mask: Boolean, broadcasts to (..., T, S); None hides nothing.
-        query: (..., T, D), the last T of the positions.
+        query: (..., T, D), the last T of the S positions.
         key: (..., S, D).
 
     Returns:
-        Boolean, broadcasts to (..., T, S). A single query is the last
-        position and has no later key: it gets the mask back, which may be
-        None.
+        Boolean, broadcasts to (..., T, S). A single query is at the last
+        position, so no key comes after it: the mask is returned unchanged,
+        and may be None.
     """
     n_queries, n_keys = query.size(-2), key.size(-2)
     if n_queries == 1:
@@ -87,14 +96,14 @@ def with_causal_mask(
 def padding_mask(attention_mask: Tensor, n_queries: int) -> Tensor:
     """Return the mask that hides padding.
 
-    A query that is padding itself would be left with nothing to look at where
-    the padding comes first, and a softmax over nothing is not a number. So
-    every position may look at itself: for a token that is so in any case, and
-    what a padding position computes is read by nobody.
+    Where padding comes first, a query that is padding itself would see no key
+    at all, and a softmax over nothing is NaN. So every position may see
+    itself: a token may do so anyway, and nothing reads the output at padding.
 
     Args:
-        attention_mask: (B, S), true or 1 where there is a token, for all keys.
-        n_queries: T, how many of the last positions ask.
+        attention_mask: (B, S), any dtype; true or 1 for a token, false or 0
+            for padding. It covers all keys.
+        n_queries: T; the queries are the last T positions.
 
     Returns:
         (B, 1, T, S), boolean.
@@ -113,40 +122,41 @@ def fused_attention(
     causal: bool = True,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Mix the values by `attention_weights`, without ever storing these.
+    """Average the values by `attention_weights`, without storing the weights.
 
     Args:
-        query: (..., T, D), the last T of the positions.
+        query: (..., T, D), the last T of the S positions.
         key: (..., S, D).
         value: (..., S, D).
         mask: Boolean, broadcasts to (..., T, S); None hides nothing.
-        causal: Whether later keys are hidden as well.
-        dropout: The probability that a weight is set to zero.
+        causal: Whether to hide the keys after each query as well.
+        dropout: The probability of setting a weight to zero.
 
     Returns:
-        (..., T, D).
+        (..., T, D), the dtype of the values.
     """
-    attend = F.scaled_dot_product_attention
-    # PyTorch's `is_causal` lines up the first query with the first key. That
-    # is our mask only where there are as many queries as keys.
-    if causal and mask is None and query.size(-2) == key.size(-2):
-        return attend(query, key, value, dropout_p=dropout, is_causal=True)
-    if causal:
-        mask = with_causal_mask(mask, query, key)
-    return attend(query, key, value, mask, dropout)
+    # PyTorch's `is_causal` takes no mask beside it, and aligns the first query
+    # with the first key: with a cache, the wrong corner.
+    if causal and (mask is not None or query.size(-2) != key.size(-2)):
+        mask, causal = with_causal_mask(mask, query, key), False
+    return F.scaled_dot_product_attention(
+        query, key, value, mask, dropout, is_causal=causal
+    )
 
 
 class MultiHeadAttention(nn.Module):
-    """Let every query gather from the values, by several heads side by side.
+    """Let every query gather from the values, through H heads in parallel.
 
-    Each head works on its own D = C / H of the C numbers. `c_attn` is the
-    checkpoint's name for the three maps to queries, keys and values, stored
-    side by side as one matrix [C, 3C]; `c_proj` mixes what the heads found.
-    Vaswani et al. (2017), section 3.2.2; openai/gpt-2 `src/model.py`.
+    Each head works on its own D = C / H numbers of each vector. `c_attn` is
+    the checkpoint's name for the three maps to queries, keys and values,
+    stored side by side as one matrix [C, 3C]; `c_proj` mixes the heads'
+    results. Vaswani et al. (2017), section 3.2.2; openai/gpt-2
+    `src/model.py`.
 
-    `fused` chooses who does the arithmetic: PyTorch's fused kernel, or, when
-    false, `attention_weights` spelled out. The results are equal; spelled out,
-    a forward hook on `attn_dropout` sees the weights (B, H, T, S).
+    `fused` selects the arithmetic: PyTorch's fused kernel, or, when false,
+    `attention_weights` step by step. Both give the same result, but only the
+    second computes the weights, which a forward hook on `attn_dropout` then
+    sees: (B, H, T, S).
     """
 
     def __init__(self, config: GPT2Config, fused: bool = True) -> None:
@@ -172,22 +182,20 @@ class MultiHeadAttention(nn.Module):
         """Attend.
 
         Args:
-            query: (B, T, C), what asks.
-            key: (B, S, C), what is asked. None: the query, as in
-                self-attention.
-            value: (B, S, C), what is gathered. None: the key.
+            query: (B, T, C), one vector for each query.
+            key: (B, S, C). None means the query, as in self-attention.
+            value: (B, S, C). None means the key.
             mask: Boolean, broadcasts to (B, H, T, S); true where the query may
-                look at the key. None hides nothing.
-            causal: Whether keys that come after the query are hidden, whatever
-                the mask says.
-            cache: This layer's memory; the new keys and values go behind those
-                it holds, and all of them are asked.
+                see the key. None hides nothing.
+            causal: Whether to hide the keys after each query as well.
+            cache: This layer's cache. The new keys and values are appended to
+                it, and the queries see all that it then holds.
 
         Returns:
-            (B, T, C).
+            (B, T, C), the dtype of the query.
 
         Raises:
-            ValueError: The shapes do not go together.
+            ValueError: The shapes do not match.
         """
         q, k, v = self.project(query, key, value)
         if cache is not None:
@@ -204,8 +212,16 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Map to queries, keys and values, and split them into heads.
 
+        Args:
+            query: (B, T, C).
+            key: (B, S, C). None means the query.
+            value: (B, S, C). None means the key.
+
         Returns:
             (B, H, T, D), (B, H, S, D) and (B, H, S, D).
+
+        Raises:
+            ValueError: The shapes do not match.
         """
         self_attention = key is None and value is None
         key = query if key is None else key
@@ -233,7 +249,18 @@ class MultiHeadAttention(nn.Module):
         mask: Tensor | None,
         causal: bool,
     ) -> Tensor:
-        """Mix the values by their weights: (B, H, T, D)."""
+        """Average the values, head by head.
+
+        Args:
+            query: (B, H, T, D).
+            key: (B, H, S, D).
+            value: (B, H, S, D).
+            mask: As in `forward`.
+            causal: As in `forward`.
+
+        Returns:
+            (B, H, T, D).
+        """
         if self.fused:
             p = self.attn_dropout.p if self.training else 0.0
             return fused_attention(query, key, value, mask, causal, p)
@@ -242,20 +269,28 @@ class MultiHeadAttention(nn.Module):
         weights = attention_weights(query, key, mask)  # (B, H, T, S)
         return self.attn_dropout(weights) @ value
 
+    def extra_repr(self) -> str:
+        """Show what `repr` says beside the parts."""
+        return f"n_embd={self.n_embd}, n_head={self.n_head}"
+
 
 def check_shapes(
     query: Tensor, key: Tensor, value: Tensor, width: int
 ) -> None:
-    """Refuse what attention cannot take.
+    """Raise an error for inputs that attention cannot combine.
+
+    Args:
+        query: Must be (B, T, width).
+        key: Must be (B, S, width).
+        value: Must have the shape of the key.
+        width: C.
 
     Raises:
-        ValueError: Query and key are not (B, T, width) and (B, S, width), or
-            the value has another shape than the key.
+        ValueError: One of them has another shape.
     """
     shapes = [tuple(x.shape) for x in (query, key, value)]
-    # Without its length, each has to be (B, C).
-    rest = [shape[:1] + shape[2:] for shape in shapes]
-    if rest != 3 * [(*rest[0][:1], width)] or key.shape != value.shape:
+    outer = [shape[:1] + shape[2:] for shape in shapes]  # without T and S
+    if outer != 3 * [(*outer[0][:1], width)] or key.shape != value.shape:
         raise ValueError(
             f"attention takes a query (B, T, {width}), and a key and a value "
             f"of one shape (B, S, {width}); got {shapes}"

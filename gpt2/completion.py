@@ -1,172 +1,173 @@
-"""Text in, text out: a prediction explained, and a continuation streamed."""
+"""Text in, text out: a continuation, and a prediction explained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from gpt2.model import GPT2
-from gpt2.sampling import Sampling, seeded, stream, without_dropout
+from gpt2.dropout import without_dropout
+from gpt2.generation import stream
+from gpt2.model import LanguageModel
+from gpt2.prediction import Candidate, Prediction
+from gpt2.sampling import Sampling, seeded
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """Return the ids of a prompt.
 
-    An empty one stands for the beginning of a text, which to GPT-2 is what
-    follows `<|endoftext|>`. Where the tokenizer asks for it (`add_bos_token`),
-    every prompt is read as the beginning of a text.
+    GPT-2 learned texts that follow `<|endoftext|>`, so this token stands in
+    for an empty prompt. It precedes every prompt if the tokenizer has
+    `add_bos_token` set.
     """
     return tokenizer.encode_prompt(prompt)
 
 
 def complete(
-    model: GPT2,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     prompt: str,
     max_new_tokens: int = 100,
+    sampling: Sampling = Sampling(),
     *,
     stop: Sequence[str] = (),
     seed: int | torch.Generator | None = None,
-    **sampling: Any,
-) -> Iterator[str]:
-    """Yield a continuation of `prompt`, piece by piece, as it is drawn.
+) -> str:
+    """Return a continuation of `prompt`, without the prompt.
 
     It ends at `<|endoftext|>`, before any of the strings in `stop`, after
-    `max_new_tokens` tokens, or where the model's positions end. A piece never
-    holds half a character, nor the beginning of what turns out to be a stop.
+    `max_new_tokens` tokens, or at `n_ctx`.
 
     Args:
         model: Any GPT-2.
-        tokenizer: The one it was trained with.
-        prompt: Where to go on from; see `encode_prompt` for an empty one.
+        tokenizer: The one that the model was trained with.
+        prompt: The text to continue; may be empty.
         max_new_tokens: The most tokens to add.
-        stop: Strings to end at; they are not part of the continuation.
-        seed: As in `gpt2.sampling.generate`.
-        **sampling: The fields of `gpt2.sampling.Sampling`.
+        sampling: How each token is drawn.
+        stop: Strings to end before.
+        seed: As for `gpt2.generate`.
 
     Raises:
-        ValueError: The prompt is too long, a stop is empty, or a setting is
-            out of its range.
+        ValueError: The prompt is longer than `n_ctx`, `stop` is a string or
+            contains an empty one, or a number is out of its range.
+        RuntimeError: The model's logits are not finite.
     """
-    device = model.device
-    ids = torch.tensor([encode_prompt(tokenizer, prompt)], device=device)
+    return "".join(
+        stream_text(
+            model,
+            tokenizer,
+            prompt,
+            max_new_tokens,
+            sampling,
+            stop=stop,
+            seed=seed,
+        )
+    )
+
+
+def stream_text(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    max_new_tokens: int = 100,
+    sampling: Sampling = Sampling(),
+    *,
+    stop: Sequence[str] = (),
+    seed: int | torch.Generator | None = None,
+) -> Iterator[str]:
+    """Yield what `complete` returns, piece by piece, as it is drawn.
+
+    No piece holds part of a character, or the beginning of a string in `stop`.
+    Arguments and errors are those of `complete`; a ValueError is raised by the
+    call itself.
+    """
+    ids = encode_prompt(tokenizer, prompt)
+    end = tokenizer.end_of_text
     drawn = stream(
         model,
-        ids,
+        torch.tensor([ids], device=model.device),
         max_new_tokens,
-        stop_tokens=[tokenizer.end_of_text],
+        sampling,
+        stop_tokens=[end],
         seed=seed,
-        **sampling,
     )
     new = (int(token) for token in drawn)
-    shown = (token for token in new if token != tokenizer.end_of_text)
-    return until(tokenizer.stream(shown), stop)
+    return until(tokenizer.stream(t for t in new if t != end), stop)
 
 
 def until(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
-    """Pass pieces of text on, up to the first of the strings in `stop`.
+    """Yield pieces of text, up to the first of the strings in `stop`.
 
-    The first is the one that begins first, however the text is cut into
-    pieces. So what may be the beginning of one is held back until it is
+    The first is the one that begins first, however the text is divided into
+    pieces. Text that may be the beginning of a stop is held back until that is
     decided.
 
     Raises:
-        ValueError: `stop` is a string, or has an empty one in it.
+        ValueError: `stop` is a string or contains an empty one.
     """
     if isinstance(stop, str) or not all(stop):
         raise ValueError(
             f"stop must be a list of strings that are not empty; got {stop!r}"
         )
-    return _until(pieces, stop)
 
-
-def _until(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
-    """Do what `until` promises, with stops that it has checked."""
-    held = ""
-    for piece in pieces:
-        held += piece
-        may_begin = (
-            i
-            for i in range(len(held))
-            if any(
-                held.startswith(s, i) or s.startswith(held[i:]) for s in stop
+    def cut() -> Iterator[str]:
+        held = ""
+        for piece in pieces:
+            held += piece
+            may_begin = (
+                i
+                for i in range(len(held))
+                if any(
+                    held.startswith(s, i) or s.startswith(held[i:])
+                    for s in stop
+                )
             )
-        )
-        at = next(may_begin, len(held))
-        if at:
-            yield held[:at]
-        held = held[at:]
-        if held.startswith(tuple(stop)):
-            return
-    # Nothing more comes, so what has only begun is no stop.
-    found = (held.find(s) for s in stop if s in held)
-    if held := held[: min(found, default=len(held))]:
-        yield held
+            at = next(may_begin, len(held))
+            if at:
+                yield held[:at]
+            held = held[at:]
+            if held.startswith(tuple(stop)):
+                return
+        # The text has ended, so the beginning of a stop is no stop.
+        found = (held.find(s) for s in stop if s in held)
+        if held := held[: min(found, default=len(held))]:
+            yield held
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A token that may come next."""
-
-    id: int
-    text: str
-    logit: float
-    """As the model gives it."""
-    probability: float
-    """The softmax of the logits, before any filter."""
-    chance: float
-    """With which it is drawn, after all filters."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model makes of a prompt."""
-
-    ids: tuple[int, ...]
-    """The prompt's token ids."""
-    texts: tuple[str, ...]
-    """The same, as text; a token that is half a character shows as U+FFFD."""
-    candidates: tuple[Candidate, ...]
-    """The likeliest next tokens, the likeliest first."""
-    sampled: Candidate
-    """The one that was drawn."""
+    return cut()
 
 
 @torch.no_grad()
 def predict(
-    model: GPT2,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     prompt: str,
     n_candidates: int = 10,
+    sampling: Sampling = Sampling(),
     *,
     seed: int | torch.Generator | None = None,
-    **sampling: Any,
 ) -> Prediction:
-    """Go the whole way from a text to the token that may follow it.
+    """Predict the token after a prompt, and keep every step on the way.
 
     Args:
         model: Any GPT-2.
-        tokenizer: The one it was trained with.
-        prompt: The text; see `encode_prompt` for an empty one.
-        n_candidates: How many of the likeliest tokens to name.
-        seed: As in `gpt2.sampling.generate`.
-        **sampling: The fields of `gpt2.sampling.Sampling`.
+        tokenizer: The one that the model was trained with.
+        prompt: The text; may be empty.
+        n_candidates: How many of the likeliest tokens to list.
+        sampling: How the token is drawn.
+        seed: As for `gpt2.generate`.
 
     Raises:
-        ValueError: The prompt is too long, or a setting is out of its range.
+        ValueError: The prompt is longer than `n_ctx`, or the seed is out of
+            its range.
+        RuntimeError: The model's logits are not finite.
     """
     ids = encode_prompt(tokenizer, prompt)
     tokens = torch.tensor([ids], device=model.device)
-    settings = Sampling(**sampling)
-    model = without_dropout(model)
-    logits = model(tokens, last_only=True).float()  # (1, V)
-    chances = settings.filter(logits, tokens).softmax(dim=-1)[0]  # (V,)
+    logits = without_dropout(model)(tokens, last_only=True).float()  # (1, V)
+    chances = sampling.filter(logits, tokens).softmax(dim=-1)[0]  # (V,)
     generator = seeded(seed, tokens.device)
-    token = settings.choose(logits, tokens, generator=generator)
+    drawn = sampling.choose(logits, tokens, generator=generator)  # (1,)
     probabilities = logits.softmax(dim=-1)[0]  # (V,)
 
     def candidate(token_id: int) -> Candidate:
@@ -183,5 +184,5 @@ def predict(
         tuple(ids),
         tuple(tokenizer.decode([token_id]) for token_id in ids),
         tuple(candidate(token_id) for token_id in top.tolist()),
-        candidate(int(token)),
+        candidate(int(drawn)),
     )

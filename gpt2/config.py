@@ -1,4 +1,4 @@
-"""The sizes of a GPT-2, and the few choices beside them."""
+"""The sizes of a GPT-2, and the few other choices."""
 
 from __future__ import annotations
 
@@ -9,11 +9,30 @@ from typing import Any, Self
 
 ACTIVATIONS = ("gelu_new", "gelu", "relu")
 
-# Other names under which Hugging Face configs ask for the tanh form of GELU.
+# The fields that a config file must have.
+_SIZES = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
+
+# The names of each field in config files. Hugging Face's comes first: where a
+# file has both, transformers reads that one.
+_NAMES_IN_FILES = {
+    "n_vocab": ("vocab_size", "n_vocab"),
+    "n_ctx": ("n_positions", "n_ctx"),
+    "n_embd": ("n_embd",),
+    "n_head": ("n_head",),
+    "n_layer": ("n_layer",),
+    "n_inner": ("n_inner",),
+    "activation": ("activation_function",),
+    "layer_norm_epsilon": ("layer_norm_epsilon",),
+    "embd_dropout": ("embd_pdrop",),
+    "attn_dropout": ("attn_pdrop",),
+    "resid_dropout": ("resid_pdrop",),
+}
+
+# Other names for the tanh form of GELU in Hugging Face configs.
 _TANH_GELU_ALIASES = ("gelu_pytorch_tanh", "gelu_fast")
 
-# Options of a Hugging Face config that change the arithmetic, with the only
-# value that is GPT-2's.
+# Options of a Hugging Face config that change the arithmetic, each with the
+# only value that the original GPT-2 has.
 _GPT2_ONLY = {
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
@@ -26,61 +45,57 @@ _GPT2_ONLY = {
 class GPT2Config:
     """Describe one GPT-2.
 
-    The first five fields carry the names of OpenAI's `hparams.json`; the rest
-    are choices that the released models all make the same way, so that the
-    defaults are GPT-2 124M.
+    The first five fields have the names of OpenAI's `hparams.json`; in the
+    rest, all released models agree. The defaults are those of GPT-2 124M, with
+    a dropout of 0.1; `gpt2 train` sets the dropouts to 0 unless `--dropout` is
+    given.
+
+    Raises:
+        ValueError: A field has a value that no GPT-2 can have, or `n_embd` is
+            not a multiple of `n_head`.
     """
 
     n_vocab: int = 50257
-    """Vocabulary entries: 256 bytes, 50,000 merges and `<|endoftext|>`."""
+    """Size of the vocabulary, V: in GPT-2 256 bytes, 50,000 merges and
+    `<|endoftext|>`."""
     n_ctx: int = 1024
-    """Positions: the longest sequence the model can read, in tokens."""
+    """Number of positions: the longest sequence, in tokens."""
     n_embd: int = 768
     """Width of the residual stream, C."""
     n_head: int = 12
-    """Attention heads per layer, H. Each head is `n_embd / n_head` wide."""
+    """Attention heads per layer, H, each of width `n_embd / n_head`."""
     n_layer: int = 12
-    """How many layers stand on top of each other."""
+    """Number of layers."""
     n_inner: int | None = None
-    """Width of the feed-forward network; None means `4 * n_embd`."""
+    """Width of the feed-forward network's hidden layer; None means
+    `4 * n_embd`."""
     activation: str = "gelu_new"
     """`gelu_new` (the tanh form, GPT-2's), `gelu` (exact) or `relu`."""
     layer_norm_epsilon: float = 1e-5
     """Added to the variance before the square root in a layer norm."""
     embd_dropout: float = 0.1
-    """Dropout after the sum of the embeddings, while training."""
+    """Dropout on the sum of the embeddings: a probability."""
     attn_dropout: float = 0.1
-    """Dropout on the attention weights, while training."""
+    """Dropout on the attention weights: a probability."""
     resid_dropout: float = 0.1
-    """Dropout on what is added to the residual stream, while training."""
+    """Dropout on each addition to the residual stream: a probability."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
-        for name in (
-            "n_vocab",
-            "n_ctx",
-            "n_embd",
-            "n_head",
-            "n_layer",
-            "n_inner",
-        ):
+        """Check every field."""
+        for name in (*_SIZES, "n_inner"):
             value = getattr(self, name)
             if name == "n_inner" and value is None:
                 continue
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int)
-                or not 1 <= value < 2**63  # PyTorch counts in 64 bits
-            ):
+            if not _is_size(value):
                 raise ValueError(
                     f"{name} must be a positive whole number, got "
                     f"{_shown(value)}"
                 )
         if self.n_embd % self.n_head:
             raise ValueError(
-                "n_embd must be a multiple of n_head, so that every head is "
-                "equally wide; "
-                f"got n_embd={self.n_embd} and n_head={self.n_head}"
+                "n_embd must be a multiple of n_head, so that all heads have "
+                f"the same width; got n_embd={self.n_embd} and "
+                f"n_head={self.n_head}"
             )
         if self.activation not in ACTIVATIONS:
             raise ValueError(
@@ -91,7 +106,7 @@ class GPT2Config:
             value = getattr(self, name)
             if not _is_finite(value) or not 0 <= value < 1:
                 raise ValueError(
-                    f"{name} must be a probability from 0 up to but not 1, "
+                    f"{name} must be a probability, at least 0 and below 1; "
                     f"got {_shown(value)}"
                 )
         epsilon = self.layer_norm_epsilon
@@ -113,11 +128,11 @@ class GPT2Config:
 
     @property
     def residual_std(self) -> float:
-        """Initial standard deviation of the maps that write into the stream.
+        """Initial standard deviation of the maps into the residual stream.
 
-        Each of the `2 * n_layer` sub-layers adds its output to the stream;
-        dividing by the square root of their number keeps the sum's variance
-        from growing with depth. Radford et al. (2019), section 2.3.
+        Each of the `2 * n_layer` sub-layers adds its output to the residual
+        stream; dividing by the square root of their number keeps the variance
+        of the sum from growing with depth. Radford et al. (2019), section 2.3.
         """
         return 0.02 / math.sqrt(2 * self.n_layer)
 
@@ -129,11 +144,11 @@ class GPT2Config:
             name: `gpt2`, `gpt2-medium`, `gpt2-large` or `gpt2-xl`.
 
         Raises:
-            ValueError: There is no such preset.
+            ValueError: There is no preset of this name.
         """
         if name not in PRESETS:
             raise ValueError(
-                f"no preset is called {name!r}; the presets are "
+                f"there is no preset {name!r}; the presets are "
                 f"{', '.join(PRESETS)}"
             )
         n_embd, n_head, n_layer = PRESETS[name]
@@ -144,13 +159,13 @@ class GPT2Config:
         """Read a parsed `config.json`, or OpenAI's `hparams.json`.
 
         Args:
-            fields: The file's top-level object. Keys that say nothing about
-                the architecture (token ids, task settings, version numbers)
-                are passed over.
+            fields: The file's top-level object. Keys that do not describe the
+                architecture (token ids, task settings, version numbers) are
+                ignored.
 
         Raises:
-            ValueError: A size is missing or wrong, or the file describes
-                another architecture.
+            ValueError: `fields` is no mapping, a size is missing or invalid,
+                or the file describes another architecture.
         """
         if not isinstance(fields, Mapping):
             raise ValueError(
@@ -166,39 +181,17 @@ class GPT2Config:
         for option, expected in _GPT2_ONLY.items():
             if fields.get(option, expected) != expected:
                 raise ValueError(
-                    f"the config sets {option}={_shown(fields[option])}; the "
-                    f"original GPT-2 has {expected}"
+                    f"the config sets {option}={_shown(fields[option])}, but "
+                    f"GPT-2 has {expected}"
                 )
-        # Hugging Face's name first: where a file has both, its own code reads
-        # that one.
-        names = {
-            "n_vocab": ("vocab_size", "n_vocab"),
-            "n_ctx": ("n_positions", "n_ctx"),
-            "n_embd": ("n_embd",),
-            "n_head": ("n_head",),
-            "n_layer": ("n_layer",),
-        }
         found: dict[str, Any] = {}
-        for field, keys in names.items():
-            present = [
-                fields[key] for key in keys if fields.get(key) is not None
-            ]
-            if not present:
-                raise ValueError(
-                    f"the config does not say {' or '.join(keys)}"
-                )
-            found[field] = present[0]
-        choices = {
-            "n_inner": "n_inner",
-            "activation": "activation_function",
-            "layer_norm_epsilon": "layer_norm_epsilon",
-            "embd_dropout": "embd_pdrop",
-            "attn_dropout": "attn_pdrop",
-            "resid_dropout": "resid_pdrop",
-        }
-        for field, key in choices.items():
-            if fields.get(key) is not None:
-                found[field] = fields[key]
+        for field, names in _NAMES_IN_FILES.items():
+            values = [fields.get(name) for name in names]
+            given = [value for value in values if value is not None]
+            if given:
+                found[field] = given[0]
+            elif field in _SIZES:
+                raise ValueError(f"the config has no {' or '.join(names)}")
         if found.get("activation") in _TANH_GELU_ALIASES:
             found["activation"] = "gelu_new"
         return cls(**found)
@@ -226,8 +219,8 @@ class GPT2Config:
 
 
 # name: (n_embd, n_head, n_layer); table 2 of Radford et al. (2019), and the
-# released hparams.json. The first release called the two smaller ones 117M and
-# 345M, which was a counting error.
+# released hparams.json. The first release miscounted the parameters of the two
+# smaller models and called them 117M and 345M.
 PRESETS = {
     "gpt2": (768, 12, 12),  # 124,439,808 parameters
     "gpt2-medium": (1024, 16, 24),  # 354,823,168
@@ -236,19 +229,25 @@ PRESETS = {
 }
 
 
+def _is_size(value: Any) -> bool:
+    """Tell whether a value is a positive integer that PyTorch can count to."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer and 1 <= value < 2**63
+
+
 def _is_finite(value: Any) -> bool:
-    """Tell whether something is a number, and neither truth nor infinite."""
+    """Tell whether a value is a finite number, and not a bool."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floating-point ones
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def _shown(value: Any) -> str:
-    """Show the beginning of a value in a message."""
+    """Return the start of a value's repr, for a message."""
     try:
         return f"{value!r:.80}"
-    except ValueError:  # Python does not write out so many digits
+    except ValueError:  # Python refuses to print so many digits
         return "a number of thousands of digits"

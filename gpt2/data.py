@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from gpt2.files.reading import field, read_json_object
-from gpt2.files.writing import check_whole, replacing
+from gpt2.files.whole import check_whole
+from gpt2.files.writing import replacing
 
 Windows = Literal["documents", "anywhere"]
 """Where the rows of a batch begin; see `draw_batch`."""

@@ -12,7 +12,7 @@ class Embedding(nn.Module):
     """A table of vectors, one row for each id.
 
     Looking up row i is the product of a one-hot row vector with the table,
-    without the work of multiplying by all those zeros.
+    without the multiplications by zero.
     """
 
     def __init__(self, rows: int, width: int, std: float = 0.02) -> None:
@@ -24,14 +24,14 @@ class Embedding(nn.Module):
         """Look up the rows of `ids`.
 
         Args:
-            ids: Whole numbers, any shape.
+            ids: int64 or int32, any shape.
 
         Returns:
-            Their vectors, with one more axis: (*ids.shape, width).
+            (*ids.shape, width), the dtype of the table: a vector for each id.
 
         Raises:
-            ValueError: An id is not a row of the table (found on the CPU only;
-                CUDA reports it as a device-side assertion).
+            ValueError: An id is not a row of the table (on the CPU; CUDA
+                reports a device-side assertion instead).
         """
         try:
             return F.embedding(ids, self.weight)
@@ -39,37 +39,42 @@ class Embedding(nn.Module):
             check_ids(ids, self.weight.size(0))
             raise
 
+    def extra_repr(self) -> str:
+        """Show the sizes in `repr`."""
+        return ", ".join(map(str, self.weight.shape))
+
 
 def check_ids(ids: Tensor, n_rows: int, name: str = "ids") -> None:
-    """Refuse ids that are not rows of a table.
+    """Raise an error for ids that are not rows of a table.
 
     Args:
-        ids: Whole numbers, any shape.
-        n_rows: How many rows there are.
-        name: What to call the ids in the message.
+        ids: int64 or int32, any shape.
+        n_rows: The number of rows.
+        name: What the message calls the ids.
 
     Raises:
-        ValueError: One is below 0, or `n_rows` or more: the first such.
+        ValueError: An id is below 0, or `n_rows` or more; the message gives
+            the first.
     """
-    strange = ids[(ids < 0) | (ids >= n_rows)]
-    if len(strange):
+    outside = ids[(ids < 0) | (ids >= n_rows)]
+    if len(outside):
         raise ValueError(
             f"{name} must lie between 0 and {n_rows - 1}, as the table has "
-            f"{n_rows} rows; got {int(strange[0])}"
+            f"{n_rows} rows; got {int(outside[0])}"
         )
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
     """Return the position of each token: the number of real tokens before it.
 
-    So a padded sequence has the positions it would have alone, wherever the
-    padding stands.
+    So a padded sequence has the same positions as it has alone, on whichever
+    side the padding is.
 
     Args:
-        attention_mask: (B, S), true or 1 where there is a token, false or 0
-            where there is padding.
+        attention_mask: (B, S), any dtype; true or 1 for a token, false or 0
+            for padding.
 
     Returns:
-        (B, S) of int64. Leading padding gets position 0, which nobody reads.
+        (B, S) of int64. Leading padding gets position 0, which has no effect.
     """
     return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)

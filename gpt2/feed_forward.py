@@ -1,4 +1,4 @@
-"""The feed-forward network, and the activations it can have."""
+"""The feed-forward network, and its activation functions."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from gpt2.linear import Linear
 
 
 def gelu_new(x: Tensor) -> Tensor:
-    r"""Return GPT-2's GELU, the tanh form.
+    r"""Return GPT-2's GELU, the tanh form, of each number in `x` (any shape).
 
     $\tfrac{1}{2} x (1 + \tanh(\sqrt{2/\pi} (x + 0.044715 x^3)))$: Hendrycks
     and Gimpel (2016), section 2; openai/gpt-2 `src/model.py`. It differs from
-    the exact form by up to 0.0005, enough to be seen in the logits.
+    the exact form by up to 0.0005, which is visible in the logits.
     """
     return F.gelu(x, approximate="tanh")
 
 
 def gelu(x: Tensor) -> Tensor:
-    r"""Return the exact GELU, $x \Phi(x)$, with the normal CDF $\Phi$."""
+    r"""Return the exact GELU of each number in `x` (any shape).
+
+    $x \Phi(x)$, with $\Phi$ the cumulative distribution function of the
+    standard normal distribution: Hendrycks and Gimpel (2016), section 2.
+    """
     return F.gelu(x)
 
 
 def relu(x: Tensor) -> Tensor:
-    """Return max(0, x), as in Vaswani et al. (2017), section 3.3."""
+    """Return max(0, x) of each number in `x` (any shape).
+
+    Vaswani et al. (2017), section 3.3.
+    """
     return F.relu(x)
 
 
@@ -41,9 +48,9 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class FeedForward(nn.Module):
     """Widen each position's vector, apply the activation, and narrow it again.
 
-    `f(x @ W_1 + b_1) @ W_2 + b_2`, at every position alike; no position sees
-    another here. `c_fc` and `c_proj` are the checkpoint's names for the two
-    maps.
+    $f(x W_1 + b_1) W_2 + b_2$ at every position by itself: Vaswani et al.
+    (2017), section 3.3. `c_fc` and `c_proj` are the checkpoint's names for the
+    two maps.
     """
 
     def __init__(self, config: GPT2Config) -> None:

@@ -14,10 +14,9 @@ from gpt2.layer_norm import LayerNorm
 class GPT2Layer(nn.Module):
     """Read from the residual stream and add to it, twice.
 
-    Attention comes first, then the feed-forward network. Each sub-layer sees a
-    normalised copy of the stream (pre-norm), while the stream itself runs
-    through untouched but for the additions. Radford et al. (2019), section
-    2.3.
+    Attention comes first, then the feed-forward network. Each sub-layer reads
+    a normalised copy of the residual stream (pre-norm); the stream itself is
+    changed only by the two additions. Radford et al. (2019), section 2.3.
     """
 
     def __init__(self, config: GPT2Config) -> None:
@@ -39,8 +38,12 @@ class GPT2Layer(nn.Module):
         Args:
             x: (B, T, C), the residual stream.
             mask: Boolean, broadcasts to (B, H, T, S), as `padding_mask` makes
-                it. None hides nothing; later positions are hidden in any case.
-            cache: This layer's memory of earlier positions.
+                it. None hides nothing. Later positions are always hidden.
+            cache: This layer's cache of earlier positions; the new ones are
+                appended to it.
+
+        Raises:
+            ValueError: The shapes do not match.
         """
         x = x + self.attn(self.ln_1(x), mask=mask, cache=cache)
         return x + self.mlp(self.ln_2(x))

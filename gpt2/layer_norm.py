@@ -16,14 +16,18 @@ class LayerNorm(nn.Module):
     """
 
     def __init__(self, width: int, epsilon: float = 1e-5) -> None:
-        """Begin as the plain normalisation: scale 1 and shift 0."""
+        """Start as the plain normalisation: scale 1 and shift 0."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis: (..., C) to (..., C)."""
+        """Normalise the last axis: (..., C) to (..., C), of the same dtype."""
         return F.layer_norm(
             x, self.weight.shape, self.weight, self.bias, self.epsilon
         )
+
+    def extra_repr(self) -> str:
+        """Show the size in `repr`."""
+        return f"{len(self.weight)}, epsilon={self.epsilon}"

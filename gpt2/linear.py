@@ -1,4 +1,4 @@
-"""A linear map in GPT-2's own layout, and how its weights begin."""
+"""A linear map in GPT-2's own layout, and how its weights are initialised."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from torch import Tensor, nn
 def normal_parameter(*shape: int, std: float) -> nn.Parameter:
     """Return a parameter drawn from a normal distribution with mean 0.
 
-    On the meta device, where a model is built that is about to be filled from
-    a file, nothing is drawn: there is no memory to draw into, and asking for
-    it all the same would import a compiler.
+    On the meta device, where a model is built before its weights are read from
+    a file, nothing is drawn: there are no numbers, and `normal_` would import
+    a compiler.
 
     Args:
         *shape: The sizes.
         std: The standard deviation.
+
+    Returns:
+        A parameter of this shape, of PyTorch's default dtype and device.
     """
     values = torch.empty(shape)
     return nn.Parameter(values if values.is_meta else values.normal_(std=std))
@@ -24,16 +27,16 @@ def normal_parameter(*shape: int, std: float) -> nn.Parameter:
 class Linear(nn.Module):
     """Map `x` to `x @ W + b`.
 
-    `torch.nn.Linear` keeps the transpose of W. GPT-2 was published with W as
-    [in, out] (its code calls the map `conv1d`), and so it stands here: the
-    code reads like the formula, and a checkpoint's tensors are used as they
-    lie in the file. See openai/gpt-2 `src/model.py`.
+    W has the shape [in, out], as GPT-2 was published (its code calls the map
+    `conv1d`), while `torch.nn.Linear` stores the transpose. So the code reads
+    like the formula, and a checkpoint's tensors are used as they are in the
+    file. See openai/gpt-2 `src/model.py`.
     """
 
     def __init__(
         self, in_features: int, out_features: int, std: float = 0.02
     ) -> None:
-        """Draw W with standard deviation `std`, and begin with b = 0."""
+        """Draw W with standard deviation `std`, and set b to 0."""
         super().__init__()
         self.weight = normal_parameter(in_features, out_features, std=std)
         self.bias = nn.Parameter(torch.zeros(out_features))
@@ -44,3 +47,7 @@ class Linear(nn.Module):
         rows = x.reshape(-1, x.size(-1))  # (N, in)
         product = torch.addmm(self.bias, rows, self.weight)  # (N, out)
         return product.view(*x.shape[:-1], self.bias.size(0))
+
+    def extra_repr(self) -> str:
+        """Show the sizes in `repr`."""
+        return ", ".join(map(str, self.weight.shape))

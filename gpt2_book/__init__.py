@@ -1,1 +1,1 @@
-"""What only the book needs: its figures, and what checks the exercises."""
+"""What only the book needs: its figures, and the checkers of its exercises."""

@@ -1,13 +1,10 @@
 """One visual language for every figure of the book.
 
-The same colour and the same shape always mean the same thing. A token is a
-blue rounded box, dashed where the model is asked for it and does not know it
-yet. The residual stream, and every vector on it, is amber. A query is a
-violet triangle, a key a teal diamond, a value a pink disc. Probabilities, and
-whatever a softmax returns, are green; surprise is red; what is only
-scaffolding, such as positions and masks, is grey.
-
-Only this module and `training.metrics` need matplotlib.
+A colour or a shape always means the same thing. A token is a rounded blue box,
+dashed if the model has yet to predict it. The residual stream and its vectors
+are amber. A query is a violet triangle, a key a teal diamond, a value a pink
+disc. Probabilities, including attention weights, are green, and surprise is
+red. Positions and other scaffolding are grey.
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ Numbers = npt.ArrayLike
 
 
 def use_style() -> None:
-    """Make matplotlib draw as the book does."""
+    """Give matplotlib the book's style."""
     plt.rcParams.update(
         {
             "figure.figsize": (5.2, 3.0),
@@ -70,26 +67,34 @@ def use_style() -> None:
 
 
 def shown(token: str) -> str:
-    """Return a token's text with its spaces and line breaks made visible."""
+    """Return a token's text with visible spaces and line breaks."""
     return token.replace(" ", "␣").replace("\n", "↵")
 
 
 def shades(color: str) -> LinearSegmentedColormap:
-    """Return a colormap from paper to a colour of `COLORS`, or any other."""
+    """Return a colormap from white to a colour.
+
+    Args:
+        color: A key of `COLORS`, or any colour of matplotlib.
+    """
     return LinearSegmentedColormap.from_list(
         color, [PAPER, COLORS.get(color, color)]
     )
 
 
 def signed(color: str) -> LinearSegmentedColormap:
-    """Return the colormap of numbers around 0: slate, paper, a colour."""
+    """Return a colormap from slate to a colour, with white for 0 between.
+
+    Args:
+        color: A key of `COLORS`, or any colour of matplotlib.
+    """
     return LinearSegmentedColormap.from_list(
         f"signed {color}", ["#64748b", PAPER, COLORS.get(color, color)]
     )
 
 
 def _ink_on(color: Sequence[float]) -> str:
-    """Choose the text colour that can be read on a background."""
+    """Return the text colour that is legible on a background (WCAG 2.1)."""
     red, green, blue = (
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
         for c in color[:3]
@@ -110,68 +115,82 @@ def matrix(
     hidden: Numbers | None = None,
     title: str = "",
 ) -> None:
-    """Draw a matrix as coloured cells with its numbers in them.
+    """Draw a matrix as coloured cells with numbers in them.
 
     Args:
         axes: Where to draw.
-        values: (n, m). Negative ones are slate.
-        rows: What stands left of each row; spaces are made visible.
-        columns: What stands above each column.
-        color: A name of `COLORS`.
-        limit: The number at which the colour is full; the largest by default.
-        digits: Of the numbers in the cells; None writes none.
-        hidden: (n, m) of bool, true for cells that a mask has closed.
-        title: What stands above all.
+        values: (n, m). Negative numbers are slate, infinite ones and NaN are
+            hatched.
+        rows: A label to the left of each row; spaces are made visible.
+        columns: A label above each column; spaces are made visible.
+        color: A key of `COLORS`, or any colour of matplotlib.
+        limit: The number with the full colour; by default, the largest.
+        digits: The decimals of the numbers in the cells; None leaves them out.
+        hidden: (n, m), boolean; true for masked cells, which are hatched.
+        title: Drawn above the columns.
     """
     numbers = np.atleast_2d(np.asarray(values, dtype=float))
-    closed = np.zeros(numbers.shape, dtype=bool)
+    closed = ~np.isfinite(numbers)
     if hidden is not None:
-        closed = np.asarray(hidden, dtype=bool)
-    closed = closed | ~np.isfinite(numbers)
-    visible = numbers[~closed]
-    below = visible.size > 0 and bool(visible.min() < 0)
-    full = limit or float(np.abs(visible).max(initial=0)) or 1.0
-    colormap = signed(color) if below else shades(color)
-    low = -full if below else 0.0
+        closed |= np.asarray(hidden, dtype=bool)
     filled = np.where(closed, 0.0, numbers)
-    axes.imshow(filled, cmap=colormap, vmin=low, vmax=full, aspect="auto")
+    full = limit or float(np.abs(filled).max(initial=0)) or 1.0
+    below = bool((filled < 0).any())
+    colors = signed(color) if below else shades(color)
+    low = -full if below else 0.0
+    axes.imshow(filled, colors, vmin=low, vmax=full, aspect="auto")
     for (row, column), number in np.ndenumerate(filled):
         if closed[row, column]:
-            corner = (column - 0.5, row - 0.5)
-            axes.add_patch(
-                Rectangle(
-                    corner,
-                    1,
-                    1,
-                    facecolor="#f3f4f6",
-                    edgecolor="#d1d5db",
-                    hatch="///",
-                    linewidth=0,
-                )
-            )
+            _hatch(axes, row, column)
         elif digits is not None:
-            share = (number - low) / (full - low)
             text = f"{number:.{digits}f}".replace("-", "\u2212")
-            axes.text(
-                column,
-                row,
-                text,
-                ha="center",
-                va="center",
-                fontsize=9,
-                color=_ink_on(colormap(min(max(share, 0.0), 1.0))),
-            )
-    axes.set_xticks(range(numbers.shape[1]) if len(columns) else [])
-    axes.set_yticks(range(numbers.shape[0]) if len(rows) else [])
-    if len(columns):
-        axes.set_xticklabels([shown(text) for text in columns])
-    if len(rows):
-        axes.set_yticklabels([shown(text) for text in rows])
+            share = float(np.interp(number, (low, full), (0, 1)))
+            _write(axes, column, row, text, _ink_on(colors(share)))
+    _label(axes, numbers.shape, rows, columns)
+    if title:
+        axes.set_title(title, loc="center", pad=8)
+
+
+def _hatch(axes: Axes, row: int, column: int) -> None:
+    """Mark a cell of a matrix as masked."""
+    axes.add_patch(
+        Rectangle(
+            (column - 0.5, row - 0.5),
+            1,
+            1,
+            facecolor="#f3f4f6",
+            edgecolor="#d1d5db",
+            hatch="///",
+            linewidth=0,
+        )
+    )
+
+
+def _write(
+    axes: Axes, x: float, y: float, text: str, color: str, size: float = 9
+) -> None:
+    """Write a text that is centred at a point."""
+    axes.text(x, y, text, ha="center", va="center", fontsize=size, color=color)
+
+
+def _label(
+    axes: Axes,
+    shape: tuple[int, ...],
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> None:
+    """Label the rows and columns of a matrix, without ticks and spines.
+
+    Raises:
+        ValueError: There are labels, but not one for each row or column.
+    """
+    y = range(shape[0] if len(rows) else 0)
+    x = range(shape[1] if len(columns) else 0)
+    axes.set_xticks(x, [shown(text) for text in columns])
+    axes.set_yticks(y, [shown(text) for text in rows])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    if title:
-        axes.set_title(title, loc="center", pad=8)
 
 
 def bars(
@@ -182,14 +201,14 @@ def bars(
     color: str = "probability",
     form: Callable[[float], str] = "{:.1%}".format,
 ) -> None:
-    """Draw one horizontal bar for each label, with its number behind it.
+    """Draw a horizontal bar for each label, with its number at the end.
 
     Args:
         axes: Where to draw.
-        labels: Tokens or other names; the first one comes on top.
-        values: One for each.
-        color: A name of `COLORS`.
-        form: How a number is written.
+        labels: Tokens or other names, from top to bottom.
+        values: (n,), a number for each label.
+        color: A key of `COLORS`, or any colour of matplotlib.
+        form: Formats a number.
     """
     numbers = np.asarray(values, dtype=float)
     places = np.arange(len(numbers))[::-1]
@@ -217,17 +236,18 @@ def box(
     asked: bool = False,
     fontsize: float = 9,
 ) -> None:
-    """Draw a rounded box with a text in it, around (x, y).
+    """Draw a rounded box with a text in it.
 
     Args:
-        axes: Where to draw, in data coordinates.
-        x: Of the middle.
-        y: Of the middle.
-        text: What it says; spaces are not made visible here.
-        color: A name of `COLORS`.
+        axes: Where to draw.
+        x: The centre of the box, in data coordinates.
+        y: The centre of the box, in data coordinates.
+        text: The text; spaces are not made visible.
+        color: A key of `COLORS`, or any colour of matplotlib.
         width: In data coordinates.
         height: In data coordinates.
-        asked: Dashed: what the model is asked for and does not know yet.
+        asked: Whether the model has yet to predict the token: then the box is
+            dashed and white.
         fontsize: In points.
     """
     line = COLORS.get(color, color)
@@ -244,7 +264,7 @@ def box(
             linewidth=1.2,
         )
     )
-    axes.text(x, y, text, ha="center", va="center", fontsize=fontsize)
+    _write(axes, x, y, text, INK, fontsize)
 
 
 def arrow(
@@ -256,15 +276,15 @@ def arrow(
     width: float = 1.2,
     bend: float = 0.0,
 ) -> None:
-    """Draw an arrow from one point to another.
+    """Draw an arrow.
 
     Args:
-        axes: Where to draw, in data coordinates.
-        start: Where it begins.
-        end: Where it points.
-        color: A name of `COLORS`.
-        width: Of the line, in points.
-        bend: How far it bows; 0 is straight.
+        axes: Where to draw.
+        start: The tail, in data coordinates.
+        end: The head, in data coordinates.
+        color: A key of `COLORS`, or any colour of matplotlib.
+        width: The width of the line, in points.
+        bend: The curvature of the arrow; 0 is straight.
     """
     axes.annotate(
         "",
@@ -282,6 +302,12 @@ def arrow(
 
 
 def canvas(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
-    """Make the axes an empty sheet with these limits, for boxes and arrows."""
+    """Clear the axes of ticks and spines, for boxes and arrows.
+
+    Args:
+        axes: Where to draw.
+        x: The limits of the horizontal axis.
+        y: The limits of the vertical axis.
+    """
     axes.set(xlim=x, ylim=y)
     axes.axis("off")

@@ -1,7 +1,7 @@
-"""What every notebook of the book keeps to.
+"""The rules that every notebook of the book follows.
 
-A rule takes a chapter and gives a sentence for each place that breaks it.
-`test_book.py` applies the rules to the book, and shows that they bite.
+A rule takes a chapter and yields a sentence for every place that breaks it.
+`test_book.py` applies the rules to the book, and tests the rules themselves.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LAST_SECTIONS = [
     "Exercises",
     "Further reading",
 ]
-# The one place that says where the project lives is _config.yml.
+# Only _config.yml names the project's repository.
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
 REPOSITORY: str = CONFIG["repository"]["url"]
 FIRST_LINE = f"# On Colab, first: %pip install -q git+{REPOSITORY}"
@@ -42,8 +42,8 @@ SEEDED = (
     "torch.manual_seed(0)",
     "torch.set_printoptions(precision=4, sci_mode=False)",
 )
-# Only these give an output that may differ from run to run: a measurement, a
-# download, and a look at whether the real checkpoint has been downloaded.
+# Only these may give another output in another run: measurements, downloads,
+# and a look into the cache of downloads.
 VARYING = (
     r"perf_counter|timeit|tracemalloc|getrusage|max_memory"
     r"|download|hub\.cached"
@@ -55,7 +55,7 @@ NOT_MARKDOWN = re.compile(
 )
 LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(<?([^()\s>]+(?:\([^()\s]*\))?)>?\)")
 URL = re.compile(r"https?://[^\s<>\")\]]+")
-# The exercises that check themselves, and what stands in their text.
+# The kinds of exercises that check themselves, and the call to the checker.
 CHECKED = ("derive", "modify")
 CHECK = re.compile(r"""\bcheck\("([^"]*)",""")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
@@ -63,7 +63,7 @@ CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
 @dataclass
 class Chapter:
-    """A notebook and where it lies."""
+    """A notebook and its path."""
 
     path: Path
 
@@ -84,13 +84,13 @@ class Chapter:
         return prose(self.path)
 
     def section(self, title: str) -> str:
-        """What stands between a heading of level 2 and the next one."""
+        """Return the text under a heading of level 2."""
         parts = re.split(r"^## (.+)$", self.prose, flags=re.MULTILINE)
         return dict(zip(parts[1::2], parts[2::2], strict=True)).get(title, "")
 
 
 def prose(path: Path) -> str:
-    """Return all Markdown of a notebook or page."""
+    """Return the Markdown of a notebook or a page."""
     if path.suffix != ".ipynb":
         return path.read_text(encoding="utf-8")
     cells = nbformat.read(path, as_version=4).cells
@@ -107,17 +107,17 @@ def up_to_date(chapter: Chapter) -> Iterator[str]:
 
 
 def shows_no_accident(chapter: Chapter) -> Iterator[str]:
-    """No errors but those meant, no warnings, no paths of a machine."""
+    """No unintended errors, no warnings, no paths of a machine."""
     for number, cell in chapter.code:
         kinds = {output.output_type for output in cell.outputs}
         meant = "raises-exception" in tags(cell)
         if "error" in kinds and not meant:
-            yield f"cell {number} stores an error; is it meant, tag it"
+            yield f"cell {number} stores an error; tag it if it is meant"
         if meant and "error" not in kinds:
             yield f"cell {number} is tagged raises-exception and raises none"
         for output in cell.outputs:
             if output.get("name") == "stderr":
-                yield f"cell {number} stores what it wrote to stderr"
+                yield f"cell {number} stores output to stderr"
             for folder in (ROOT, Path.home()):
                 if f"{folder}/" in str(output):
                     yield f"cell {number} shows a path of this machine"
@@ -149,7 +149,7 @@ def has_its_parts(chapter: Chapter) -> Iterator[str]:
         yield f"it has more than one title: {titles}"
     before, *_ = chapter.prose.partition("\n## ")
     if "**What you need before:**" not in before:
-        yield "what the reader needs before is missing"
+        yield "it does not say what the reader needs before"
     _, start = chapter.code[0]
     if not start.source.startswith(FIRST_LINE):
         yield f"the first cell of code does not begin with {FIRST_LINE}..."
@@ -165,7 +165,7 @@ def has_its_parts(chapter: Chapter) -> Iterator[str]:
 
 
 def has_exercises(chapter: Chapter) -> Iterator[str]:
-    """At least four, numbered, each with a hint and a solution."""
+    """At least four exercises, numbered, each with a hint and a solution."""
     own = int(chapter.path.name[:2])
     parts: list[tuple[str, list[Any]]] = []
     for cell in chapter.cells:
@@ -199,7 +199,7 @@ def has_exercises(chapter: Chapter) -> Iterator[str]:
 
 
 def checks_itself(heading: str, cells: list[Any]) -> Iterator[str]:
-    """Its text names the check, and its solution passes the same one."""
+    """The text names the checker, and the solution passes it."""
     _, _, text = cells[0].source.partition(f"### {heading}")
     named = CHECK.findall(text)
     called = [
@@ -209,25 +209,25 @@ def checks_itself(heading: str, cells: list[Any]) -> Iterator[str]:
         for name in CHECK.findall(cell.source)
     ]
     if len(named) != 1:
-        yield f'the text of {heading!r} names no one `check("...", ...)`'
+        yield f'the text of {heading!r} does not name one `check("...", ...)`'
     elif [name for name, _ in called] != named:
         yield f'the solution of {heading!r} does not call `check("{named[0]}"'
     for name, cell in called:
         last = cell.source.splitlines()[-1]
         if not last.startswith(f'check("{name}", '):
-            yield f"the solution of {heading!r} does not end in its check"
+            yield f"the solution of {heading!r} does not end with its check"
         if f"{name}: right" not in str(cell.outputs):
             yield f"the solution of {heading!r} does not show that it is right"
 
 
 def folded(cell: Any, title: str) -> bool:
-    """Say whether a cell is one `<details>`, with its blank lines."""
+    """Return whether a cell is one `<details>`, with its blank lines."""
     start, end = f"<details><summary>{title}</summary>\n\n", "\n\n</details>"
     return bool(cell.source.startswith(start) and cell.source.endswith(end))
 
 
 def has_figures(chapter: Chapter) -> Iterator[str]:
-    """At least two, described, named, and beside an assertion."""
+    """At least two figures, described, named, and next to an assertion."""
     n_figures = 0
     code = [cell for _, cell in chapter.code]
     for position, (number, cell) in enumerate(chapter.code):
@@ -244,12 +244,12 @@ def has_figures(chapter: Chapter) -> Iterator[str]:
         if len(figure.get("caption", "")) < 10:
             yield f"the figure of cell {number} has no caption"
         if len(image.get("alt", "")) < 20:
-            yield f"the figure of cell {number} has no alt text that describes"
+            yield f"the figure of cell {number} has no proper alt text"
         if "plt.show()" not in cell.source:
-            yield f"the figure of cell {number} is not ended by plt.show()"
+            yield f"the figure of cell {number} does not call plt.show()"
         around = code[max(position - 1, 0) : position + 2]
         if not any("assert" in neighbour.source for neighbour in around):
-            yield f"no assertion stands beside the figure of cell {number}"
+            yield f"no assertion is next to the figure of cell {number}"
     if n_figures < 2:
         yield f"it has {n_figures} figures, fewer than two"
 
@@ -264,23 +264,23 @@ def may_vary(cell: Any) -> bool:
 
 
 def is_compared(chapter: Chapter) -> Iterator[str]:
-    """Every output is compared but those that measure or download."""
+    """All outputs are compared, except measurements and downloads."""
     varying = VARYING
     for number, cell in chapter.code:
         if unknown := tags(cell) - TAGS:
-            yield f"cell {number} has tags that mean nothing here: {unknown}"
+            yield f"cell {number} has unknown tags: {unknown}"
         if re.search("nbval", cell.source, flags=re.IGNORECASE):
-            yield f"cell {number} speaks to nbval; that is for its tags"
+            yield f"cell {number} addresses nbval in its source; use tags"
         if re.search(varying, cell.source):
-            # Whoever calls a function that measures, measures.
+            # A cell that calls a function that measures, measures too.
             for name in re.findall(r"^def (\w+)", cell.source, re.MULTILINE):
                 varying += rf"|\b{name}\("
         elif may_vary(cell):
-            yield f"cell {number} is not compared and measures nothing"
+            yield f"cell {number} is not compared, but measures nothing"
 
 
 def is_plain_markdown(chapter: Chapter) -> Iterator[str]:
-    """Colab, GitHub and Jupyter render neither directives nor roles."""
+    """No directives or roles: Colab, GitHub and Jupyter do not render them."""
     for number, cell in chapter.numbered:
         found = NOT_MARKDOWN.search(cell.source)
         if cell.cell_type == "markdown" and found:
@@ -288,7 +288,7 @@ def is_plain_markdown(chapter: Chapter) -> Iterator[str]:
 
 
 def has_good_links(path: Path) -> Iterator[str]:
-    """Links that lead nowhere, or out of the book unlisted."""
+    """No broken links, and no external links missing from references.md."""
     text = CODE.sub("", prose(path))
     for url in URL.findall((path.parent / "references.md").read_text("utf-8")):
         text = re.sub(re.escape(url) + r"(?=[\s<>\")\]])", "", text)
@@ -303,13 +303,13 @@ def has_good_links(path: Path) -> Iterator[str]:
         file, _, anchor = target.partition("#")
         goal = path.parent / file if file else path
         if not goal.is_file():
-            yield f"{target} leads to no file"
+            yield f"{target} points to no file"
         elif anchor and anchor not in anchors(goal):
-            yield f"{target} leads to no heading or figure"
+            yield f"{target} points to no heading or figure"
 
 
 def anchors(path: Path) -> set[str]:
-    """What `file#...` can name: headings and, in a notebook, figures."""
+    """Return the anchors of a page: headings and, in a notebook, figures."""
     headings = re.findall(r"^#{1,3} (.+)$", prose(path), flags=re.MULTILINE)
     found = {
         re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
@@ -333,7 +333,7 @@ RULES: list[Callable[[Chapter], Iterator[str]]] = [
 
 
 def pages_of_the_toc() -> list[Path]:
-    """The pages and notebooks of the table of contents, in its order."""
+    """Return the pages and notebooks in the order of the contents."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     parts = toc.get("parts", [toc])
     chapters = [c for part in parts for c in part.get("chapters", [])]

@@ -1,11 +1,11 @@
-"""Try what files, kills and neighbours can do, by the thousand, by hand.
+"""Thousands of random tests, to be run by hand.
 
     python tests/campaign.py [KIND ...] [--seed N] [--seconds N] [--share X]
 
-Each kind has a number of cases; `--share 0.01` runs one in a hundred. A case
-that crashes, hangs, loads what a checksum speaks against, or is refused
-without the name of its file is printed, with the seed to have it again, and
-the exit code is then 1. Without names, all kinds are run.
+By default, all kinds run; `--share 0.01` runs one in a hundred of their cases.
+A case fails if it crashes, hangs, loads data whose checksum is wrong, or is
+refused without the name of its file. Failures are printed with the seed that
+reproduces them, and the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from typing import Any
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 IN_ONE_PROCESS = 500
-"""Cases that one process runs, so that a crash or a hang costs no more."""
+"""Cases per process: a crash or a hang costs no more than these."""
 HANG = 60.0
-"""Seconds without an outcome, after which a case counts as hanging."""
+"""Seconds without an outcome after which a case counts as hanging."""
 
 Outcomes = Iterator[tuple[int, str]]
-"""The number of each case, and what came of it; `wrong: ...` for a failure."""
+"""The number of each case and its outcome; `wrong: ...` is a failure."""
 
 
 def files(kind: str, first: int, count: int, seed: int) -> Outcomes:
@@ -50,7 +50,7 @@ def files(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def strings(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Encode strings of any characters, and decode what comes out."""
+    """Encode and decode strings of random characters."""
     import gpt2
 
     _, tokenizer = gpt2.load("story")
@@ -75,9 +75,8 @@ def strings(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Hold models of any shape against transformers', by way of a folder."""
+    """Compare models of random sizes, saved and loaded, with transformers'."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
 
     import gpt2
 
@@ -85,23 +84,7 @@ def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
     for i in range(first, first + count):
         rng = random.Random(f"{seed} configs {i}")
         torch.manual_seed(rng.randrange(2**32))
-        n_head = rng.randint(1, 6)
-        theirs = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=rng.randint(1, 300),
-                n_positions=rng.randint(1, 64),
-                n_embd=n_head * rng.randint(1, 24),
-                n_head=n_head,
-                n_layer=rng.randint(1, 4),
-                n_inner=rng.choice([None, rng.randint(1, 200)]),
-                activation_function=rng.choice(["gelu_new", "gelu", "relu"]),
-                layer_norm_epsilon=rng.choice([1e-5, 1e-6, 1e-3]),
-                bos_token_id=0,
-                eos_token_id=0,
-            )
-        ).eval()
-        for parameter in theirs.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+        theirs = _theirs(rng)
         with tempfile.TemporaryDirectory() as folder:
             theirs.save_pretrained(folder)
             ours = gpt2.load_model(folder)
@@ -109,6 +92,7 @@ def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
             tokens = torch.randint(ours.config.n_vocab, (2, n_tokens))
             expected = theirs(tokens).logits
             scale = expected.abs().max()
+            narrow = 4 if ours.config.n_embd < 8 else 1
             for precision, tolerance in (
                 (None, 1e-5),
                 ("float32", 1e-4),
@@ -119,17 +103,40 @@ def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
                 if precision is not None:
                     engine = gpt2.for_inference(ours, precision)
                 error = float((engine(tokens) - expected).abs().max() / scale)
-                if not error < tolerance * (
-                    4 if ours.config.n_embd < 8 else 1
-                ):
+                if not error < tolerance * narrow:
                     yield i, f"wrong: {precision} {error:.2g} {ours.config}"
                     break
             else:
                 yield i, "within the tolerance"
 
 
+def _theirs(rng: random.Random) -> Any:
+    """Make a model of transformers of random sizes."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    n_head = rng.randint(1, 6)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=rng.randint(1, 300),
+            n_positions=rng.randint(1, 64),
+            n_embd=n_head * rng.randint(1, 24),
+            n_head=n_head,
+            n_layer=rng.randint(1, 4),
+            n_inner=rng.choice([None, rng.randint(1, 200)]),
+            activation_function=rng.choice(["gelu_new", "gelu", "relu"]),
+            layer_norm_epsilon=rng.choice([1e-5, 1e-6, 1e-3]),
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ).eval()
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
 def commands(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Run hostile command lines: one line, the right exit code, no more."""
+    """Run hostile command lines: they print one line and exit with 1 or 2."""
     import test_command_line
 
     from gpt2.__main__ import main
@@ -151,7 +158,7 @@ def commands(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def kills(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Kill a training run at any moment, and go on: to the same bits."""
+    """Kill a training run at random, and resume it: the bits are the same."""
     from forking import Server
     from test_training_processes import MODEL, RUN, TEXT, last_bytes
 
@@ -196,7 +203,7 @@ def kills(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def checkpoints(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Flip a bit of a training checkpoint: it is refused, and named."""
+    """Flip a bit of a training checkpoint: it is refused by name."""
     from test_training_processes import MODEL, RUN, TEXT
 
     from gpt2.__main__ import main
@@ -233,7 +240,7 @@ def checkpoints(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 def saves(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Kill whoever saves one model over another: one of them is there."""
+    """Kill a save over another model: one of the two models is complete."""
     import torch
 
     import gpt2
@@ -249,10 +256,10 @@ def saves(kind: str, first: int, count: int, seed: int) -> Outcomes:
         folder = Path(name, "model")
         for i in range(first, first + count):
             rng = random.Random(f"{seed} saves {i}")
-            gpt2.save(folder, *both[0])
+            gpt2.save(*both[0], folder)
             pid = os.fork()
             if pid == 0:
-                gpt2.save(folder, *both[1])
+                gpt2.save(*both[1], folder)
                 os._exit(0)
             time.sleep(rng.uniform(0, 0.06))
             os.kill(pid, signal.SIGKILL)
@@ -302,7 +309,7 @@ KINDS: dict[str, tuple[int, Callable[[str, int, int, int], Outcomes]]] = {
     "kills": (108, kills),
     "sanitizers": (100, sanitizers),
 }
-"""How many cases of each kind there are, and what runs them."""
+"""The number of cases of each kind, and the function that runs them."""
 
 
 def run_part(kind: str, first: int, count: int, seed: int) -> None:
@@ -321,7 +328,7 @@ def run_part(kind: str, first: int, count: int, seed: int) -> None:
 
 
 def run_kind(kind: str, share: float, seed: int, end: float) -> Counter[str]:
-    """Run the cases of a kind in processes of their own."""
+    """Run the cases of a kind in new processes."""
     total = max(1, round(KINDS[kind][0] * share))
     size = {"strings": 20_000, "kills": total}.get(kind, IN_ONE_PROCESS)
     came: Counter[str] = Counter()
@@ -339,7 +346,7 @@ def run_kind(kind: str, share: float, seed: int, end: float) -> Counter[str]:
 
 
 def _outcomes(kind: str, first: int, count: int, seed: int) -> Outcomes:
-    """Run some cases in a process, and say what it printed, or its end."""
+    """Run some cases in a process, and yield what it prints, or its end."""
     part = ["--part", kind, str(first), str(count), "--seed", str(seed)]
     last = first - 1
     with tempfile.TemporaryFile("w+") as errors:
@@ -368,7 +375,7 @@ def _outcomes(kind: str, first: int, count: int, seed: int) -> Outcomes:
 
 
 class _Watch:
-    """Kills a process that says nothing for too long."""
+    """Kills a process that prints nothing for too long."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
         import threading
@@ -392,7 +399,7 @@ class _Watch:
 
 
 def main() -> None:
-    """Run the kinds that were asked for."""
+    """Run the chosen kinds."""
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = ", ".join(KINDS)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=kinds)

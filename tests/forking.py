@@ -1,9 +1,9 @@
-"""A command line that starts at once, in processes that may be killed.
+"""Start command lines quickly, in processes that tests may kill.
 
-`python forking.py` imports what takes seconds to import, and then forks one
-process after the other from itself, as it is told on its standard input. Each
-runs `gpt2.__main__.main` in its own environment and with its own files for
-what it writes, and is in all else like `python -m gpt2`.
+`python forking.py` imports everything that is slow to import, and then forks a
+process for each command on its standard input. Each process runs
+`gpt2.__main__.main` with its own environment and output files, and otherwise
+behaves like `python -m gpt2`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from typing import Any
 
 @dataclass
 class Process:
-    """A command that was started."""
+    """A running command."""
 
     server: Server
     pid: int
     output: Path
 
     def poll(self) -> int | None:
-        """Return the exit code, negative for a signal, or None: running."""
+        """Return the exit code, negative for a signal; None while it runs."""
         code: int | None = self.server.ask({"poll": self.pid})
         return code
 
-    def wait(self, seconds: float = 60) -> int:
-        """Return the exit code; kill what takes longer."""
+    def wait(self, seconds: float = 240) -> int:
+        """Return the exit code; kill the process if it takes longer."""
         end = time.monotonic() + seconds
         while (code := self.poll()) is None:
             if time.monotonic() > end:
@@ -56,7 +56,7 @@ class Process:
 
 
 class Server:
-    """The process that the others are forked from."""
+    """The process that forks the others."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -79,21 +79,25 @@ class Server:
         *arguments: str | Path,
         output: Path,
         limit: int | None = None,
+        signalled: tuple[signal.Signals, str, int] | None = None,
         **environment: str | int,
     ) -> Process:
         """Start a command.
 
         Args:
-            *arguments: What would follow `python -m gpt2`.
-            output: A path to which `.out` and `.err` are added.
-            limit: The most bytes that a file may grow to.
-            **environment: Variables to add.
+            *arguments: The arguments of `python -m gpt2`.
+            output: The path of the output files, without `.out` and `.err`.
+            limit: The maximal size of a file, in bytes.
+            signalled: A signal that the process sends itself when it opens a
+                file of this name for writing, for the nth time.
+            **environment: Environment variables to add.
         """
         pid = self.ask(
             {
                 "arguments": [str(argument) for argument in arguments],
                 "output": str(output),
                 "limit": limit,
+                "signalled": signalled,
                 "environment": {k: str(v) for k, v in environment.items()},
             }
         )
@@ -106,16 +110,18 @@ class Server:
 
 
 def child(what: dict[str, Any]) -> int:
-    """Run the command; this process is its own."""
+    """Run a command in this process, and return the exit code."""
     from gpt2.__main__ import main
 
     for number, suffix in ((1, ".out"), (2, ".err")):
         with Path(what["output"] + suffix).open("wb") as file:
             os.dup2(file.fileno(), number)
     os.environ.update(what["environment"])
-    if what["limit"] is not None:  # exceeding it is to fail, not to kill
+    if what["limit"] is not None:  # an error, and not a signal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (what["limit"],) * 2)
+    if what["signalled"] is not None:
+        signal_in_writing(*what["signalled"])
     try:
         code = main(what["arguments"])
     except SystemExit as exit:
@@ -128,10 +134,25 @@ def child(what: dict[str, Any]) -> int:
     return code
 
 
-def warm_up() -> None:
-    """Import what a run needs, and do for once what is slow the first time.
+def signal_in_writing(number: int, name: str, n: int) -> None:
+    """Send this process a signal when it opens a file, whatever the load."""
 
-    No gradient is computed: the threads for that do not survive a fork.
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal n
+        if event != "open" or arguments[1] != "w":
+            return
+        n -= Path(str(arguments[0])).name == name
+        if n == 0:
+            n = -1  # once
+            os.kill(os.getpid(), number)
+
+    sys.addaudithook(hook)
+
+
+def warm_up() -> None:
+    """Import what a run needs, and do what is slow the first time.
+
+    It computes no gradients, because autograd's threads do not survive a fork.
     """
     import tempfile
 
@@ -150,7 +171,7 @@ def warm_up() -> None:
 
 
 def serve() -> None:
-    """Fork, and say which processes have ended, until there is no more."""
+    """Fork processes and report their exit codes, until the input ends."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
     warm_up()
     reply = os.fdopen(os.dup(1), "w")
@@ -175,7 +196,7 @@ def serve() -> None:
         print(json.dumps(answer), file=reply, flush=True)
     for pid in alive:
         os.kill(pid, signal.SIGKILL)
-    os._exit(0)  # what torch does at the end of a program takes seconds
+    os._exit(0)  # torch's shutdown takes seconds
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Damaged and odd files, for every reader of files: one at a time, by chance.
+"""Randomly damaged files, for fuzzing every reader of files.
 
-Each of the functions `damaged_...` writes a small checkpoint or tokenizer into
-a folder, in which something is wrong, and says what; `outcome` reads it and
-holds what comes out against what may. All chance comes from the `rng` that is
-handed in, so a case can be had again by its seed.
+Each function `damaged_...` writes a small checkpoint or tokenizer with random
+damage to a folder, and says which file it damaged; `outcome` reads the folder
+and checks the result. All random numbers come from the `rng` passed in, so a
+seed reproduces a case.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Case:
-    """A folder with something wrong in it."""
+    """A folder with a damaged file."""
 
     source: Path
-    """What to load."""
+    """The folder to load."""
     what: str
-    """What was done to which file."""
+    """The name of the damaged file."""
     covered: bool
-    """Whether a checksum is kept of what was changed: then it is refused, or
-    nothing has changed that matters."""
+    """Whether a checksum covers the change: then the file must be refused, or
+    nothing that matters has changed."""
 
 
-# --- what is sound ---
+# --- undamaged files ---
 
 
 @cache
 def sound(kind: str) -> Files:
-    """The files of a small checkpoint, or of a tokenizer, of some kind."""
+    """The files of a small checkpoint or tokenizer of one kind."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if kind == "tensorflow":
@@ -78,13 +78,13 @@ def sound(kind: str) -> Files:
             with torch.random.fork_rng():
                 torch.manual_seed(5)
                 model = GPT2(GPT2Config(**SIZES))
-            gpt2.save(folder, model)
+            gpt2.save(model, None, folder)
             _rewrite(folder, kind, model)
         return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 def _rewrite(folder: Path, kind: str, model: GPT2) -> None:
-    """Put the tensors into files of another kind."""
+    """Write the tensors to files of another kind."""
     tensors = {name: t.clone() for name, t in model.state_dict().items()}
     if kind in ("zip", "old"):
         (folder / SAFETENSORS).unlink()
@@ -123,7 +123,7 @@ def _in_one_file(folder: Path) -> None:
 
 
 def damaged_bytes(data: bytes, rng: random.Random) -> bytes:
-    """Flip, cut, copy, insert, remove or overwrite something, somewhere."""
+    """Flip, cut, copy, insert, remove or overwrite bytes at random."""
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         # Often near the beginning or the end, where headers are.
         place = rng.choice([rng.random(), rng.random() ** 4])
@@ -151,7 +151,7 @@ def damaged_bytes(data: bytes, rng: random.Random) -> bytes:
 
 # --- damage to JSON ---
 
-# As they are written, since Python would not write all of them.
+# As text, since Python's json would not write all of them.
 ODD = [
     *("null", "true", "false", "0", "-1", "1", "2.0", "0.5", "-0", "1e400"),
     *("NaN", "-Infinity", "1e-400", "2e0", str(2**31), str(2**63)),
@@ -164,7 +164,7 @@ ODD = [
 
 
 def damaged_json(data: bytes, rng: random.Random) -> bytes:
-    """Change a value, a name, or what belongs together; or only bytes."""
+    """Change values, names or nesting at random; or only bytes."""
     if rng.random() < 0.2:
         return damaged_bytes(data, rng)
     value = json.loads(data)
@@ -181,7 +181,7 @@ def damaged_json(data: bytes, rng: random.Random) -> bytes:
 
 
 def _changed(value: Any, rng: random.Random, odd: list[str]) -> Any:
-    """Change one thing in a value; odd values are put in by their number."""
+    """Change one part of a value; odd values get a placeholder."""
 
     def strange() -> str:
         odd.append(rng.choice(ODD))
@@ -216,7 +216,7 @@ def _changed(value: Any, rng: random.Random, odd: list[str]) -> Any:
 
 
 def damaged_safetensors(rng: random.Random, folder: Path) -> Case:
-    """A file of safetensors whose header, length or data are odd."""
+    """A safetensors file whose header, length or data are damaged."""
     files = dict(sound("safetensors"))
     data = files[SAFETENSORS]
     end = 8 + int.from_bytes(data[:8], "little")
@@ -231,13 +231,13 @@ def damaged_safetensors(rng: random.Random, folder: Path) -> Case:
 
 
 def damaged_index(rng: random.Random, folder: Path) -> Case:
-    """Several files of safetensors, whose index is odd."""
+    """Several safetensors files with a damaged index."""
     files = dict(sound("shards"))
     return _put(folder, files, INDEX, damaged_json(files[INDEX], rng))
 
 
 def damaged_config(rng: random.Random, folder: Path) -> Case:
-    """A `config.json` that is odd."""
+    """A damaged `config.json`."""
     files, name = dict(sound("safetensors")), "config.json"
     return _put(folder, files, name, damaged_json(files[name], rng))
 
@@ -250,7 +250,7 @@ def damaged_pickle(rng: random.Random, folder: Path) -> Case:
     if kind == "old" or rng.random() < 0.4:
         changed = damaged_bytes(data, rng)
         return _put(folder, files, BIN, changed, covered=kind == "zip")
-    # Its parts are damaged, and its checksums are right.
+    # Damage its parts, with correct checksums.
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         parts = [[i.filename, archive.read(i)] for i in archive.infolist()]
     for _ in range(rng.choice([1, 1, 2])):
@@ -278,13 +278,13 @@ def damaged_pickle(rng: random.Random, folder: Path) -> Case:
 
 
 def damaged_tensorflow(rng: random.Random, folder: Path) -> Case:
-    """A TensorFlow checkpoint: its index or its data."""
+    """A TensorFlow checkpoint with a damaged index or data file."""
     files = dict(sound("tensorflow"))
     name = rng.choice([TF_INDEX, TF_DATA])
     if name == TF_DATA or rng.random() < 0.4:
         changed = damaged_bytes(files[name], rng)
         return _put(folder, files, name, changed, covered=True)
-    # The entries are damaged, and the checksums of the index are right.
+    # Damage its entries, with correct checksums of the index.
     entries = dict(read_table(files[TF_INDEX]))
     for _ in range(rng.choice([1, 1, 2])):
         key = rng.choice([b"", *entries])
@@ -306,7 +306,7 @@ def damaged_tensorflow(rng: random.Random, folder: Path) -> Case:
 
 
 def damaged_tokenizer(rng: random.Random, folder: Path) -> Case:
-    """The files of a tokenizer, of which one is odd."""
+    """The files of a tokenizer, one of them damaged."""
     kind = rng.choice(["tokenizer", "tokenizer", "one file"])
     files = dict(sound(kind))
     name = rng.choice(sorted(files))
@@ -345,7 +345,7 @@ def _put(
     covered: bool = False,
 ) -> Case:
     """Write the files, with one of them changed."""
-    # An earlier case may still be mapped: it keeps its own files.
+    # New files, because an earlier case may still be mapped.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for other, content in (files | {name: changed}).items():
@@ -363,22 +363,25 @@ CHECKPOINTS: dict[str, Callable[[random.Random, Path], Case]] = {
 DAMAGED = CHECKPOINTS | {"tokenizer": damaged_tokenizer}
 """Every kind of file."""
 
-# --- what comes of it ---
+# --- outcomes ---
 
 
 def outcome(case: Case) -> str:
-    """Read what was damaged, and say what came of it.
+    """Read a damaged folder.
 
     Returns:
-        `loaded`, or `refused` by an error of the package that names a file of
-        the folder in one line. Whatever else there could be is raised.
+        `loaded`; or `refused`, by an error of the package, in one line, that
+        names a file of the folder.
+
+    Raises:
+        Exception: Any other outcome.
     """
     tokens = case.what.startswith(("voc", "mer", "tok", "add"))
     try:
         if tokens:
             _check_tokenizer(Tokenizer.load(case.source))
         else:
-            gpt2.look(case.source)
+            gpt2.inspect(case.source)
             _check_model(gpt2.load_model(case.source), case)
     except (CheckpointError, TokenizerError) as error:
         text = str(error)
@@ -404,7 +407,7 @@ def _check_model(model: GPT2, case: Case) -> None:
 
 @cache
 def sound_state(kind: str) -> dict[str, torch.Tensor]:
-    """The tensors of what is sound."""
+    """The tensors of an undamaged checkpoint."""
     with tempfile.TemporaryDirectory() as name:
         for file, content in sound(kind).items():
             (Path(name) / file).write_bytes(content)

@@ -1,8 +1,8 @@
-"""Mistakes one could make in the package, each of which some test must notice.
+"""Mutation tests: the suite must catch every mistake in `mistakes`.
 
-Every mutation of `mistakes` replaces one piece of one source file in a copy of
-the package, and names the tests that must then fail, each by itself. `python
-tests/mutations.py` runs them all and says which went unnoticed;
+A mutation replaces one piece of one source file in a copy of the package, and
+names the tests that must then fail, each by itself.
+`python tests/mutations.py` runs them all and reports those that survive;
 `test_mutations.py` does the same within the suite.
 """
 
@@ -28,31 +28,31 @@ from mistakes.mutation import Mutation
 
 PROJECT = Path(__file__).resolve().parent.parent
 TIME_LIMIT = 1200.0
-"""Seconds for all runs together, so that an endless loop ends."""
+"""Seconds for all runs together, in case a mutation loops for ever."""
 
 OPTIONS = [
     "-x",  # one failure is enough
     "--tb=short",
-    # The full-size model takes long and notices no more than the tiny ones.
+    # The full-size model is slow, and catches no more than the tiny ones.
     *("-k", "not full_size"),
-    # Neither plugins nor the collection of garbage at the end are needed, and
-    # they would take most of the time.
+    # Plugins and the garbage collection at the end would take most of the
+    # time.
     "--disable-plugin-autoload",
     *("-p", "no:unraisableexception"),
     *("-p", "no:cacheprovider"),
-    *("-p", "no:faulthandler"),  # a crash is an outcome like another
+    *("-p", "no:faulthandler"),  # a crash is a valid outcome
 ]
 
 Run = tuple[Mutation | None, tuple[str, ...]]
-"""A mutation and the test that must notice it; or None, for the source as it
-is, and all those in one file that must pass."""
+"""A mutation and the test that must catch it; or None, for the unchanged
+source, and all tests in one file that must pass."""
 
 
 def run(what: Run) -> tuple[int, str]:
     """Run tests of one file against a copy of the package, in this process.
 
     Returns:
-        pytest's exit code (0 passed, 1 failed) and what it wrote.
+        pytest's exit code (0 passed, 1 failed) and its output.
     """
     mutation, tests = what
     with tempfile.TemporaryDirectory() as folder:
@@ -80,11 +80,11 @@ def run(what: Run) -> tuple[int, str]:
 
 
 def all_runs() -> list[Run]:
-    """Each mutation with each of its tests; and these tests unmutated."""
+    """Return each mutation with each of its tests, and the tests alone."""
     runs: list[Run] = [
         (mutation, (test,))
         for mutation in MUTATIONS
-        for test in mutation.noticed_by
+        for test in mutation.caught_by
     ]
     tests = sorted({test for _, (test,) in runs})
     files = groupby(tests, key=lambda test: test.partition("::")[0])
@@ -92,11 +92,15 @@ def all_runs() -> list[Run]:
 
 
 def run_all(runs: Sequence[Run]) -> Mapping[Run, tuple[int, str]]:
-    """Do the runs side by side, each in a fresh process.
+    """Do the runs in parallel, each in a fresh process.
 
-    The processes are forked from one that has imported the large libraries and
-    nothing of this package: that takes seconds only once. One that crashes, as
-    a mistake in C may have it do, has minus the signal as its exit code.
+    The processes are forked from one that has imported the large libraries but
+    nothing of this package, so that those imports take seconds only once. If a
+    process crashes, as a mistake in C may cause, its exit code is minus the
+    signal.
+
+    Raises:
+        TimeoutError: The runs take longer than `TIME_LIMIT`.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
@@ -132,19 +136,19 @@ def _send(sender: Connection, what: Run) -> None:
 
 
 def is_expected(mutation: Mutation | None, exit_code: int) -> bool:
-    """Tell whether the source as it is passes, and a mistake does not."""
+    """Tell whether the unchanged source passes, or a mistake fails."""
     if mutation is None:
         return exit_code == pytest.ExitCode.OK
     return exit_code == pytest.ExitCode.TESTS_FAILED or exit_code < 0
 
 
 def main() -> None:
-    """Run all, print the outcome of each, and exit with 1 if one survived."""
+    """Run all, print each outcome, and exit with 1 if a mutation survives."""
     unexpected = 0
     for (mutation, tests), (exit_code, output) in run_all(all_runs()).items():
         fine = is_expected(mutation, exit_code)
         unexpected += not fine
-        name = "as it is" if mutation is None else mutation.name
+        name = "unchanged" if mutation is None else mutation.name
         verdict = "ok   " if fine else "WRONG"
         sys.stdout.write(f"{verdict} {' '.join(tests)} | {name}\n")
         if "-v" in sys.argv or not fine:

@@ -1,10 +1,10 @@
-"""Drive `compiled.c`, built with the compiler's sanitizers, over odd shapes.
+"""Run `compiled.c` under the compiler's sanitizers, with odd shapes.
 
 `python tests/sanitized.py [SEED] [CASES]` builds it so that a read or write
-outside of what is reserved, an overflow, or a cast of what does not fit ends
-the process, and runs matrices and models of random shapes, each compared with
-the taught model. What is reserved comes from `malloc`, whose edges the address
-sanitizer knows. `test_sanitizers.py` does the same with a few cases.
+out of bounds, an integer overflow, or a cast out of range ends the process,
+and runs matrices and models of random shapes, each compared with the plain
+GPT2. All buffers come from `malloc`, whose bounds the address sanitizer knows.
+`test_sanitizers.py` runs a few cases.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ BUILDS: dict[str, tuple[str, ...]] = {
     "this processor": ("-march=native",),
     "any processor": (),
 }
-"""The second has none of the instructions for bfloat16 and int8."""
+"""The second has no instructions for bfloat16 and int8."""
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.06, "int8": 0.1}
 
 
 def missing() -> str | None:
-    """Say what is missing here, if anything is."""
+    """Return what is missing on this machine, or None."""
     try:
         found = _asan()
     except OSError as error:
@@ -49,14 +49,14 @@ def _asan() -> str:
 
 
 def start(build: str, seed: int, n_cases: int) -> subprocess.Popen[str]:
-    """Start a process with the sanitizers, which runs cases of each kind."""
+    """Start a process that runs cases of each kind under the sanitizers."""
     return subprocess.Popen(
         [sys.executable, __file__, str(seed), str(n_cases), build],
         cwd=PROJECT,
         env={
             **os.environ,
             "LD_PRELOAD": _asan(),
-            # Python and PyTorch free little of what they have at the end.
+            # Python and PyTorch free little of their memory on exit.
             "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "PYTHONPATH": str(PROJECT),
@@ -74,7 +74,7 @@ def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def prepare(build: str) -> None:
-    """Have this process use a library with the sanitizers."""
+    """Make this process use a library built with the sanitizers."""
     import torch
 
     from gpt2.inference import compiled, compiling
@@ -95,11 +95,11 @@ def prepare(build: str) -> None:
         return torch.zeros(shape, dtype=dtype)
 
     for module in (compiled, compiled_layers):
-        module.in_large_pages = from_malloc
+        module.zeros_on_huge_pages = from_malloc
 
 
 def matrix(rng: random.Random) -> None:
-    """Pack a matrix of any shape in each precision, and multiply with it."""
+    """Pack a random matrix in each precision, and multiply by it."""
     import torch
 
     from gpt2.inference import compiled
@@ -113,19 +113,21 @@ def matrix(rng: random.Random) -> None:
         torch.randn(n_out, n_in).T if transposed else torch.randn(n_in, n_out)
     )
     bias = torch.randn(n_out) if rng.random() < 0.5 else None
-    shift = torch.randn(n_in) if rng.random() < 0.3 else None
+    offsets = torch.randn(n_in) if rng.random() < 0.3 else None
     rows = torch.randn(n_rows, n_in)
-    expected = rows @ (weight if shift is None else weight - shift[:, None])
+    expected = rows @ (
+        weight if offsets is None else weight - offsets[:, None]
+    )
     expected = expected if bias is None else expected + bias
-    for dtype in compiled.KINDS:
-        packed = compiled.PackedMatrix(weight, bias, dtype, shift)
+    for dtype in compiled.DTYPES:
+        packed = compiled.CompiledMatrix(weight, bias, dtype, offsets)
         name = str(dtype).removeprefix("torch.")
         _near(packed(rows), expected, name, f"{(n_in, n_out, n_rows)}", n_in)
         packed.columns(torch.randint(0, n_out, (3, 2)))
 
 
 def model(rng: random.Random) -> None:
-    """Run a model of any shape in each precision, whole and in pieces."""
+    """Run a random model in each precision, whole and in pieces."""
     import torch
 
     import gpt2
@@ -141,18 +143,18 @@ def model(rng: random.Random) -> None:
         n_inner=rng.choice([None, 1, 7, n_embd, 5 * n_embd, 9 * n_embd + 3]),
         activation=rng.choice(["gelu_new", "gelu", "relu"]),
     )
-    taught = gpt2.GPT2(config).eval()
-    for parameter in taught.parameters():
+    plain = gpt2.GPT2(config).eval()
+    for parameter in plain.parameters():
         parameter += 0.1 * torch.randn_like(parameter)
     n_sequences, n_tokens = rng.randint(1, 9), rng.randint(1, config.n_ctx)
     tokens = torch.randint(config.n_vocab, (n_sequences, n_tokens))
     mask = torch.rand(n_sequences, n_tokens) < 0.7
     mask[:, rng.choice([0, -1])] = True
-    expected = taught(tokens, mask)[mask]
+    expected = plain(tokens, mask)[mask]
     for precision in TOLERANCE:
         torch.set_num_threads(rng.choice([1, 2, 3]))
-        packed = gpt2.for_inference(taught, precision)
-        assert packed.compiled is not None
+        packed = gpt2.for_inference(plain, precision)
+        assert packed.compiled
         came = packed(tokens, mask)[mask]
         _near(came, expected, precision, f"{config}", n_embd)
         packed(tokens, last_only=True)
@@ -175,7 +177,7 @@ def model(rng: random.Random) -> None:
 def _near(
     came: object, expected: object, precision: str, case: str, n_in: int
 ) -> None:
-    """Few numbers have no chance for their roundings to cancel out."""
+    """Exit unless two tensors agree; few values average out few errors."""
     import torch
 
     assert isinstance(came, torch.Tensor)
@@ -187,7 +189,7 @@ def _near(
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the cases, in processes of their own or as one of these."""
+    """Run the cases in a process for each build, or as one of them."""
     seed, n_cases = (int(a) for a in [*arguments, "0", "100"][:2])
     if len(arguments) < 3:
         if (what := missing()) is not None:

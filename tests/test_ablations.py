@@ -1,4 +1,4 @@
-"""The removals of chapter 14: each takes out what it says, and no more."""
+"""The removals of chapter 14: each removes what it names, and no more."""
 
 from __future__ import annotations
 

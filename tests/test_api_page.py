@@ -1,4 +1,4 @@
-"""What the API reference is made of, and the page with the model card."""
+"""The API reference and the page with the model card."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_public_names_are_those_of_the_package() -> None:
     assert sorted(listed) == sorted(homes)
 
 
-def test_what_the_chapters_show_is_there() -> None:
+def test_the_modules_of_the_chapters_are_listed() -> None:
     there = set(re.findall(r"^\.\. automodule:: ([\w.]+)$", API, re.MULTILINE))
     shown = {
         name.partition(":")[0]
@@ -71,7 +71,7 @@ def test_what_the_chapters_show_is_there() -> None:
     assert shown <= there, "add these to book/api.md"
 
 
-def test_modules_stand_under_their_names() -> None:
+def test_modules_are_listed_under_their_names() -> None:
     pairs = re.findall(r"^### (gpt2\S+)\n\n\S+\n(.+)$", API, re.MULTILINE)
     assert len(pairs) > 30
     for heading, directive in pairs:

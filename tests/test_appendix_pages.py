@@ -1,4 +1,4 @@
-"""What the pages on troubles and on teaching say, held against the package."""
+"""The pages on troubleshooting and teaching agree with the package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import gpt2
 from gpt2.__main__ import main
 from gpt2.training.checkpoint import check_folder
 from gpt2.weights.hub import _explained, _verify
-from gpt2.weights.loading import _STORY_FOLDER
+from gpt2.weights.locating import STORY_FOLDER
 from gpt2.weights.pins import HUB_PRESETS, check_pinned
 from gpt2_book.exercises import check
 from gpt2_book.exercises.checking import CHECKERS
@@ -30,9 +30,9 @@ TEACHING = (BOOK / "teaching.md").read_text(encoding="utf-8")
 
 
 def changed(folder: Path, name: str, old: str, new: str) -> Path:
-    """A copy of the story model with one text in one file exchanged."""
+    """Copy the story model, with a replacement in one of its files."""
     copy = folder / "copy"
-    shutil.copytree(_STORY_FOLDER, copy)
+    shutil.copytree(STORY_FOLDER, copy)
     path = copy / name
     path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
     return copy
@@ -40,7 +40,7 @@ def changed(folder: Path, name: str, old: str, new: str) -> Path:
 
 def with_weights(folder: Path, data: bytes) -> Path:
     copy = folder / "copy"
-    shutil.copytree(_STORY_FOLDER, copy)
+    shutil.copytree(STORY_FOLDER, copy)
     (copy / "model.safetensors").write_bytes(data)
     return copy
 
@@ -65,7 +65,7 @@ def with_config(folder: Path) -> Path:
 
 def flipped(folder: Path) -> Path:
     copy = folder / "copy"
-    shutil.copytree(_STORY_FOLDER, copy)
+    shutil.copytree(STORY_FOLDER, copy)
     state = gpt2.load_model(copy).state_dict()
     (copy / "model.safetensors").unlink()
     path = copy / "pytorch_model.bin"
@@ -78,7 +78,7 @@ def flipped(folder: Path) -> Path:
 
 def short_merges(folder: Path) -> Path:
     copy = folder / "copy"
-    shutil.copytree(_STORY_FOLDER, copy)
+    shutil.copytree(STORY_FOLDER, copy)
     lines = (copy / "merges.txt").read_text("utf-8").splitlines(True)
     (copy / "merges.txt").write_text("".join(lines[:500]), "utf-8")
     return copy
@@ -95,16 +95,21 @@ def held(folder: Path) -> None:
     check_folder(folder, resume=False)
 
 
-WHOLE = (_STORY_FOLDER / "model.safetensors").read_bytes()
+WHOLE = (STORY_FOLDER / "model.safetensors").read_bytes()
 MESSAGES: dict[str, Callable[[Path], Any]] = {
     "is not a safetensors file: its first 8 bytes say that a header of ... "
     "bytes follows": lambda f: gpt2.load(
-        with_weights(f, b"version https://git-lfs.github.com/spec/v1\n")
+        with_weights(f, b"<!DOCTYPE html><title>Sign in</title>")
     ),
-    "the file may not have been fetched whole": lambda f: gpt2.load(
+    "is a pointer of Git LFS, and the file itself was not fetched": (
+        lambda f: gpt2.load(
+            with_weights(f, b"version https://git-lfs.github.com/spec/v1\n")
+        )
+    ),
+    "the download may be incomplete": lambda f: gpt2.load(
         with_weights(f, WHOLE[:-1000])
     ),
-    "it was damaged or replaced on its way here, and is removed": replaced,
+    "it was damaged or replaced in transit, and has been removed": replaced,
     "cannot be read: NaN is not a number in JSON": lambda f: gpt2.load(
         changed(f, "config.json", '"n_layer": 4', '"n_layer": NaN')
     ),
@@ -114,7 +119,7 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
     "lacks tensors ...": lambda f: gpt2.load(
         changed(f, "config.json", '"n_layer": 4', '"n_layer": 6')
     ),
-    "has, which is not a tensor of this GPT-2, ...": lambda f: gpt2.load(
+    "has unexpected tensors ...": lambda f: gpt2.load(
         changed(f, "config.json", '"n_layer": 4', '"n_layer": 3')
     ),
     "has shape ..., and the model needs ...": lambda f: gpt2.load(
@@ -123,19 +128,20 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
     "it was damaged or replaced. Delete ..., and it will be fetched again": (
         lambda f: check_pinned(HUB_PRESETS["gpt2"], [with_config(f)])
     ),
-    "is damaged: its record ... has CRC-32 ..., and ... was expected": (
+    "is damaged: its record ... has CRC-32 ..., expected ...": (
         lambda f: gpt2.load(flipped(f))
     ),
-    "is not a plain dictionary of tensors: it asks for ..., and to unpickle "
+    "is not a plain dictionary of tensors: it names ..., and unpickling "
     "anything but tensors could run code": lambda f: gpt2.load(pickled(f)),
-    "holds a dictionary with a name of type ..., and a dictionary from texts "
-    "to tensors was expected": lambda f: gpt2.load(numbered(f)),
+    "holds a ... under ...; expected a plain tensor under each name": (
+        lambda f: gpt2.load(numbered(f))
+    ),
     "the token ... has ... characters, more than 1,024": lambda f: gpt2.load(
         changed(f, "vocab.json", '"!":', f'"{"a" * 1025}":')
     ),
     "the prompt has ... tokens, and the model reads at most ... (n_ctx); "
-    "shorten it": lambda f: list(
-        gpt2.complete(*gpt2.load("story"), "Ella lost her kite. " * 99, 5)
+    "shorten it": lambda f: gpt2.complete(
+        *gpt2.load("story"), "Ella lost her kite. " * 99, 5
     ),
     "the model has ... positions (n_ctx), and ... tokens do not fit": (
         lambda f: gpt2.load_model("story")(torch.zeros(1, 257).long())
@@ -215,7 +221,7 @@ def test_six_heads_load_without_complaint(tmp_path: Path) -> None:
 def test_a_space_at_the_end() -> None:
     model, tokenizer = gpt2.load("story")
     said = [
-        "".join(gpt2.complete(model, tokenizer, text, 4, temperature=0))
+        gpt2.complete(model, tokenizer, text, 4, gpt2.Sampling(0))
         for text in ("Ella lost her red", "Ella lost her red ")
     ]
     assert said[0].startswith(" mittens.") and said[1].startswith(" it.")
@@ -247,7 +253,7 @@ def test_the_comparison_of_devices(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def exercises() -> dict[str, tuple[str, str]]:
-    """For each number, the label and the title."""
+    """Return the label and the title of each exercise, by its number."""
     found = {}
     for path in BOOK.glob("[0-9]*.ipynb"):
         for number, label, title in re.findall(

@@ -1,6 +1,6 @@
 """Attention: by hand, against PyTorch's own, masked, cached, with dropout.
 
-Masks are true where a query may look at a key.
+Masks are true where a query may see a key.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def attention(
 
 
 def allowed(*rows: str) -> Tensor:
-    """Read a mask drawn with `x` (may look) and `.` (may not)."""
+    """Read a mask drawn with `x` (seen) and `.` (hidden)."""
     return torch.tensor([[mark == "x" for mark in row] for row in rows])
 
 
@@ -70,10 +70,10 @@ def test_three_tokens_by_hand() -> None:
     torch.testing.assert_close(causal, expected)
 
 
-def test_each_row_is_a_distribution_over_the_allowed_keys() -> None:
+def test_each_row_is_a_distribution_over_the_keys_that_are_seen() -> None:
     query, key = 3 * torch.randn(2, 3, 5, 4), 3 * torch.randn(2, 3, 7, 4)
     mask = torch.rand(2, 1, 5, 7) < 0.5
-    mask[..., 2] = True  # every query is allowed at least one key
+    mask[..., 2] = True  # every query sees at least one key
     weights = attention_weights(query, key, mask)
     assert weights.shape == (2, 3, 5, 7)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 5))
@@ -117,7 +117,7 @@ def test_padding_mask_by_hand(
     for dtype in (torch.int64, torch.bool, torch.float32):
         real = torch.tensor([attention_mask], dtype=dtype)
         assert torch.equal(padding_mask(real, 4)[0, 0], allowed(*expected))
-        # With a cache only the last ask, and all are asked.
+        # With a cache, the queries are the last positions, the keys are all.
         last_two = padding_mask(real, 2)
         assert last_two.shape == (1, 1, 2, 4)
         assert torch.equal(last_two[0, 0], allowed(*expected[2:]))
@@ -140,7 +140,7 @@ def test_a_mask_and_the_causal_one_together() -> None:
     assert torch.equal(
         with_causal_mask(mask, query, key), allowed("x.x.", ".xxx")
     )
-    # A single query, the last, has no later key.
+    # After a single query, which is at the last position, comes no key.
     last = query[..., -1:, :]
     assert with_causal_mask(None, last, key) is None
     assert with_causal_mask(mask[:1], last, key).equal(mask[:1])
@@ -150,7 +150,7 @@ def test_a_mask_and_the_causal_one_together() -> None:
 
 
 def torch_attention(ours: MultiHeadAttention) -> nn.MultiheadAttention:
-    """Build PyTorch's own with the same weights, which it has transposed."""
+    """Build PyTorch's own with the same weights, which it transposes."""
     theirs = nn.MultiheadAttention(ours.n_embd, ours.n_head, batch_first=True)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(ours.c_attn.weight.T)
@@ -182,7 +182,9 @@ def test_self_attention_equals_pytorchs(
         x,
         x,
         x,
-        attn_mask=None if mask is None else ~mask,  # theirs forbids
+        attn_mask=None
+        if mask is None
+        else ~mask,  # theirs is true where a key is hidden
         average_attn_weights=False,
     )
     seen: list[Tensor] = []
@@ -195,7 +197,7 @@ def test_self_attention_equals_pytorchs(
         ours = attention(x, mask=mask, causal=False)
     torch.testing.assert_close(ours, theirs)
     if fused:
-        assert not seen  # the fused kernel never has them
+        assert not seen  # the fused kernel does not compute them
     else:
         torch.testing.assert_close(seen, [their_weights])
 
@@ -206,7 +208,7 @@ def test_self_attention_equals_pytorchs(
 def test_cross_attention_equals_pytorchs(
     attention: MultiHeadAttention, n_keys: int, masked: bool, fused: bool
 ) -> None:
-    """Five queries ask other keys, and what is gathered is a third thing."""
+    """Queries, keys and values are three different tensors."""
     attention.fused = fused
     query = torch.randn(2, 5, 12)
     key, value = torch.randn(2, 2, n_keys, 12)
@@ -256,7 +258,7 @@ def test_gradients_equal_pytorchs(
 
 
 @both_ways
-def test_what_is_left_out_is_the_query_or_the_key(
+def test_omitted_arguments_are_the_query_or_the_key(
     attention: MultiHeadAttention, fused: bool
 ) -> None:
     attention.fused = fused
@@ -267,7 +269,7 @@ def test_what_is_left_out_is_the_query_or_the_key(
     assert torch.equal(attention(x, value=other), attention(x, x, other))
 
 
-# --- fused and spelled out ---------------------------------------------------
+# --- fused and step by step --------------------------------------------------
 
 CASES = [
     "plain",
@@ -300,13 +302,13 @@ def case(name: str) -> tuple[list[Tensor], dict[str, object]]:
             [x],
             {"mask": torch.rand(2, 3, 5, 5).lt(0.5) | torch.eye(5).bool()},
         ),
-        # The queries are the last of the keys.
+        # The queries are the last positions of the keys.
         "cross": ([x, longer, longer.sin()], {}),
     }[name]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_fused_equals_spelled_out(
+def test_fused_equals_step_by_step(
     attention: MultiHeadAttention, name: str
 ) -> None:
     """The outputs, and the gradients of inputs and parameters."""
@@ -356,7 +358,7 @@ def test_no_query_sees_a_later_token(
 def test_the_heads_do_not_mix_before_the_last_map(
     attention: MultiHeadAttention,
 ) -> None:
-    """Each head alone, with its own columns of the maps."""
+    """Each head equals attention with its own columns of the maps."""
     x = torch.randn(2, 5, 12)
     found = []
     attention.c_proj.register_forward_hook(
@@ -404,7 +406,7 @@ def test_piece_by_piece_equals_all_at_once(
 
 
 @both_ways
-def test_a_cached_mask_speaks_of_all_keys(
+def test_a_mask_with_a_cache_covers_all_keys(
     tiny: GPT2Config, attention: MultiHeadAttention, fused: bool
 ) -> None:
     attention.fused = fused
@@ -419,7 +421,7 @@ def test_a_cached_mask_speaks_of_all_keys(
             torch.testing.assert_close(found, expected[:, start:end])
 
 
-def test_append_returns_all_there_are_without_a_copy() -> None:
+def test_append_returns_all_positions_without_a_copy() -> None:
     keys, values = torch.zeros(2, 2, 3, 7, 4)
     cache = LayerCache(keys, values)
     first, second = torch.randn(2, 2, 2, 3, 2, 4)  # two pairs of key and value
@@ -430,19 +432,19 @@ def test_append_returns_all_there_are_without_a_copy() -> None:
     assert torch.equal(all_values, torch.cat([first[1], second[1]], dim=2))
     assert all_keys.data_ptr() == keys.data_ptr()
     assert all_values.data_ptr() == values.data_ptr()
-    assert not keys[:, :, 4:].any()  # nothing written beyond
+    assert not keys[:, :, 4:].any()  # nothing is written beyond
 
 
-def test_a_full_cache_says_how_full_and_stays_as_it_was() -> None:
+def test_a_full_cache_says_how_full_it_is_and_is_unchanged() -> None:
     cache = LayerCache(*torch.zeros(2, 2, 3, 7, 4), length=5)
     key, value = torch.ones(2, 2, 3, 3, 4)
     with pytest.raises(
-        ValueError, match=r"\(2, 3, 7, 4\) with 5 .*filled.*\(2, 3, 3, 4\)"
+        ValueError, match=r"\(2, 3, 7, 4\).* 5 .*\(2, 3, 3, 4\)"
     ):
         cache.append(key, value)
     assert cache.length == 5
     assert not cache.keys.any()
-    cache.append(key[:, :, :2], value[:, :, :2])  # these just fit
+    cache.append(key[:, :, :2], value[:, :, :2])  # exactly as many as fit
     assert cache.length == 7
 
 
@@ -463,7 +465,7 @@ def test_a_cache_reserves_what_it_says(tiny: GPT2Config) -> None:
     assert default.values.dtype == torch.bfloat16
 
 
-def test_select_reorders_drops_and_doubles(tiny: GPT2Config) -> None:
+def test_select_reorders_drops_and_repeats(tiny: GPT2Config) -> None:
     cache = KeyValueCache(tiny, batch_size=3, n_positions=7)
     written = []
     for layer in cache.layers:
@@ -476,7 +478,7 @@ def test_select_reorders_drops_and_doubles(tiny: GPT2Config) -> None:
     for layer, (key, value) in zip(cache.layers, written, strict=True):
         assert torch.equal(layer.keys[:, :, :5], key[rows])
         assert torch.equal(layer.values[:, :, :5], value[rows])
-        layer.append(*torch.randn(2, 4, 3, 1, 4))  # each goes on by itself
+        layer.append(*torch.randn(2, 4, 3, 1, 4))  # the copies are independent
         assert torch.equal(layer.keys[:, :, :5], key[rows])
         assert not torch.equal(layer.keys[0, :, 5], layer.keys[2, :, 5])
 
@@ -488,7 +490,7 @@ def test_select_reorders_drops_and_doubles(tiny: GPT2Config) -> None:
 def test_dropout_on_the_weights_keeps_the_mean(
     tiny: GPT2Config, shake: Callable[..., nn.Module], fused: bool
 ) -> None:
-    """Off in eval, on in training, where many draws average to the same."""
+    """Off in eval; on in training, where the mean of many draws is equal."""
     config = dataclasses.replace(tiny, attn_dropout=0.3, resid_dropout=0.0)
     attention = shake(MultiHeadAttention(config, fused=fused), 0.5)
     x = torch.randn(1, 5, 12)
@@ -530,7 +532,7 @@ def test_dropout_on_the_output(tiny: GPT2Config) -> None:
     )
 
 
-def test_the_map_back_begins_smaller(tiny: GPT2Config) -> None:
+def test_the_output_map_starts_smaller(tiny: GPT2Config) -> None:
     config = dataclasses.replace(tiny, n_embd=240, n_layer=8)
     attention = MultiHeadAttention(config)
     std = attention.c_attn.weight.std().item()
@@ -539,14 +541,30 @@ def test_the_map_back_begins_smaller(tiny: GPT2Config) -> None:
     assert std == pytest.approx(0.02 / 4, rel=0.02)  # sqrt(2 * 8) = 4
 
 
+def test_shows_its_sizes(attention: MultiHeadAttention) -> None:
+    shown = repr(attention)
+    assert "n_embd=12, n_head=3" in shown.splitlines()[1]
+    assert "(c_attn): Linear(12, 36)" in shown
+
+
+def test_a_cache_shows_how_full_it_is(tiny: GPT2Config) -> None:
+    cache = KeyValueCache(tiny, batch_size=3, n_positions=7)
+    for layer in cache.layers:
+        layer.append(*torch.randn(2, 3, 3, 5, 4))
+    shown = "n_layers=2, batch_size={}, length=5, n_positions=7"
+    assert shown.format(3) in repr(cache)
+    cache.select(torch.tensor([2, 0, 2, 2]))
+    assert shown.format(4) in repr(cache)
+
+
 @pytest.mark.parametrize(
     "query, key, value",
     [
-        ((2, 5, 8), (2, 5, 8), (2, 5, 8)),  # another width
+        ((2, 5, 8), (2, 5, 8), (2, 5, 8)),  # a wrong width
         ((2, 5, 12), (2, 7, 8), (2, 7, 8)),
         ((2, 5, 12), (2, 7, 12), (2, 6, 12)),  # a key without a value
         ((5, 12), (5, 12), (5, 12)),  # no batch
-        ((1, 5, 12), (2, 7, 12), (2, 7, 12)),  # another batch
+        ((1, 5, 12), (2, 7, 12), (2, 7, 12)),  # a different batch size
     ],
 )
 def test_wrong_shapes_are_named(

@@ -1,7 +1,7 @@
-"""The book as it is stored: in order, in sync, in form, with good links.
+"""The stored book: its order, its sources, its form and its links.
 
-That its cells still give what is stored is checked by nbval, which compares
-nothing where a cell was never run; so these tests hold that each was.
+nbval compares the outputs of the cells, but only those of cells that were run;
+these tests ensure that every cell was.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from book_rules import (
     BOOK,
     CHECKED,
     FIRST_LINE,
+    LABELS,
     ROOT,
     RULES,
     SEEDED,
@@ -53,7 +54,7 @@ every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda r: r.__name__)
 
 @every_page
 def test_the_contents_are_there(page: Path) -> None:
-    assert page.is_file(), f"_toc.yml names {page.stem}, which is not there"
+    assert page.is_file(), f"_toc.yml names {page.stem}, which does not exist"
 
 
 def test_the_contents_are_complete() -> None:
@@ -76,7 +77,7 @@ def test_links(page: Path) -> None:
 
 
 def test_every_checker_is_called_somewhere() -> None:
-    """A checker that no exercise names would be one that nobody finds."""
+    """Nobody would find a checker that no exercise names."""
     text = "\n".join(
         cell.source for book in NOTEBOOKS for cell in Chapter(book).cells
     )
@@ -93,7 +94,7 @@ def test_figures_have_names_of_their_own() -> None:
 
 @pytest.mark.parametrize("name", gpt2.__all__)
 def test_every_public_name_is_shown(name: str) -> None:
-    """Its source, or that of its methods, stands in a cell in sync."""
+    """A synced cell has its source, or the source of its methods."""
     home = getattr(gpt2, name).__module__
     assert any(
         re.search(rf"{home}:{name}\b", cell.metadata.get("sync", ""))
@@ -102,8 +103,8 @@ def test_every_public_name_is_shown(name: str) -> None:
     ), f'no cell shows it: add metadata {{"sync": "{home}:{name}"}} to one'
 
 
-# What follows shows that the tests above can fail, on a chapter that is right
-# until something in it is changed.
+# The tests below show that the rules can fail: they break a correct chapter in
+# one place each.
 
 CAPTION = {
     "image": {"alt": "A line that rises from zero to one."},
@@ -124,7 +125,7 @@ def png() -> str:
 
 
 def small_chapter() -> NotebookNode:
-    """Make a chapter that keeps to all rules, as if it had been run."""
+    """Return a chapter that follows all rules, as if it had been run."""
     picture = new_output("display_data", data={"image/png": png()})
     figure = "assert True\nplt.show()"
     caption_2 = {**CAPTION, "figure": {**CAPTION["figure"], "name": "fig-b"}}
@@ -152,20 +153,8 @@ def small_chapter() -> NotebookNode:
         ),
         new_markdown_cell("## Summary\n\n- It doubles.\n\n## Exercises"),
     ]
-    for n, label in enumerate(("predict", "derive", "modify", "measure"), 1):
-        text, solution, outputs = "Do.", f"assert double({n})", []
-        if label in CHECKED:
-            call = f'check("{label}-it", double)'
-            text, solution = f"Do. Then call `{call}`.", f"{solution}\n{call}"
-            data = {"text/plain": f"{label}-it: right."}
-            outputs = [new_output("execute_result", data=data)]
-        cells += [
-            new_markdown_cell(f"### Exercise 7.{n} ({label}): some\n\n{text}"),
-            new_markdown_cell(
-                f"<details><summary>Hint</summary>\n\n{n}\n\n</details>"
-            ),
-            new_code_cell(solution, metadata=dict(HIDDEN), outputs=outputs),
-        ]
+    for n, label in enumerate(LABELS, start=1):
+        cells += small_exercise(n, label)
     cells.append(new_markdown_cell("## Further reading\n\n- nothing"))
     notebook = new_notebook(cells=cells)
     code = [cell for cell in cells if cell.cell_type == "code"]
@@ -178,8 +167,25 @@ def small_chapter() -> NotebookNode:
     return notebook
 
 
+def small_exercise(n: int, label: str) -> list[NotebookNode]:
+    """Return the cells of an exercise: its text, its hint and its solution."""
+    text, solution, outputs = "Do.", f"assert double({n})", []
+    if label in CHECKED:
+        call = f'check("{label}-it", double)'
+        text, solution = f"Do. Then call `{call}`.", f"{solution}\n{call}"
+        data = {"text/plain": f"{label}-it: right."}
+        outputs = [new_output("execute_result", data=data)]
+    return [
+        new_markdown_cell(f"### Exercise 7.{n} ({label}): some\n\n{text}"),
+        new_markdown_cell(
+            f"<details><summary>Hint</summary>\n\n{n}\n\n</details>"
+        ),
+        new_code_cell(solution, metadata=dict(HIDDEN), outputs=outputs),
+    ]
+
+
 def problems(notebook: NotebookNode, folder: Path) -> list[str]:
-    """Store a chapter beside a package, and apply every rule to it."""
+    """Store a chapter next to a package, and apply every rule to it."""
     (folder / "p").mkdir(exist_ok=True)
     (folder / "p" / "m.py").write_text(PACKAGE)
     (folder / "references.md").write_text("<https://a.org/b>\n")
@@ -189,7 +195,7 @@ def problems(notebook: NotebookNode, folder: Path) -> list[str]:
     return [*sync.drift(path, folder), *found, *has_good_links(path)]
 
 
-def test_the_small_chapter_keeps_the_rules(tmp_path: Path) -> None:
+def test_the_small_chapter_follows_the_rules(tmp_path: Path) -> None:
     assert problems(small_chapter(), tmp_path) == []
 
 
@@ -261,18 +267,18 @@ LINE = "\nx = 1"
 BITES: list[tuple[Callable[[NotebookNode], Any], str]] = [
     (clear, "not run from top to bottom"),
     (run_twice, "not run from top to bottom"),
-    (colab, "not stored in the normal form"),
-    (add(3, " + 0"), "cell 4 is not what the package has"),
+    (colab, "not in normal form"),
+    (add(3, " + 0"), "cell 4 differs from the package"),
     (set_tags(9), "cell 10 stores an error"),
     (set_tags(4, "raises-exception"), "cell 5 is tagged raises-exception"),
-    (stderr, "cell 5 stores what it wrote to stderr"),
+    (stderr, "cell 5 stores output to stderr"),
     (machine, "cell 5 shows a path of this machine"),
     (add(4, LINE * 25), "cell 5 has 26 lines"),
     (add(4, f"  # {'x' * 70}"), "cell 5 is wider than 79 columns"),
     (drop(5), "is the third of code without prose"),
     (set_source(0, "Hello"), "does not begin with a title"),
     (add(2, "\n\n# Another"), "more than one title"),
-    (set_source(0, "# Small"), "what the reader needs before is missing"),
+    (set_source(0, "# Small"), "does not say what the reader needs before"),
     (set_source(1, "\n".join(SEEDED)), "does not begin with # On Colab"),
     (set_source(1, FIRST_LINE), "lacks torch.manual_seed(0)"),
     (drop(8), "its last sections are not"),
@@ -286,28 +292,31 @@ BITES: list[tuple[Callable[[NotebookNode], Any], str]] = [
     (drop(13), "has no solution"),
     (unhidden, "is not hidden everywhere"),
     (set_source(13, "double(1)"), "asserts nothing"),
-    (set_source(14, "### Exercise 7.2 (derive): x"), "names no one `check"),
-    (add(14, '\n\nOr `check("x", 1)`.'), "names no one `check"),
+    (
+        set_source(14, "### Exercise 7.2 (derive): x"),
+        "does not name one `check",
+    ),
+    (add(14, '\n\nOr `check("x", 1)`.'), "does not name one `check"),
     (set_source(16, "assert 1"), 'does not call `check("derive-it"'),
     (
         set_source(16, 'assert 1\ncheck("modify-it", double)'),
         'does not call `check("derive-it"',
     ),
-    (add(16, LINE), "does not end in its check"),
+    (add(16, LINE), "does not end with its check"),
     (not_yet, "does not show that it is right"),
-    (undescribed, "cell 7 has no alt text"),
+    (undescribed, "cell 7 has no proper alt text"),
     (unnamed, "cell 7 has no name"),
-    (set_source(6, "assert True"), "cell 7 is not ended by plt.show()"),
+    (set_source(6, "assert True"), "cell 7 does not call plt.show()"),
     (drop(6), "it has 1 figures, fewer than two"),
-    (set_tags(4, "nbval-skip"), "cell 5 has tags that mean nothing"),
-    (add(4, "  # NBVAL_SKIP"), "cell 5 speaks to nbval"),
+    (set_tags(4, "nbval-skip"), "cell 5 has unknown tags"),
+    (add(4, "  # NBVAL_SKIP"), "cell 5 addresses nbval"),
     (set_tags(4, "nbval-ignore-output"), "cell 5 is not compared"),
     (add(2, "\n\n```{note}\nx\n```"), "cell 3 has a directive or role"),
     (add(2, " {cite}`x`"), "cell 3 has a directive or role"),
     (add(2, " https://a.org/c"), "https://a.org/c is not in references.md"),
     (add(2, " [a](https://a.org/bc)"), "https://a.org/bc is not in"),
-    (add(2, " [x](08-none.ipynb)"), "08-none.ipynb leads to no file"),
-    (add(2, " [x](#none)"), "#none leads to no heading or figure"),
+    (add(2, " [x](08-none.ipynb)"), "08-none.ipynb points to no file"),
+    (add(2, " [x](#none)"), "#none points to no heading or figure"),
     (add(2, " ![](references.md)"), "the image references.md has no alt"),
 ]
 
@@ -330,15 +339,15 @@ def test_functions_that_measure_are_known(tmp_path: Path) -> None:
     assert problems(notebook, tmp_path) == []
 
 
-def test_a_changed_package_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_package_is_caught(tmp_path: Path) -> None:
     problems(small_chapter(), tmp_path)
     (tmp_path / "p" / "m.py").write_text(PACKAGE.replace("2 * x", "x + x"))
     found = list(sync.drift(tmp_path / "07-small.ipynb", tmp_path))
-    assert found == ["cell 4 is not what the package has: p.m:double"]
+    assert found == ["cell 4 differs from the package: p.m:double"]
 
 
 def nbval(folder: Path, outputs: str) -> tuple[int, str]:
-    """Let nbval run a notebook of one cell that stores these outputs."""
+    """Let nbval run a notebook with one cell that stores this output."""
     cell = new_code_cell(
         "print(6 * 7)",
         execution_count=1,
@@ -356,7 +365,7 @@ def nbval(folder: Path, outputs: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_nbval_notices_a_changed_digit(tmp_path: Path) -> None:
+def test_nbval_catches_a_changed_digit(tmp_path: Path) -> None:
     code, output = nbval(tmp_path, "42\n")
     assert code == pytest.ExitCode.OK, output
     code, output = nbval(tmp_path, "43\n")

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,10 @@ from gpt2.commands.common import check_memory
 from gpt2.commands.parsing import COMMANDS
 from gpt2.completion import complete, predict
 from gpt2.config import GPT2Config
+from gpt2.inference.packed import PackedGPT2
+from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2
+from gpt2.sampling import Sampling
 from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from gpt2.training import corpus
 from gpt2.weights import loading
@@ -55,7 +59,7 @@ def write_model(
             model.wte.weight[token] = torch.tensor(share).log()
         model.ln_f.weight.fill_(0)
         model.ln_f.bias.fill_(1)
-    gpt2.save(folder, model, BYTES)
+    gpt2.save(model, BYTES, folder)
     return str(folder)
 
 
@@ -104,26 +108,26 @@ def test_generate_prints_the_text_and_what_follows(
 
 def test_generate_gives_what_the_library_gives(run: Any, saved: str) -> None:
     model, tokenizer = gpt2.load(saved)
-    settings: dict[str, Any] = {
-        "temperature": 1.5,
-        "top_k": 5,
-        "top_p": 0.9,
-        "min_p": 0.01,
-        "repetition_penalty": 0.8,
-    }
+    sampling = Sampling(
+        temperature=1.5,
+        top_k=5,
+        top_p=0.9,
+        min_p=0.01,
+        repetition_penalty=0.8,
+    )
     expected = complete(
-        model, tokenizer, "ab", 20, stop=["ba\n", "b "], seed=3, **settings
+        model, tokenizer, "ab", 20, sampling, stop=["ba\n", "b "], seed=3
     )
     options = [
         f"--{name.replace('_', '-')}={value}"
-        for name, value in settings.items()
+        for name, value in asdict(sampling).items()
     ]
     found = run(
         *("generate", "ab", "--model", saved, "--seed", 3),
         *("--max-tokens", 20, "--stop", "ba\n", "--stop", "b "),
         *options,
     )
-    assert found == (0, "ab" + "".join(expected) + "\n", "")
+    assert found == (0, f"ab{expected}\n", "")
 
 
 def test_a_seed_gives_the_same_text(run: Any, saved: str) -> None:
@@ -180,7 +184,7 @@ def test_beams_draw_nothing(run: Any, saved: str) -> None:
     command = ["generate", "b", "--model", saved, "--beams", 2]
     for options in (["--samples", 2], ["--top-k", 5], ["--temperature", 0.5]):
         assert_one_line(
-            run(*command, *options), 2, f"draws nothing; drop {options[0]}"
+            run(*command, *options), 2, f"--beams .* drop {options[0]}$"
         )
 
 
@@ -224,13 +228,13 @@ def test_generate_writes_each_piece_before_the_next_is_computed(
         def flush(self) -> None:
             events.append("shown")
 
-    forward = GPT2.forward
+    forward = PackedGPT2.__call__
 
     def watched(*arguments: Any, **options: Any) -> Any:
         events.append("step")
         return forward(*arguments, **options)
 
-    monkeypatch.setattr(GPT2, "forward", watched)
+    monkeypatch.setattr(PackedGPT2, "__call__", watched)
     monkeypatch.setattr(sys, "stdout", Screen())
     command = ["generate", "b", "--model", saved, "-n", "2"]
     assert main([*command, "--temperature", "0"]) == 0
@@ -253,6 +257,33 @@ def test_dtypes_and_devices(run: Any, saved: str, options: list[str]) -> None:
     assert run(*command, *options) == (0, "baa\n", "")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_which_model_runs(
+    run: Any, saved: str, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """The packed one, unless `--unpacked` asks for the book's."""
+    calls: list[int] = []
+    forward = GPT2Layer.forward
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(GPT2Layer, "forward", watched)
+    command = ["generate", "b", "--model", saved, "-n", 2, "--dtype", dtype]
+    command += ["--temperature", 0]
+    assert run(*command) == (0, "baa\n", "")
+    assert calls == []
+    assert run(*command, "--unpacked") == (0, "baa\n", "")
+    assert calls == [1, 1]
+
+
+def test_help_says_which_model_runs(run: Any) -> None:
+    output = " ".join(run("generate", "--help").output.split())
+    for word in ("packed", "compiled on first use", "--unpacked runs"):
+        assert word in output
+
+
 def test_a_file_of_weights(run: Any, saved: str) -> None:
     file = Path(saved, "model.safetensors")
     command = ["generate", "b", "-n", 2, "--temperature", 0, "--model", file]
@@ -263,7 +294,7 @@ def test_a_file_of_weights(run: Any, saved: str) -> None:
 
 
 PREDICTED = """\
-The text as tokens:
+The prompt as tokens:
 
 position   id  token
        0   64  "a"
@@ -271,7 +302,7 @@ position   id  token
        2  127  "\ufffd"
        3  102  "\ufffd"
 
-What may come next, and the chance with which it is drawn:
+The likeliest next tokens; chance is the probability of being drawn:
 
 rank   id  token   logit  probability  chance
    1   64  "a"     -0.69        50.0%   57.1%
@@ -290,14 +321,18 @@ def test_predict(run: Any, saved: str) -> None:
     assert (code, errors) == (0, "")
     table, last = output[: len(PREDICTED)], output[len(PREDICTED) :]
     assert table == PREDICTED
-    drawn = predict(*gpt2.load(saved), "a é", seed=5, top_k=3).sampled
+    prediction = predict(
+        *gpt2.load(saved), "a é", 6, Sampling(top_k=3), seed=5
+    )
+    assert output == f"{prediction}\nSeed: 5\n"
+    drawn = prediction.sampled
     shares = {
         "a": "probability 50.0%, chance 57.1%",
         "b": "probability 25.0%, chance 28.6%",
         " ": "probability 12.5%, chance 14.3%",
     }[drawn.text]
     assert last == (
-        f'Drawn with seed 5: "{drawn.text}" (id {drawn.id}, {shares})\n'
+        f'Drawn: "{drawn.text}" (id {drawn.id}, {shares})\nSeed: 5\n'
     )
 
 
@@ -479,7 +514,9 @@ def test_convert_from_a_pickle(run: Any, saved: str, tmp_path: Path) -> None:
     (old / "config.json").write_text(json.dumps(model.config.to_dict()))
     tokenizer.save(old)
     summary = f"{new}: {model.num_parameters()} parameters, float32\n"
-    assert run("convert", old, new) == (0, summary, "")
+    code, output, errors = run("convert", old, new)
+    assert (code, output) == (0, summary)
+    assert all(line.startswith("gpt2: note: ") for line in errors.splitlines())
     again, its_tokenizer = gpt2.load(new)
     assert_equal_models(again, model)
     assert its_tokenizer.ranks == tokenizer.ranks
@@ -492,7 +529,7 @@ def test_convert_from_a_pickle(run: Any, saved: str, tmp_path: Path) -> None:
 
 def test_convert_keeps_the_dtype(run: Any, saved: str, tmp_path: Path) -> None:
     model, tokenizer = gpt2.load(saved, "bfloat16")
-    gpt2.save(tmp_path / "a", model, tokenizer)
+    gpt2.save(model, tokenizer, tmp_path / "a")
     output = run("convert", tmp_path / "a", tmp_path / "b").output
     assert output.endswith("bfloat16\n")
     assert_equal_models(gpt2.load_model(tmp_path / "b", None), model)
@@ -502,7 +539,7 @@ def test_convert_does_not_pass_over_a_broken_tokenizer(
     run: Any, saved: str, tmp_path: Path
 ) -> None:
     model = gpt2.load_model(saved)
-    gpt2.save(tmp_path / "a", model)
+    gpt2.save(model, None, tmp_path / "a")
     (tmp_path / "a" / "vocab.json").write_text("{")
     code, output, errors = run("convert", tmp_path / "a", tmp_path / "b")
     assert (code, output) == (1, "")
@@ -592,6 +629,7 @@ def test_eval_of_nothing(
         ("generate x y", "unrecognized arguments: y"),
         ("generate x --temperature hot", "invalid float value: 'hot'"),
         ("generate x --beams 2 --samples 2", "drop --samples"),
+        ("generate x --dtype int8 --unpacked", "int8 .* drop --unpacked"),
         ("generate LONG --model MODEL", "33 tokens, .* at most 32"),
         ("generate LONG --model MODEL --beams 2", "33 tokens, .* at most 32"),
         ("predict LONG --model MODEL", "33 tokens do not fit"),
@@ -603,7 +641,7 @@ def test_eval_of_nothing(
         ("train out --n-embd 10", "--n-embd must be a multiple of --n-head"),
         ("train out --n-ctx 8 --context 9", "at most --n-ctx, 8; got 9"),
         ("train out --n-accumulate 5", "divisor of --batch-size, 48; got 5"),
-        ("train out --data x --held-out 0 --patience 1", "--patience looks"),
+        ("train out --data x --held-out 0 --patience 1", "got --held-out 0"),
         ("train out --model story --tokenizer bytes", "got --tokenizer bytes"),
         ("train out --final-learning-rate 1", "to --learning-rate, 0.004;"),
     ],
@@ -741,12 +779,12 @@ def test_every_option_has_met_hostile_values() -> None:
 def test_what_memory_cannot_hold_is_refused(
     run: Any, saved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before it is tried: on a machine that has one gigabyte."""
+    """On a machine with one gigabyte."""
     pages = {"SC_PHYS_PAGES": 10**6, "SC_PAGE_SIZE": 1000}
     monkeypatch.setattr(os, "sysconf", pages.__getitem__)
     monkeypatch.setattr(os, "sysconf_names", pages)
     for options, size in (
-        ("--n-embd 4096", "--n-embd 4096, --n-layer 4 .* take 9.7 GB"),
+        ("--n-embd 4096", "--n-embd 4096, --n-layer 4 .* at least 9.7 GB"),
         ("--n-layer 100000", "--n-layer 100000"),
         ("--n-ctx 2000000", "--n-ctx 2000000"),
         ("--batch-size 3000000", "--batch-size 3000000 .* has 1.0 GB"),
@@ -757,7 +795,7 @@ def test_what_memory_cannot_hold_is_refused(
     command = ["generate", "b", "--model", saved, "--beams", "1000"]
     monkeypatch.setitem(pages, "SC_PHYS_PAGES", 10**2)
     found = run(*command, "-n", "400")
-    assert_one_line(found, 2, "--beams 1000 would take 0.0 GB .* at least")
+    assert_one_line(found, 2, "--beams 1000 would take at least 0.0 GB")
     monkeypatch.setitem(pages, "SC_PHYS_PAGES", 10**6)
     assert run(*command, "-n", "1").code == 0
     monkeypatch.setattr(os, "sysconf_names", {})
@@ -773,7 +811,7 @@ def test_what_memory_cannot_hold_is_refused(
             "generate x --model {folder}/broken.safetensors",
             "not a safetensors",
         ),
-        ("generate x --model {folder}/text.txt", "not called like a file of"),
+        ("generate x --model {folder}/text.txt", "the name of a file of"),
         ("generate x --model {saved} --device moon", "'moon' cannot be used"),
         ("generate x --model {saved} --device cuda:99", "cannot be used"),
         ("predict x --model {folder}/none", "neither a preset .* nor"),
@@ -845,7 +883,7 @@ def test_a_mistake_of_ours_is_not_hidden(
         raise KeyError("oops")
 
     monkeypatch.setattr(COMMANDS["inspect"], "run", fail)
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="oops"):
         run("inspect", "x")
 
 
@@ -1000,17 +1038,23 @@ def test_a_second_ctrl_c_does_not_wait(
 def pressed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """`pressed(n)` presses Ctrl-C when a model runs for the nth time."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    forward = GPT2.forward
+    places: list[tuple[type, str]]
+    places = [(GPT2, "forward"), (PackedGPT2, "__call__")]
 
     def pressed(n: int) -> None:
         calls = iter(range(1, 10**9))
 
-        def run(*arguments: Any, **options: Any) -> Any:
-            if next(calls) == n:
-                signal.raise_signal(signal.SIGINT)
-            return forward(*arguments, **options)
+        def interrupted(forward: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*arguments: Any, **options: Any) -> Any:
+                if next(calls) == n:
+                    signal.raise_signal(signal.SIGINT)
+                return forward(*arguments, **options)
 
-        monkeypatch.setattr(GPT2, "forward", run)
+            return run
+
+        for model, name in places:
+            forward = interrupted(getattr(model, name))
+            monkeypatch.setattr(model, name, forward)
 
     yield pressed
     signal.signal(signal.SIGINT, before)

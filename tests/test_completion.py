@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
@@ -11,11 +12,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gpt2.completion import complete, encode_prompt, predict, until
+from gpt2.completion import (
+    complete,
+    encode_prompt,
+    predict,
+    stream_text,
+    until,
+)
 from gpt2.config import GPT2Config
+from gpt2.generation import generate
 from gpt2.model import GPT2
-from gpt2.sampling import Sampling, generate
+from gpt2.sampling import Sampling
 from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
+
+GREEDY = Sampling(temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +72,13 @@ def recited(
     tokenizer = tokenizer or Tokenizer.bytes_only()
     data = text.encode() if isinstance(text, str) else text
     ids = tokenizer.encode_bytes(data)
-    pieces = complete(
+    pieces = stream_text(
         reciter(ids, tokenizer.n_vocab),
         tokenizer,
         "?",
         max_new_tokens,
+        GREEDY,
         stop=stop,
-        temperature=0,
     )
     return list(pieces)
 
@@ -102,30 +112,42 @@ def test_the_pieces_are_what_generate_gives(
     babbler: GPT2, tokenizer: Tokenizer, prompt: str, seed: int
 ) -> None:
     ids = torch.tensor([encode_prompt(tokenizer, prompt)])
-    sampling = {"temperature": 0.8, "top_k": 50, "repetition_penalty": 1.2}
+    sampling = Sampling(0.8, top_k=50, repetition_penalty=1.2)
     end = tokenizer.end_of_text
     expected = generate(
-        babbler, ids, 20, seed=seed, stop_tokens=[end], **sampling
+        babbler, ids, 20, sampling, seed=seed, stop_tokens=[end]
     )
     added = expected[0, ids.size(1) :].tolist()
     pieces = list(
-        complete(babbler, tokenizer, prompt, 20, seed=seed, **sampling)
+        stream_text(babbler, tokenizer, prompt, 20, sampling, seed=seed)
     )
     assert "".join(pieces) == tokenizer.decode(i for i in added if i != end)
     assert all(pieces)
     generator = torch.Generator().manual_seed(seed)
-    again = complete(
-        babbler, tokenizer, prompt, 20, seed=generator, **sampling
+    again = stream_text(
+        babbler, tokenizer, prompt, 20, sampling, seed=generator
     )
     assert list(again) == pieces
+    whole = complete(babbler, tokenizer, prompt, 20, sampling, seed=seed)
+    assert whole == "".join(pieces)
+
+
+def test_complete_takes_what_stream_text_takes(tokenizer: Tokenizer) -> None:
+    model = reciter(tokenizer.encode("one two three"))
+    assert complete(model, tokenizer, "?", 5, GREEDY) == "one t"
+    found = complete(model, tokenizer, "?", sampling=GREEDY, stop=["two"])
+    assert found == "one "
+    drawn = inspect.signature(complete).replace(return_annotation=None)
+    other = inspect.signature(stream_text).replace(return_annotation=None)
+    assert drawn == other
 
 
 def test_it_ends_at_the_end_of_the_text(tokenizer: Tokenizer) -> None:
     end = tokenizer.end_of_text
     ids = [*tokenizer.encode("over"), end, *tokenizer.encode("more")]
-    pieces = complete(reciter(ids), tokenizer, "?", temperature=0)
+    pieces = stream_text(reciter(ids), tokenizer, "?", sampling=GREEDY)
     assert list(pieces) == ["o", "v", "e", "r"]
-    pieces = complete(reciter([end, 65]), tokenizer, "?", temperature=0)
+    pieces = stream_text(reciter([end, 65]), tokenizer, "?", sampling=GREEDY)
     assert list(pieces) == []
 
 
@@ -135,7 +157,7 @@ def test_pieces_come_before_the_next_token_is_computed(
     model = reciter(tokenizer.encode("abc"))
     events: list[str] = []
     model.register_forward_pre_hook(lambda *_: events.append("step"))
-    for piece in complete(model, tokenizer, "?", temperature=0):
+    for piece in stream_text(model, tokenizer, "?", sampling=GREEDY):
         events.append(piece)
     assert events == ["step", "a", "step", "b", "step", "c"]
 
@@ -144,18 +166,18 @@ def test_after_a_stop_nothing_is_computed(tokenizer: Tokenizer) -> None:
     model = reciter(tokenizer.encode("abcdef"))
     inputs: list[Tensor] = []
     model.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    pieces = complete(model, tokenizer, "?", stop=["bc"], temperature=0)
+    pieces = stream_text(model, tokenizer, "?", sampling=GREEDY, stop=["bc"])
     assert list(pieces) == ["a"]
     assert len(inputs) == 3  # for a, b and c
 
 
 def test_no_room(babbler: GPT2, tokenizer: Tokenizer) -> None:
-    assert list(complete(babbler, tokenizer, "x" * 32)) == []
-    assert list(complete(babbler, tokenizer, "x", 0)) == []
+    assert list(stream_text(babbler, tokenizer, "x" * 32)) == []
+    assert list(stream_text(babbler, tokenizer, "x", 0)) == []
     with pytest.raises(ValueError, match=r"33 tokens, .* at most 32"):
-        complete(babbler, tokenizer, "x" * 33)
-    with pytest.raises(ValueError, match="top_k must be"):
-        complete(babbler, tokenizer, "x", top_k=0)
+        stream_text(babbler, tokenizer, "x" * 33)
+    with pytest.raises(ValueError, match="seed must be"):
+        stream_text(babbler, tokenizer, "x", seed=-1)
 
 
 def test_the_model_is_left_as_it_was(
@@ -164,15 +186,15 @@ def test_the_model_is_left_as_it_was(
     for module in babbler.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.5
-    expected = list(complete(babbler, tokenizer, "x", temperature=0))
+    expected = list(stream_text(babbler, tokenizer, "x", sampling=GREEDY))
     babbler.train()
-    found = list(complete(babbler, tokenizer, "x", temperature=0))
+    found = list(stream_text(babbler, tokenizer, "x", sampling=GREEDY))
     assert found == expected
     assert babbler.training
     stop = [expected[3]]
-    list(complete(babbler, tokenizer, "x", stop=stop, temperature=0))
+    list(stream_text(babbler, tokenizer, "x", sampling=GREEDY, stop=stop))
     assert babbler.training
-    pieces = complete(babbler, tokenizer, "x", temperature=0)
+    pieces = stream_text(babbler, tokenizer, "x", sampling=GREEDY)
     next(pieces)
     assert babbler.training  # half read
     predict(babbler, tokenizer, "x")
@@ -185,7 +207,7 @@ def test_ids_that_the_model_does_not_have(
     """The tokenizer is another model's: nothing has begun then."""
     for text in ("z", ""):
         with pytest.raises(ValueError, match="17 rows; got"):
-            complete(model, tokenizer, text)
+            stream_text(model, tokenizer, text)
     with pytest.raises(ValueError, match="between 0 and 16"):
         predict(model, tokenizer, "z")
 
@@ -230,7 +252,7 @@ def test_bad_stops(
     babbler: GPT2, tokenizer: Tokenizer, stop: Sequence[str]
 ) -> None:
     with pytest.raises(ValueError, match="stop must be a list of strings"):
-        complete(babbler, tokenizer, "x", stop=stop)  # at once
+        stream_text(babbler, tokenizer, "x", stop=stop)  # at once
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
@@ -342,9 +364,10 @@ def test_predict_with_filters(
     plain = predict(babbler, tokenizer, "wxyz", 257, seed=0)
     with torch.no_grad():
         logits = babbler(tokens)[:, -1]
-    chances = Sampling(**filters).filter(logits, tokens).softmax(-1)[0]
+    sampling = Sampling(**filters)
+    chances = sampling.filter(logits, tokens).softmax(-1)[0]
     for seed in range(5):
-        found = predict(babbler, tokenizer, "wxyz", 257, seed=seed, **filters)
+        found = predict(babbler, tokenizer, "wxyz", 257, sampling, seed=seed)
         for candidate, before in zip(
             found.candidates, plain.candidates, strict=True
         ):
@@ -356,7 +379,7 @@ def test_predict_with_filters(
         assert sum(c.chance for c in found.candidates) == pytest.approx(1)
         assert found.sampled in found.candidates
         assert found.sampled.chance > 0
-        first = generate(babbler, tokens, 1, seed=seed, **filters)[0, -1]
+        first = generate(babbler, tokens, 1, sampling, seed=seed)[0, -1]
         assert found.sampled.id == int(first)
 
 
@@ -366,8 +389,8 @@ def test_predict_at_the_edges(babbler: GPT2, tokenizer: Tokenizer) -> None:
         predict(babbler, tokenizer, "x" * 33)
     empty = predict(babbler, tokenizer, "")
     assert empty.texts == (END_OF_TEXT,)
-    with pytest.raises(ValueError, match="min_p must be"):
-        predict(babbler, tokenizer, "x", min_p=2)
+    with pytest.raises(ValueError, match="seed must be"):
+        predict(babbler, tokenizer, "x", seed=-1)
 
 
 def test_predict_without_dropout(babbler: GPT2, tokenizer: Tokenizer) -> None:

@@ -1,4 +1,4 @@
-"""The two tables of vectors, and where a token stands."""
+"""The two tables of vectors, and the position of each token."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ def test_a_lookup_is_a_product_with_one_hot_rows() -> None:
     torch.testing.assert_close(vectors, one_hot @ table.weight)
 
 
-def test_the_gradient_reaches_a_row_once_for_each_time_it_was_used() -> None:
+def test_the_gradient_of_a_row_counts_each_use() -> None:
     table = Embedding(4, 3)
     table(torch.tensor([[2, 0, 2]])).sum().backward()
     times = torch.tensor([1.0, 0.0, 2.0, 0.0])
     assert torch.equal(table.weight.grad, times[:, None].expand(4, 3))
 
 
-def test_begins_normal() -> None:
+def test_starts_normal() -> None:
     table = Embedding(300, 200, std=0.01)
     assert table.weight.mean().item() == pytest.approx(0, abs=0.001)
     assert table.weight.std().item() == pytest.approx(0.01, rel=0.02)
 
 
+def test_shows_its_sizes() -> None:
+    assert repr(Embedding(17, 12)) == "Embedding(17, 12)"
+
+
 @pytest.mark.parametrize("wrong", [17, -1])
-def test_an_id_outside_the_table_is_refused(wrong: int) -> None:
-    with pytest.raises(ValueError, match=f"between 0 and 16.*got {wrong}$"):
+def test_an_id_outside_the_table_is_an_error(wrong: int) -> None:
+    with pytest.raises(ValueError, match=rf"\b0\b.*\b16\b.* {wrong}$"):
         Embedding(17, 12)(torch.tensor([[0, wrong]]))
 
 
@@ -47,10 +51,10 @@ def test_an_id_outside_the_table_is_refused(wrong: int) -> None:
         ([0, 0, 0, 0], [0, 0, 0, 0]),
     ],
 )
-def test_a_token_stands_behind_the_real_tokens_before_it(
+def test_a_position_is_the_number_of_real_tokens_before(
     attention_mask: list[int], positions: list[int]
 ) -> None:
-    """At padding only the range matters: a position that the table has."""
+    """At padding, any position in the table would do."""
     for dtype in (torch.int64, torch.int32, torch.bool, torch.float32):
         found = positions_of(torch.tensor([attention_mask], dtype=dtype))
         assert found.tolist() == [positions]

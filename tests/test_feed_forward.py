@@ -20,7 +20,7 @@ from gpt2.feed_forward import (
 )
 
 
-# The three formulas, for one number.
+# The three formulas, for a single number.
 def gelu_new_formula(x: float) -> float:
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
     return 0.5 * x * (1 + math.tanh(inner))
@@ -100,7 +100,7 @@ def test_no_position_sees_another(
     assert not same[:, 3].any()
 
 
-def test_the_map_back_begins_smaller(tiny: GPT2Config) -> None:
+def test_the_output_map_starts_smaller(tiny: GPT2Config) -> None:
     config = dataclasses.replace(tiny, n_embd=120, n_layer=8)
     network = FeedForward(config)
     assert network.c_fc.weight.std().item() == pytest.approx(0.02, rel=0.02)
@@ -116,3 +116,10 @@ def test_dropout_is_on_the_output_while_training(tiny: GPT2Config) -> None:
     assert kept.double().mean().item() == pytest.approx(0.75, abs=0.01)
     torch.testing.assert_close(dropped[kept], plain[kept] / 0.75)
     assert torch.equal(network.eval()(x), plain)
+
+
+def test_shows_its_sizes(tiny: GPT2Config) -> None:
+    shown = repr(FeedForward(dataclasses.replace(tiny, n_inner=7)))
+    assert shown.startswith("FeedForward(")
+    assert "(c_fc): Linear(12, 7)" in shown
+    assert "(c_proj): Linear(7, 12)" in shown

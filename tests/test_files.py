@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, whoever is killed and when."""
+"""Files are written atomically, whichever process is killed and when."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from filelock import FileLock
 import gpt2
 from gpt2.config import GPT2Config
 from gpt2.data import DataError, read_tokens, write_tokens
-from gpt2.files import moving, writing
+from gpt2.files import exchanging, writing
 from gpt2.files.checksums import SUMS, check_sums, write_sums
 from gpt2.files.lock import InUseError, locked
-from gpt2.files.writing import check_whole, mend, replacing, write_file
+from gpt2.files.whole import check_whole
+from gpt2.files.writing import mend, replacing, write_file
 from gpt2.model import GPT2
 from gpt2.tokenizer import files
 from gpt2.tokenizer.bpe import TokenizerError
 from gpt2.tokenizer.tokenizer import Tokenizer
-from gpt2.weights import loading
+from gpt2.weights import inspecting, loading
 from gpt2.weights.errors import CheckpointError
 
 forks = pytest.mark.skipif(
@@ -42,7 +43,7 @@ CHANGING = ("link", "mkdir", "rename", "replace", "rmdir", "unlink", "fsync")
 
 
 class Counter:
-    """Counts what changes a disk, and does something at the n-th time."""
+    """Counts changes to the disk, and acts before the n-th one."""
 
     def __init__(self, n: int, act: Callable[[], None]) -> None:
         self.n, self.act, self.count = n, act, 0
@@ -64,7 +65,7 @@ class Counter:
 
 
 def dies(n: int, action: Callable[[], Any]) -> bool:
-    """Run an action in a process that ends before its n-th change."""
+    """Run an action in a process that dies before its n-th change."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -72,7 +73,7 @@ def dies(n: int, action: Callable[[], Any]) -> bool:
             patch = pytest.MonkeyPatch()
             counter = Counter(n, lambda: os._exit(9))
             counter.watch(patch)
-            counter.watch(patch, moving, "_swap")
+            counter.watch(patch, exchanging, "_swap")
             action()
             code = 0
         finally:
@@ -84,7 +85,7 @@ def dies(n: int, action: Callable[[], Any]) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill loses nothing that was written; only a power cut does."""
+    """A killed process loses no written data; only a power failure does."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -93,7 +94,7 @@ def names(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files, but for what a writer may leave to the next one."""
+    """The files, except what a killed save may leave."""
     return {
         path.name: path.read_bytes()
         for path in folder.iterdir()
@@ -107,10 +108,12 @@ def exchanges(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> bool:
-    """Whether folders are exchanged, or files moved one by one."""
+    """Whether folders are exchanged, or files are moved one by one."""
     if not request.param:
-        monkeypatch.setattr(moving, "_swap", lambda one, other: False)
-    elif not moving._swap(*(tmp_path_factory.mktemp("x") for _ in range(2))):
+        monkeypatch.setattr(exchanging, "_swap", lambda one, other: False)
+    elif not exchanging._swap(
+        *(tmp_path_factory.mktemp("x") for _ in range(2))
+    ):
         pytest.skip("folders cannot be exchanged here")
     return bool(request.param)
 
@@ -120,7 +123,7 @@ Saved = tuple[GPT2, Tokenizer]
 
 @pytest.fixture(scope="module")
 def two() -> tuple[Saved, Saved]:
-    """Two models of which nothing fits the other."""
+    """Two models that have nothing in common."""
     torch.manual_seed(0)
     config = GPT2Config(n_vocab=270, n_ctx=8, n_embd=4, n_head=2, n_layer=1)
     other = GPT2Config(n_vocab=300, n_ctx=6, n_embd=6, n_head=3, n_layer=2)
@@ -131,7 +134,7 @@ def two() -> tuple[Saved, Saved]:
 
 
 def loaded(folder: Path, two: tuple[Saved, Saved]) -> str:
-    """Say what loading a folder gives: A, B, or that it is refused by name."""
+    """Load a folder: it gives model A or B, or is refused by name."""
     try:
         model, tokenizer = gpt2.load(folder)
     except (CheckpointError, TokenizerError) as error:
@@ -143,10 +146,10 @@ def loaded(folder: Path, two: tuple[Saved, Saved]) -> str:
             for key, tensor in model.state_dict().items():
                 assert torch.equal(tensor, saved.state_dict()[key])
             return name
-    raise AssertionError("this is neither")
+    raise AssertionError("neither of the two")
 
 
-# Killed.
+# Killed processes.
 
 
 @forks
@@ -154,11 +157,11 @@ def loaded(folder: Path, two: tuple[Saved, Saved]) -> str:
 def test_a_save_killed_at_any_moment_leaves_the_old_model_or_the_new(
     tmp_path: Path, two: tuple[Saved, Saved], exchanges: bool
 ) -> None:
-    """Whole; or it is refused by name, where folders are not exchanged."""
+    """Or the folder is refused by name, if files are moved one by one."""
     a, b = tmp_path / "a", tmp_path / "b"
     folder = tmp_path / "place" / "model"
     for place, pair in ((a, two[0]), (b, two[1])):
-        gpt2.save(place, *pair)
+        gpt2.save(*pair, place)
         (place / "README.md").write_text("mine")
     clean = [contents(a), contents(b)]
     (a / "tokenizer.json").write_text("of the old one")
@@ -166,15 +169,15 @@ def test_a_save_killed_at_any_moment_leaves_the_old_model_or_the_new(
     for n in range(1, 200):
         shutil.rmtree(folder.parent, ignore_errors=True)
         shutil.copytree(a, folder)
-        died = dies(n, lambda: gpt2.save(folder, *two[1]))
+        died = dies(n, lambda: gpt2.save(*two[1], folder))
         outcomes.append(loaded(folder, two))
-        # Other programs know nothing of a folder that is half saved. What
-        # they need from it is not there.
+        # Other programs do not check for a half-saved folder, but the config
+        # that they need is missing.
         if outcomes[-1] == "refused" and (folder / "config.json").exists():
             assert contents(folder) in [contents(a), contents(b)]
         if not died:
             break
-        gpt2.save(folder, *two[n % 2])
+        gpt2.save(*two[n % 2], folder)
         assert loaded(folder, two) == "AB"[n % 2]
         assert contents(folder) == clean[n % 2]
         assert names(folder.parent) == ["model"]
@@ -185,25 +188,25 @@ def test_a_save_killed_at_any_moment_leaves_the_old_model_or_the_new(
 
 
 @forks
-def test_a_new_folder_appears_whole_or_not(
+def test_a_new_folder_appears_atomically(
     tmp_path: Path, two: tuple[Saved, Saved]
 ) -> None:
     folder = tmp_path / "place" / "model"
     outcomes = []
     for n in range(1, 200):
-        died = dies(n, lambda: gpt2.save(folder, *two[1]))
+        died = dies(n, lambda: gpt2.save(*two[1], folder))
         there = folder.exists()
         outcomes.append(loaded(folder, two) if there else "nothing")
         if not died:
             break
-        gpt2.save(folder, *two[1])
+        gpt2.save(*two[1], folder)
         assert names(folder.parent) == ["model"]
         shutil.rmtree(folder.parent)
     assert [k for k, _ in itertools.groupby(outcomes)] == ["nothing", "B"]
 
 
 @forks
-def test_a_corpus_that_is_rewritten_is_not_lost(tmp_path: Path) -> None:
+def test_rewriting_a_corpus_loses_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     texts = [[1, 2, 3, 0], [4, 5, 0]], [[6, 7, 0], [8, 9, 10, 11, 0]]
     old, new = ([0, *a, *b] for a, b in texts)
@@ -221,7 +224,7 @@ def test_a_corpus_that_is_rewritten_is_not_lost(tmp_path: Path) -> None:
             assert f"{path} is half saved" in str(error)
             outcomes.append("refused")
             assert read_tokens(folder / "other.bin").ids.tolist() == old
-            if n % 2:  # the next to write finishes it
+            if n % 2:  # the next save finishes it
                 mend(folder)
                 assert read_tokens(path).ids.tolist() == new
                 assert len(names(folder)) == 6
@@ -259,7 +262,7 @@ def inodes(folder: Path) -> dict[str, int]:
     return {p.name: p.lstat().st_ino for p in (folder, *folder.iterdir())}
 
 
-def test_what_is_equal_is_not_touched(folder: Path) -> None:
+def test_equal_files_are_not_touched(folder: Path) -> None:
     before = inodes(folder)
     save(folder, {"a": "1", "b": "2", "c": "3"})
     assert inodes(folder) == before
@@ -272,7 +275,7 @@ def test_what_is_equal_is_not_touched(folder: Path) -> None:
 
 
 @both_ways
-def test_several_files_change_and_some_leave(
+def test_several_files_change_and_some_are_removed(
     folder: Path, exchanges: bool
 ) -> None:
     (folder / "link").symlink_to("mine")
@@ -296,16 +299,16 @@ def test_several_files_change_and_some_leave(
         assert after["folder"] == before["folder"]
 
 
-def test_all_others_may_leave_but_no_folder_does(folder: Path) -> None:
+def test_all_other_files_may_be_removed_but_no_folder(folder: Path) -> None:
     (folder / "inner").mkdir()
     save(folder, {"a": "1", "z": "9"}, leaves=lambda name: True)
     assert names(folder) == ["a", "inner", "z"]
 
 
-def test_a_folder_that_somebody_would_miss_is_not_exchanged(
+def test_a_folder_in_use_is_not_exchanged(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that this process is in, or with a folder inside."""
+    """One that this process is in, or that has a sub-folder."""
     number = folder.stat().st_ino
     with monkeypatch.context() as patch:
         patch.chdir(folder)
@@ -317,10 +320,10 @@ def test_a_folder_that_somebody_would_miss_is_not_exchanged(
     assert (folder / "inner").is_dir()
 
 
-def test_what_others_put_there_meanwhile_stays(
+def test_files_that_others_add_meanwhile_stay(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swap = moving._swap
+    swap = exchanging._swap
 
     def busy(one: Path, other: Path) -> bool:
         (folder / "new").write_text("of another program")
@@ -328,7 +331,7 @@ def test_what_others_put_there_meanwhile_stays(
         (folder / "edited").replace(folder / "mine")
         return swap(one, other)
 
-    monkeypatch.setattr(moving, "_swap", busy)
+    monkeypatch.setattr(exchanging, "_swap", busy)
     save(folder, {"a": "x", "b": "x"})
     assert texts(folder) == {
         "a": "x",
@@ -346,14 +349,14 @@ def test_a_link_to_a_folder_is_followed(folder: Path, tmp_path: Path) -> None:
     assert texts(folder)["a"] == "x"
 
 
-# What cannot be done changes nothing.
+# Failures change nothing.
 
 
 @both_ways
 def test_a_failure_at_any_step_changes_nothing(
     folder: Path, exchanges: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or comes so late that all is new, and says so."""
+    """Or it comes when all files are new, and the message says so."""
 
     def fail() -> None:
         raise OSError(errno.EIO, "the disk is on fire")
@@ -383,10 +386,10 @@ def test_a_failure_at_any_step_changes_nothing(
     assert {"failed", "late", "succeeded"} == set(outcomes)
 
 
-def test_what_can_neither_be_moved_nor_moved_back_is_told(
+def test_a_failed_roll_back_is_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "_swap", lambda one, other: False)
+    monkeypatch.setattr(exchanging, "_swap", lambda one, other: False)
     replace = Path.replace
 
     def stuck(path: Path, target: Path) -> Path:
@@ -426,9 +429,7 @@ def test_what_can_neither_be_moved_nor_moved_back_is_told(
         '{"out": [], "in": [3]}',
     ],
 )
-def test_a_plan_from_a_stranger_is_not_followed(
-    folder: Path, plan: str
-) -> None:
+def test_a_hostile_plan_is_not_followed(folder: Path, plan: str) -> None:
     marker = folder / ".half-saved"
     (marker / "old").mkdir(parents=True)
     (marker / "new").mkdir()
@@ -459,10 +460,10 @@ def test_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "somebody else's"])
-def test_what_a_save_has_not_left_is_not_removed(
+def test_what_no_save_created_is_not_removed(
     folder: Path, tmp_path: Path, kind: str
 ) -> None:
-    """Nor are files put where a link leads."""
+    """Nor are links followed."""
     other = tmp_path / "other"
     other.mkdir()
     (other / "precious").write_text("mine")
@@ -489,7 +490,7 @@ def test_a_link_is_not_locked(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-def test_a_folder_that_is_called_like_the_twin_stays(folder: Path) -> None:
+def test_a_folder_with_the_name_of_the_twin_stays(folder: Path) -> None:
     mine = folder.parent / ".folder.exchanging"
     mine.mkdir()
     (mine / "precious").write_text("mine")
@@ -499,7 +500,7 @@ def test_a_folder_that_is_called_like_the_twin_stays(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_a_marker_without_a_plan_says_how_to_get_out(
+def test_a_marker_without_a_plan_says_what_to_do(
     folder: Path, tmp_path: Path, link: bool
 ) -> None:
     marker = folder / ".half-saved"
@@ -508,7 +509,7 @@ def test_a_marker_without_a_plan_says_how_to_get_out(
     else:
         marker.mkdir()
     with pytest.raises(
-        ValueError, match=rf"{marker} says that .* look into it, .* remove it"
+        ValueError, match=rf"{marker} means that .* Look into it, .* remove it"
     ):
         save(folder, {"a": "x"})
     marker.unlink() if link else marker.rmdir()
@@ -518,7 +519,7 @@ def test_a_marker_without_a_plan_says_how_to_get_out(
 
 @both_ways
 @pytest.mark.parametrize("letter", ["n", "é"])
-def test_the_longest_name_will_do(
+def test_the_longest_name(
     tmp_path: Path, letter: str, exchanges: bool
 ) -> None:
     folder = tmp_path / (letter * (255 // len(letter.encode())))
@@ -536,7 +537,7 @@ def test_the_longest_name_will_do(
     "what", ["mkdir", "open", "fsync", "FileLock.acquire"]
 )
 @pytest.mark.parametrize("new", [False, True])
-def test_what_cannot_be_written_is_named(
+def test_write_errors_name_the_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch, what: str, new: bool
 ) -> None:
     def full(*arguments: Any, **options: Any) -> None:
@@ -557,7 +558,7 @@ def test_what_cannot_be_written_is_named(
     assert texts(folder)["a"] == "1"
 
 
-def test_what_cannot_be_read_meanwhile_is_not_called_unwritable(
+def test_read_errors_meanwhile_are_not_write_errors(
     folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError) as caught, replacing(folder):
@@ -565,11 +566,11 @@ def test_what_cannot_be_read_meanwhile_is_not_called_unwritable(
     assert caught.value.filename == str(tmp_path / "missing")
 
 
-# Several at once.
+# Several processes.
 
 
 @forks
-def test_the_stage_of_a_writer_that_lives_is_left_alone(
+def test_the_stage_of_a_running_save_is_left_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = os.pipe(), os.pipe()
@@ -609,7 +610,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_the_lock_of_another_in_the_same_place_is_left_alone(
+def test_another_lock_with_the_same_name_is_left_alone(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "folder"
@@ -621,7 +622,7 @@ def test_the_lock_of_another_in_the_same_place_is_left_alone(
     assert names(folder) == ["lock"]
 
 
-def test_without_locks_it_is_written_all_the_same(
+def test_saving_works_without_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_here(*_: Any) -> None:
@@ -633,21 +634,21 @@ def test_without_locks_it_is_written_all_the_same(
     assert contents(tmp_path / "new") == {"a": b"2"}
 
 
-# Read meanwhile.
+# Readers.
 
 
 @both_ways
 @pytest.mark.parametrize(
     "at", ["open_weights", "read_config", "read_tokenizer"]
 )
-def test_what_is_saved_while_it_is_read_is_not_mixed(
+def test_a_save_while_loading_is_not_mixed(
     tmp_path: Path,
     two: tuple[Saved, Saved],
     exchanges: bool,
     at: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is read once more, and refused if it is never left alone."""
+    """The checkpoint is read again, and refused if it changes again."""
     folder = tmp_path / "model"
     reading = getattr(loading, at)
     once = True
@@ -657,11 +658,11 @@ def test_what_is_saved_while_it_is_read_is_not_mixed(
         if at == "open_weights":  # between the header and the numbers
             weights = reading(*arguments)
         if not (once and calls):
-            gpt2.save(folder, *next(others))
+            gpt2.save(*next(others), folder)
         calls.append(at)
         return weights if at == "open_weights" else reading(*arguments)
 
-    gpt2.save(folder, *two[0])
+    gpt2.save(*two[0], folder)
     monkeypatch.setattr(loading, at, busy)
     calls: list[str] = []
     assert loaded(folder, two) == "B"
@@ -677,7 +678,38 @@ def test_what_is_saved_while_it_is_read_is_not_mixed(
 
 
 @both_ways
-def test_a_tokenizer_that_is_saved_while_it_is_read_is_not_mixed(
+def test_a_save_while_inspecting_is_not_mixed(
+    tmp_path: Path,
+    two: tuple[Saved, Saved],
+    exchanges: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The config and the weights are of the same model, or are refused."""
+    folder = tmp_path / "model"
+    gpt2.save(*two[0], folder)
+    read_config = inspecting.read_config
+    coming = iter([two[1]])
+
+    def busy(*arguments: Any) -> Any:
+        for pair in coming:
+            gpt2.save(*pair, folder)
+        return read_config(*arguments)
+
+    monkeypatch.setattr(inspecting, "read_config", busy)
+    assert gpt2.inspect(folder).config == two[1][0].config
+    coming = itertools.cycle([two[0], two[1]])
+
+    def always(*arguments: Any) -> Any:
+        gpt2.save(*next(coming), folder)
+        return read_config(*arguments)
+
+    monkeypatch.setattr(inspecting, "read_config", always)
+    with pytest.raises(CheckpointError, match=f"{folder} was saved to while"):
+        gpt2.inspect(folder)
+
+
+@both_ways
+def test_a_save_while_loading_a_tokenizer_is_not_mixed(
     tmp_path: Path,
     two: tuple[Saved, Saved],
     exchanges: bool,
@@ -706,11 +738,11 @@ def test_a_tokenizer_that_is_saved_while_it_is_read_is_not_mixed(
         Tokenizer.load(tmp_path / "t")
 
 
-def test_a_log_beside_a_model_may_grow_while_it_is_read(
+def test_a_log_beside_a_model_may_grow_while_loading(
     tmp_path: Path, two: tuple[Saved, Saved], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "model"
-    gpt2.save(folder, *two[0])
+    gpt2.save(*two[0], folder)
     read_config, calls = loading.read_config, []
 
     def busy(*arguments: Any) -> Any:
@@ -749,7 +781,7 @@ def test_checksums_are_those_of_sha256sum(summed: Path) -> None:
         check_sums(summed, ["a", "b", "c"], ValueError)
 
 
-def test_a_flipped_bit_is_noticed_in_any_byte(summed: Path) -> None:
+def test_a_flipped_bit_is_caught_in_any_byte(summed: Path) -> None:
     for name in ("a", "b", SUMS):
         path = summed / name
         before = path.read_bytes()
@@ -786,9 +818,9 @@ def test_odd_checksums_are_refused(summed: Path, text: str | None) -> None:
 
 
 def test_checksums_that_are_missing_can_be_written(summed: Path) -> None:
-    """As they have to be for a run of a version that kept none."""
+    """A run of an older version has none."""
     (summed / SUMS).unlink()
     with pytest.raises(
-        ValueError, match=r"has no SHA256SUMS: an older.*`sha256sum \* >"
+        ValueError, match=r"has no SHA256SUMS: .* older.*`sha256sum \* >"
     ):
         check_sums(summed, ["a"], ValueError)

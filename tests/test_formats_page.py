@@ -1,13 +1,14 @@
-"""The dumps in book/checkpoint-formats.md: bytes that were really written.
+"""The dumps in book/checkpoint-formats.md show real files.
 
-Every dump of the page is made here once more and compared. The index is made
-by a writer that does what TensorFlow does: what it makes of the entries of the
-checkpoint that TensorFlow wrote is TensorFlow's file, byte for byte.
+Every dump is made anew and compared with the page. The index comes from a
+writer that imitates TensorFlow: from the entries of a checkpoint that
+TensorFlow wrote, it makes TensorFlow's file, byte for byte.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pickletools
 import re
 import struct
@@ -60,7 +61,7 @@ def safetensors_file() -> bytes:
 
 
 def entry(shape: list[int], offset: int, data: bytes) -> bytes:
-    """A BundleEntryProto; protobuf leaves out what is zero."""
+    """Return a BundleEntryProto; protobuf omits fields that are zero."""
     written = field(1, 1) + field(2, shape_proto(*shape))
     if offset:
         written += field(4, offset)
@@ -69,7 +70,7 @@ def entry(shape: list[int], offset: int, data: bytes) -> bytes:
 
 
 def body(records: Mapping[bytes, bytes], interval: int) -> bytes:
-    """A block: each name borrows from the last, but at a restart."""
+    """Return a block, whose names share prefixes except at restarts."""
     written, restarts, previous = b"", [], b""
     for number, (name, value) in enumerate(records.items()):
         agree = zip(name, previous, strict=False)
@@ -145,6 +146,10 @@ def dump(data: bytes, start: int = 0) -> Iterator[str]:
         yield f"{start + place:08x}  {halves[0]:23}  {halves[1]:23}  {text}"
 
 
+# GPT-2 124M: magic, version, n_ctx, n_vocab, n_layer, n_head, n_embd, rows.
+LLM_C_HEADER = struct.pack("<8i", 20240326, 3, 1024, 50257, 12, 12, 768, 50304)
+
+
 def dumps() -> dict[str, list[str]]:
     index, data = tensorflow_files()
     real = INDEX.read_bytes()
@@ -157,6 +162,7 @@ def dumps() -> dict[str, list[str]]:
             "...",
             *dump(real[0x340:], 0x340),
         ],
+        "llm.c": list(dump(LLM_C_HEADER)),
     }
 
 
@@ -173,7 +179,7 @@ def test_no_other_dump_stands_on_the_page() -> None:
     assert shown and set(shown) <= known
 
 
-# --- what else the page says ---
+# --- the rest of the page ---
 
 
 def packed(header: object, data: bytes = bytes(16)) -> bytes:
@@ -192,7 +198,7 @@ def place(
 
 
 def malformed() -> dict[str, bytes]:
-    """For each row of the page's table, a file that is wrong in this way."""
+    """Return a malformed file for each row of the page's table."""
     one, other = place(0, 8), place(8, 16)
     twice = json.dumps({"ln_f.bias": one})
     return {
@@ -238,7 +244,7 @@ def test_a_gap_is_an_overlap_s_error(tmp_path: Path) -> None:
 
 
 def test_the_library_takes_a_name_twice(tmp_path: Path) -> None:
-    """Should this fail, the library has become stricter: mend the page."""
+    """If this fails, the library has become stricter: update the page."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(malformed()["a name comes twice"])
     assert list(safetensors.torch.load_file(path)) == ["ln_f.bias"]
@@ -264,7 +270,7 @@ def test_the_index_of_several_files(tmp_path: Path) -> None:
 
 
 def test_records_and_fields() -> None:
-    """The tables that take the index apart."""
+    """The tables that show the parts of the index."""
     data = tensorflow_files()[0]
     for start, lengths, name, value in (
         (0x00, "00 00 06", "", "08 01 1a 02 08 01"),
@@ -298,6 +304,24 @@ def test_the_numbers_in_the_text() -> None:
     assert "`6276d7cf`" in PAGE and "`5221afc5`" in PAGE
     assert handle(841, 8) == bytes.fromhex("c90608")
     assert f"all {len(INDEX.read_bytes())} of them" in PAGE
+
+
+def test_llm_cs_header(tmp_path: Path) -> None:
+    """The file is as large as the page says: all but the header is a hole."""
+    path = tmp_path / "gpt2_124M.bin"
+    path.write_bytes(LLM_C_HEADER)
+    size = 1024 + 4 * (124_439_808 + 47 * 768)
+    assert f"here {size:,} bytes" in PAGE
+    os.truncate(path, size)
+    weights = open_weights(path)
+    assert weights.infos["wte.weight"].shape == (50257, 768)
+    order = list(weights.infos)
+    assert order[:3] == ["wte.weight", "wpe.weight", "h.0.ln_1.weight"]
+    last = [f"h.{i}.mlp.c_proj.bias" for i in range(12)]
+    assert order[-14:] == [*last, "ln_f.weight", "ln_f.bias"]
+    os.truncate(path, size - 1)
+    with pytest.raises(CheckpointError, match=f"takes {size:,} bytes"):
+        open_weights(path)
 
 
 def test_what_a_pickle_says(tmp_path: Path) -> None:

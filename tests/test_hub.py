@@ -1,8 +1,8 @@
-"""Fetching checkpoints, from a small hub on this machine.
+"""Fetching checkpoints from a small local hub.
 
-A server in this process answers what the real hub would be asked, and notes
-the requests. The client reads its settings when it is imported, so that each
-test runs it in a process of its own, with a cache of its own.
+A server in this process answers like the real hub, and records the requests.
+The client library reads its settings on import, so each test runs it in a new
+process, with its own cache.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MODEL, INDEX, BIN = (
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """Repositories in memory, served as the Hugging Face hub does."""
+    """Repositories in memory, served like those of the Hugging Face hub."""
 
     daemon_threads = True
 
@@ -63,12 +63,12 @@ class Hub(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def forget(self) -> None:
-        """Start to count from here."""
+        """Reset the counts."""
         self.requests.clear()
         self.n_bytes = 0
 
     def fetched(self) -> list[str]:
-        """The files whose contents were asked for, in order."""
+        """The files that were downloaded, in order."""
         return [
             path.split("/")[-1]
             for method, path in self.requests
@@ -77,7 +77,7 @@ class Hub(http.server.ThreadingHTTPServer):
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
-    """What the hub says to one request."""
+    """The handler of a request."""
 
     protocol_version = "HTTP/1.1"
     server: Hub
@@ -146,7 +146,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self.server.n_bytes += len(body)
 
 
-# --- what it has ---
+# --- its repositories ---
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -165,9 +165,9 @@ def model() -> GPT2:
 def whole(
     model: GPT2, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
-    """A repository's files, with some that are of no use here."""
+    """A repository's files, including some that are not needed."""
     folder = tmp_path_factory.mktemp("whole")
-    gpt2.save(folder, model, Tokenizer.bytes_only())
+    gpt2.save(model, Tokenizer.bytes_only(), folder)
     return files_of(folder) | {
         BIN: b"older",
         "tf_model.h5": b"another library's",
@@ -196,7 +196,7 @@ def pickled(
     model: GPT2, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("pickled")
-    gpt2.save(folder, model)
+    gpt2.save(model, None, folder)
     (folder / MODEL).unlink()
     torch.save(model.state_dict(), folder / BIN)
     return files_of(folder)
@@ -237,7 +237,7 @@ def hub(
 CLIENT = """
 import hashlib, json, sys
 from pathlib import Path
-from gpt2.weights import hub, loading
+from gpt2.weights import hub, inspecting, loading, locating
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.pins import HUB_PRESETS, Pin
 
@@ -248,20 +248,20 @@ for argument in sys.argv[2:]:
     action, *rest = argument.split()
     try:
         if action == "locate":
-            found = str(loading.locate(rest[0]).weights)
+            found = str(locating.locate(rest[0]).weights)
         elif action == "fetch":
             pin = Pin(rest[0], rest[1], json.loads(rest[2]))
             found = str(hub.fetch(pin))
-        elif action == "pin":  # so that gpt2 stands for a small model
+        elif action == "pin":  # make `gpt2` a small model
             HUB_PRESETS["gpt2"] = Pin(rest[0], rest[1], json.loads(rest[2]))
             found = None
         elif action == "unread":  # from now on
             hashlib.file_digest = unread
             found = None
-        elif action == "look":
-            look = loading.look(rest[0])
-            sizes = [info.n_bytes for info in look.infos.values()]
-            found = [look.file, look.format, len(look.names), sum(sizes)]
+        elif action == "inspect":
+            seen = inspecting.inspect(rest[0])
+            sizes = [info.n_bytes for info in seen.infos.values()]
+            found = [seen.file, seen.format, len(seen.names), sum(sizes)]
         elif action == "load":
             import torch
             model = loading.load_model(rest[0])
@@ -277,7 +277,7 @@ for argument in sys.argv[2:]:
 
 
 def environment(url: str, home: Path, **settings: str) -> dict[str, str]:
-    """What a process needs, and nothing that leads the client elsewhere."""
+    """The variables that a process needs, and none that redirect it."""
     needed = {"PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP"}
     return {
         **{name: os.environ[name] for name in needed & os.environ.keys()},
@@ -293,7 +293,7 @@ def environment(url: str, home: Path, **settings: str) -> dict[str, str]:
 
 
 class Client:
-    """Runs the client in processes that share a cache."""
+    """Runs the client library in processes that share a cache."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
@@ -314,7 +314,7 @@ class Client:
         return [json.loads(line) for line in self.output.open()]
 
     def run(self, *actions: str, **settings: str) -> list[Any]:
-        """Do these one after the other, and return what each found."""
+        """Run actions in order, and return the result of each."""
         done = subprocess.run(
             self.command(*actions),
             env=environment(self.url, self.home, **settings),
@@ -332,7 +332,7 @@ def client(hub: Hub, tmp_path: Path) -> Client:
 
 
 def message(result: Any) -> str:
-    """The one line with which it was refused."""
+    """The error message, which has one line."""
     assert isinstance(result, dict), result
     text = str(result["error"])
     assert "\n" not in text
@@ -352,16 +352,18 @@ def test_fetches_once(hub: Hub, client: Client) -> None:
     ]
     files = hub.repos["someone/whole"]
     assert files_of(folder) == {name: files[name] for name in hub.fetched()}
-    # From now on nobody is asked, be there a network or not.
+    # From now on no request is sent, with or without a network.
     hub.forget()
-    assert client.run("locate someone/whole", "look someone/whole")[0] == found
+    assert (
+        client.run("locate someone/whole", "inspect someone/whole")[0] == found
+    )
     client.url = "http://127.0.0.1:1"
     assert client.run("locate someone/whole", HF_HUB_OFFLINE="1") == [found]
     assert hub.requests == []
 
 
-def test_loads_what_it_fetched(hub: Hub, client: Client, model: GPT2) -> None:
-    """Whichever kind of file the repository has."""
+def test_loads_what_it_fetches(hub: Hub, client: Client, model: GPT2) -> None:
+    """In every format that a repository may have."""
     hub.repos["openai-community/gpt2-medium"] = hub.repos["someone/whole"]
     *found, medium = client.run(
         "load someone/whole",
@@ -378,8 +380,8 @@ def test_loads_what_it_fetched(hub: Hub, client: Client, model: GPT2) -> None:
     )
 
 
-def test_half_a_checkpoint_is_not_a_copy(hub: Hub, client: Client) -> None:
-    """Some of the files are here, the config among them, and one is not."""
+def test_an_incomplete_copy_is_completed(hub: Hub, client: Client) -> None:
+    """The config and some files are in the cache, and one is not."""
     files = hub.repos["someone/sharded"]
     shards = sorted(name for name in files if name.startswith("model-"))
     assert len(shards) == 3
@@ -387,8 +389,8 @@ def test_half_a_checkpoint_is_not_a_copy(hub: Hub, client: Client) -> None:
     [refused] = client.run("locate someone/sharded")
     assert message(refused).startswith("someone/sharded on the hub lacks a")
     files[shards[-1]] = late
-    [look] = client.run("look someone/sharded")  # which leaves a config
-    assert look[0] == f"someone/sharded/{INDEX}"
+    [seen] = client.run("inspect someone/sharded")  # caches the config
+    assert seen[0] == f"someone/sharded/{INDEX}"
     hub.forget()
     [found] = client.run("locate someone/sharded")
     assert hub.fetched() == [shards[-1]]
@@ -402,7 +404,9 @@ def test_shows_a_progress_bar(client: Client) -> None:
     import termios
 
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 79))  # one of no width shows no bar
+    termios.tcsetwinsize(
+        theirs, (24, 79)
+    )  # a terminal without a width shows no bar
     process = subprocess.Popen(
         client.command("locate someone/whole"),
         env=environment(client.url, client.home),
@@ -414,7 +418,7 @@ def test_shows_a_progress_bar(client: Client) -> None:
     try:
         while piece := os.read(ours, 1024):
             shown += piece
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # Linux: the other end is closed
         pass
     os.close(ours)
     printed, _ = process.communicate()
@@ -427,13 +431,13 @@ def test_shows_a_progress_bar(client: Client) -> None:
 
 
 def test_pinned_content(hub: Hub, client: Client) -> None:
-    """What is not the published file is refused, and does not stay."""
+    """A file that differs from the published one is refused and removed."""
     good = hub.repos["someone/whole"][MODEL]
     sha256 = hashlib.sha256(good).hexdigest()
     bad = good[:-1] + bytes([good[-1] ^ 1])
     hub.repos["someone/whole"][MODEL] = bad
     pin = f"fetch someone/whole {COMMIT} {one_word({MODEL: sha256})}"
-    # The second time, it is not taken for a copy.
+    # The second time, it is not in the cache.
     for result in client.run(pin, pin):
         text = message(result)
         assert f"{MODEL} has SHA-256 {hashlib.sha256(bad).hexdigest()}" in text
@@ -449,13 +453,13 @@ def test_pinned_content(hub: Hub, client: Client) -> None:
 def test_preset_is_one_revision_of_known_content(
     hub: Hub, client: Client
 ) -> None:
-    """Another tokenizer is noticed, and so are other weights."""
+    """Another tokenizer is refused, and so are other weights."""
     pin = HUB_PRESETS["gpt2"]
     repo = hub.repos[pin.repo] = dict(hub.repos["someone/whole"])
     assert "vocab.json has SHA-256" in message(*client.run("locate gpt2"))
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         del repo[name]
-    results = client.run("locate gpt2", "look gpt2")
+    results = client.run("locate gpt2", "inspect gpt2")
     for name, result in zip((MODEL, "config.json"), results, strict=True):
         assert f"{name} has SHA-256" in message(result)
         assert pin.sha256[name] in message(result)
@@ -467,7 +471,7 @@ def test_preset_is_one_revision_of_known_content(
 
 @pytest.fixture
 def pinned(hub: Hub, client: Client) -> tuple[str, Path]:
-    """A small model for which `gpt2` stands byte by byte, and its copy."""
+    """A small model that `gpt2` is pinned to, and its copy in the cache."""
     files = hub.repos["someone/whole"]
     names = set(files) - {BIN, "tf_model.h5", "README.md"}
     known = {n: hashlib.sha256(files[n]).hexdigest() for n in names}
@@ -482,10 +486,10 @@ def one_word(value: Any) -> str:
 
 
 @pytest.mark.parametrize("name", [MODEL, "vocab.json"])
-def test_a_changed_copy_is_noticed(
+def test_a_changed_copy_is_refused(
     hub: Hub, client: Client, pinned: tuple[str, Path], name: str
 ) -> None:
-    """It is refused and left where it is, with advice that is right."""
+    """It is not removed, and the advice in the message works."""
     pin, folder = pinned
     path = folder / name
     blob = path.resolve()
@@ -509,11 +513,11 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_a_copy_is_read_once_as_it_stands(
+def test_an_unchanged_copy_is_read_once(
     client: Client, pinned: tuple[str, Path]
 ) -> None:
     pin, folder = pinned
-    assert client.run(pin, "unread", "locate gpt2", "look gpt2")[2]
+    assert client.run(pin, "unread", "locate gpt2", "inspect gpt2")[2]
     time.sleep(0.02)
     os.utime((folder / MODEL).resolve())
     with pytest.raises(AssertionError, match="a file was read again"):
@@ -525,28 +529,30 @@ def test_a_copy_is_read_once_as_it_stands(
 def test_what_is_not_pinned_is_not_read(
     hub: Hub, client: Client, pinned: tuple[str, Path]
 ) -> None:
-    """A preset of known content takes nothing else from its folder."""
+    """A pinned preset uses no other file of its folder."""
     pin, folder = pinned
     stray = folder / "added_tokens.json"
     stray.write_text('{"<pad>": 257}')
     text = message(client.run(pin, "locate gpt2")[1])
-    assert text.startswith(f"{stray} is not one of the files that someone/w")
+    assert text.startswith(
+        f"{stray} is not one of the known files of someone/w"
+    )
     stray.unlink()
-    # Other weights of the same model are no copy of the published ones.
+    # Other weights of the same model are not the published ones.
     (folder / MODEL).rename(folder / BIN)
     hub.forget()
     assert client.run(pin, "locate gpt2")[1] == str(folder / MODEL)
-    assert hub.fetched() == []  # it lies there under its SHA-256
-    # Nor is what else the repository has.
+    assert hub.fetched() == []  # it is cached under its SHA-256
+    # Other files of the repository are not fetched.
     hub.repos["someone/whole"]["added_tokens.json"] = b"{}"
     (folder / "config.json").unlink()
     client.run(pin, "locate gpt2")
     assert not stray.exists()
 
 
-# --- the pins themselves, from what is known otherwise ---
+# --- the pins themselves, from independent sources ---
 
-# Names of the files' contents in the repository's git: SHA-1 with a header.
+# The files' blob ids in the repository's git: SHA-1 with a header.
 GIT_BLOBS = {
     "config.json": "10c66461e4c109db5a2196bff4bb59be30396ed8",
     "vocab.json": "1f1d9aaca301414e7f6c9396df506798ff4eb9a6",
@@ -589,14 +595,14 @@ def check_pin(name: str, content: bytes) -> None:
 
 
 def test_the_pinned_settings() -> None:
-    """Written once more, byte for byte."""
+    """Reproduced byte for byte."""
     check_pin("config.json", json.dumps(PUBLISHED_CONFIG, indent=2).encode())
     assert GPT2Config.from_dict(PUBLISHED_CONFIG) == GPT2Config()
     check_pin("tokenizer_config.json", b'{"model_max_length": 1024}')
 
 
 def test_the_pinned_vocabulary(tmp_path: Path) -> None:
-    """The same, where tiktoken's cache has GPT-2's vocabulary."""
+    """The same, if tiktoken's cache has GPT-2's vocabulary."""
     try:
         tokenizer = Tokenizer.gpt2()
     except TokenizerError as error:
@@ -648,7 +654,7 @@ def test_every_file_that_is_read_is_pinned() -> None:
     assert all(len(digest) == 64 for digest in pins.values())
 
 
-def test_each_pinned_file_is_compared(tmp_path: Path, memory: Path) -> None:
+def test_each_pinned_file_is_compared(tmp_path: Path, cache: Path) -> None:
     names = ["a", "b", "c"]
     pin = Pin("someone/whole", COMMIT, {n: sha256_of(b"1") for n in names})
     paths = [tmp_path / name for name in names]
@@ -661,24 +667,26 @@ def test_each_pinned_file_is_compared(tmp_path: Path, memory: Path) -> None:
             check_pinned(pin, paths)
         path.write_bytes(b"1")
     (tmp_path / "d").write_bytes(b"1")
-    message = f"{tmp_path / 'd'} is not one of the files .* \\(a, b, c\\)"
+    message = (
+        f"{tmp_path / 'd'} is not one of the known files .* \\(a, b, c\\)"
+    )
     with pytest.raises(CheckpointError, match=message):
         check_pinned(pin, [*paths, tmp_path / "d"])
     check_pinned(Pin("someone/whole"), [tmp_path / "d", tmp_path / "missing"])
 
 
-# --- what is remembered of a file ---
+# --- the cache of digests ---
 
 
 @pytest.fixture
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "gpt2-from-scratch" / "verified.json"
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note which files are read whole."""
+    """Record which files are hashed."""
     seen = []
     read = hashlib.file_digest
 
@@ -690,8 +698,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_remembers_a_file_as_it_stands(
-    tmp_path: Path, memory: Path, reads: list[str]
+def test_caches_the_digest_of_an_unchanged_file(
+    tmp_path: Path, cache: Path, reads: list[str]
 ) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(b"1")
@@ -701,13 +709,13 @@ def test_remembers_a_file_as_it_stands(
         (tmp_path / "sub").mkdir(exist_ok=True)
         digests.sha256(path, expected)
     assert digests.sha256(one, expected) == expected
-    # What is wrong is not believed to be wrong for ever.
+    # A wrong digest is not cached.
     assert reads == ["one", "other", "other"]
-    assert memory.stat().st_mode & 0o777 == 0o600 or os.name == "nt"
-    assert [path.name for path in memory.parent.iterdir()] == [memory.name]
+    assert cache.stat().st_mode & 0o777 == 0o600 or os.name == "nt"
+    assert [path.name for path in cache.parent.iterdir()] == [cache.name]
     if os.name == "nt":
-        return  # where a file's second time is that of its creation
-    # The same size and the same time, and yet another file.
+        return  # ctime is the time of creation there
+    # Another content with the same size and modification time.
     before = one.stat()
     one.write_bytes(b"3")
     os.utime(one, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -729,14 +737,14 @@ def test_remembers_a_file_as_it_stands(
         *(b'{"%s": 5}', b'{"%s": {"state": [], "sha256": 5}}', b'{"%s": []}'),
     ],
 )
-def test_a_damaged_memory_is_none(
-    tmp_path: Path, memory: Path, reads: list[str], content: bytes
+def test_a_damaged_cache_is_ignored(
+    tmp_path: Path, cache: Path, reads: list[str], content: bytes
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1")
-    memory.parent.mkdir(parents=True, mode=0o700)
-    memory.write_bytes(content.replace(b"%s", str(path).encode()))
-    memory.chmod(0o600)
+    cache.parent.mkdir(parents=True, mode=0o700)
+    cache.write_bytes(content.replace(b"%s", str(path).encode()))
+    cache.chmod(0o600)
     for _ in range(2):
         digest = sha256_of(b"1")
         assert digests.sha256(path, digest) == digest
@@ -745,9 +753,9 @@ def test_a_damaged_memory_is_none(
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 @pytest.mark.parametrize("kind", ["a file", "a link", "a folder", "a pipe"])
-def test_a_memory_that_others_can_write_is_none(
+def test_a_cache_that_others_can_write_is_ignored(
     tmp_path: Path,
-    memory: Path,
+    cache: Path,
     reads: list[str],
     make_pipe: Callable[[Path], None],
     kind: str,
@@ -762,20 +770,20 @@ def test_a_memory_that_others_can_write_is_none(
     forged[str(path)]["sha256"] = expected
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text(json.dumps(forged))
-    memory.unlink()
+    cache.unlink()
     if kind == "a file":
         elsewhere.chmod(0o666)
-        elsewhere.rename(memory)
+        elsewhere.rename(cache)
     elif kind == "a link":
-        memory.symlink_to(elsewhere)
+        cache.symlink_to(elsewhere)
     elif kind == "a folder":
-        memory.mkdir()
+        cache.mkdir()
     else:
-        make_pipe(memory)
+        make_pipe(cache)
     assert digests.sha256(path, expected) == sha256_of(b"2")
 
 
-def test_without_a_memory_files_are_read(
+def test_without_a_cache_files_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]
 ) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
@@ -787,8 +795,8 @@ def test_without_a_memory_files_are_read(
     assert reads == ["file", "file"]
 
 
-def test_a_killed_process_leaves_nothing_for_ever(
-    tmp_path: Path, memory: Path
+def test_leftovers_of_a_killed_process_are_removed(
+    tmp_path: Path, cache: Path
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1")
@@ -808,39 +816,39 @@ def test_a_killed_process_leaves_nothing_for_ever(
     )
     assert killed.returncode == 9
     digests.sha256(path, sha256_of(b"1"))
-    assert list(memory.parent.iterdir()) == [memory]
+    assert list(cache.parent.iterdir()) == [cache]
 
 
-def test_not_everything_is_remembered_for_ever(
-    tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_cache_keeps_the_latest_files(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digests, "_MOST_FILES", 2)
     for name in ("a", "b", "c"):
         (tmp_path / name).write_bytes(b"1")
         digests.sha256(tmp_path / name, sha256_of(b"1"))
-    known = [Path(path).name for path in json.loads(memory.read_text())]
+    known = [Path(path).name for path in json.loads(cache.read_text())]
     assert known == ["b", "c"]
 
 
 def test_what_cannot_be_read_has_no_sha256(
-    tmp_path: Path, memory: Path
+    tmp_path: Path, cache: Path
 ) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(CheckpointError, match=str(path)):
             digests.sha256(path, "")
 
 
-# --- looking from afar ---
+# --- inspecting without fetching ---
 
 
-def test_looks_without_fetching(
+def test_inspects_without_fetching(
     hub: Hub, client: Client, tmp_path: Path
 ) -> None:
-    """Of two megabytes, a hundred kilobytes at most come over."""
+    """Of two megabytes, at most a hundred kilobytes are fetched."""
     wide = GPT2(GPT2Config(30_000, n_ctx=8, n_embd=16, n_head=2, n_layer=1))
-    gpt2.save(tmp_path / "wide", wide)
+    gpt2.save(wide, None, tmp_path / "wide")
     hub.repos["someone/wide"] = files_of(tmp_path / "wide")
-    [found] = client.run("look someone/wide")
+    [found] = client.run("inspect someone/wide")
     size = 4 * wide.num_parameters()
     assert found == [f"someone/wide/{MODEL}", "safetensors", 16, size]
     assert size > 1_900_000
@@ -848,10 +856,8 @@ def test_looks_without_fetching(
     assert hub.fetched() == ["config.json", MODEL]
 
 
-def test_looks_into_several_files(
-    hub: Hub, client: Client, model: GPT2
-) -> None:
-    [found] = client.run("look someone/sharded")
+def test_inspects_several_files(hub: Hub, client: Client, model: GPT2) -> None:
+    [found] = client.run("inspect someone/sharded")
     assert found == [
         f"someone/sharded/{INDEX}",
         "safetensors",
@@ -860,28 +866,32 @@ def test_looks_into_several_files(
     ]
 
 
-# --- what cannot be had ---
+# --- refusals ---
 
 REFUSED = {
     "locate nobody/nothing": "no public model 'nobody/nothing'",
-    "look nobody/nothing": "no public model 'nobody/nothing'",
+    "inspect nobody/nothing": "no public model 'nobody/nothing'",
     "locate someone/gated": "no public model 'someone/gated'",
     "fetch someone/whole v9 {}": "someone/whole has no revision 'v9'",
     "locate someone/bare": f"someone/bare on the hub has none of {MODEL}",
+    "locate someone/keras": "someone/keras on the hub holds no weights but tf_"
+    "model.h5, which is a file of TensorFlow weights",
+    "locate someone/adapted": "someone/adapted on the hub holds an adapter of",
+    "inspect someone/adapted": "someone/adapted on the hub holds an adapter o",
     "locate someone/lone": "someone/lone on the hub has no config.json",
-    "look someone/lone": "someone/lone on the hub has no config.json",
-    "locate someone/outside": "names '../config.json', which is not a file",
+    "inspect someone/lone": "someone/lone on the hub has no config.json",
+    "locate someone/outside": "lists '../config.json', which is not a file",
     "locate someone/odd": "json must hold a JSON object, got a list of 0",
-    "look someone/pickled": "someone/pickled has no safetensors",
-    "look someone/damaged": f"someone/damaged/{MODEL} is not a safetensors",
-    "look someone/cut": f"someone/cut/{MODEL}: tensor 'wte.weight' should lie",
-    "look someone/deep": "objects and lists are nested more than 32 deep",
-    "look someone/huge": f"/huge/{MODEL} cannot be read: a whole number has",
-    "look someone/twice": "config.json cannot be read: the name 'a' comes twi",
-    "look someone/bert": "bert/config.json: the config describes a 'bert'",
-    "look someone/known": "someone/known on the hub is a 'bert' model",
+    "inspect someone/pickled": "someone/pickled has no safetensors",
+    "inspect someone/damaged": f"someone/damaged/{MODEL} is not a safetensors",
+    "inspect someone/cut": f"cut/{MODEL}: tensor 'wte.weight' should be",
+    "inspect someone/deep": "objects and lists are nested more than 32 deep",
+    "inspect someone/huge": f"huge/{MODEL} cannot be read: a whole number",
+    "inspect someone/twice": "config.json cannot be read: the name 'a' appear",
+    "inspect someone/bert": "bert/config.json: the config describes a 'bert'",
+    "inspect someone/known": "someone/known on the hub is a 'bert' model",
     "locate someone/known": "someone/known on the hub is a 'bert' model",
-    "look someone/other": f"someone/other/{MODEL} lacks tensors 'h.2.",
+    "inspect someone/other": f"someone/other/{MODEL} lacks tensors 'h.2.",
     "locate someone/ill": "the Hugging Face hub cannot be reached (Server",
 }
 
@@ -897,7 +907,7 @@ def refusals(
     pickled: dict[str, bytes],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
-    """What became of each of these, in one process."""
+    """The result of each action, all in one process."""
     config = {"config.json": whole["config.json"]}
     outside = json.dumps({"weight_map": {"wte.weight": "../config.json"}})
     deeper = GPT2Config(257, 8, 6, 2, n_layer=3).to_dict()
@@ -905,6 +915,8 @@ def refusals(
         "someone/whole": whole,
         "someone/gated": whole,
         "someone/bare": {**config, "README.md": b""},
+        "someone/keras": {**config, "tf_model.h5": b""},
+        "someone/adapted": {**whole, "adapter_config.json": b"{}"},
         "someone/lone": {MODEL: whole[MODEL]},
         "someone/outside": {**config, INDEX: outside.encode()},
         "someone/odd": {**config, INDEX: b"[]"},
@@ -927,42 +939,44 @@ def refusals(
 
 
 @pytest.mark.parametrize("action", REFUSED)
-def test_says_what_is_wrong(refusals: dict[str, Any], action: str) -> None:
+def test_refusals_say_why(refusals: dict[str, Any], action: str) -> None:
     assert REFUSED[action] in message(refusals[action])
 
 
 def test_without_a_network(hub: Hub, client: Client) -> None:
-    """One message, soon, that says what can be done."""
+    """A message that comes soon and says what to do."""
     with socket.socket() as port:
-        port.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        port.bind(("127.0.0.1", 0))  # nobody listens at this port
         client.url = f"http://127.0.0.1:{port.getsockname()[1]}"
         begin = time.monotonic()
-        results = client.run("locate gpt2", "look gpt2", "look someone/whole")
-        # Starting Python is in it; a download would be tried for longer.
+        results = client.run(
+            "locate gpt2", "inspect gpt2", "inspect someone/whole"
+        )
+        # Includes starting Python; a download would retry for longer.
         assert time.monotonic() - begin < 25
     for result in results:
         text = message(result)
-        assert "is not in this machine's cache, and the Hugging" in text
+        assert "is not in the cache, and the Hugging" in text
         assert "cannot be reached" in text
         assert "Connect to the network once" in text
-        assert "name their folder instead" in text
+        assert "load their folder instead" in text
 
 
-def test_a_network_that_says_nothing(hub: Hub, client: Client) -> None:
-    """A hub that never answers is not waited for without end."""
+def test_a_network_that_does_not_answer(hub: Hub, client: Client) -> None:
+    """The wait for a hub that never answers is limited."""
     with socket.socket() as port:
         port.bind(("127.0.0.1", 0))
         port.listen()
         client.url = f"http://127.0.0.1:{port.getsockname()[1]}"
-        results = client.run("patience 0.3", "locate gpt2", "look gpt2")
+        results = client.run("patience 0.3", "locate gpt2", "inspect gpt2")
     for result in results[1:]:
         assert "cannot be reached" in message(result)
 
 
 def test_offline_without_a_copy(hub: Hub, client: Client) -> None:
-    results = client.run("locate gpt2", "look a/b", HF_HUB_OFFLINE="1")
+    results = client.run("locate gpt2", "inspect a/b", HF_HUB_OFFLINE="1")
     for result in results:
-        assert "is not in this machine's cache" in message(result)
+        assert "is not in the cache" in message(result)
         assert "offline" in message(result)
     assert hub.requests == []
 
@@ -970,5 +984,5 @@ def test_offline_without_a_copy(hub: Hub, client: Client) -> None:
 def test_a_cache_that_cannot_be_written(hub: Hub, client: Client) -> None:
     client.home.write_text("a file where a folder should be")
     [result] = client.run("locate someone/whole")
-    assert "cannot be kept in this machine's cache" in message(result)
+    assert "cannot be stored in the cache" in message(result)
     assert str(client.home) in message(result)

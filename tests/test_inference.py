@@ -1,4 +1,4 @@
-"""Packed models: the taught model's numbers, nearly, from fewer bytes."""
+"""Packed models compute what their GPT2 computes, up to rounding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -20,12 +20,18 @@ from torch import Tensor, nn
 import gpt2
 from gpt2 import stories
 from gpt2.data import pad
+from gpt2.evaluation.circuits import record_attention
 from gpt2.inference import compiled, compiling, kernels
-from gpt2.inference import packed as inference
-from gpt2.inference.kernels import MAKERS, Kernel, Precision, quantize
-from gpt2.inference.layers import CompiledLayers
-from gpt2.inference.packed import for_inference
-from gpt2.model import GPT2
+from gpt2.inference.compiled import CompiledMatrix
+from gpt2.inference.kernels import (
+    Matrix,
+    PlainMatrix,
+    Precision,
+    quantize,
+)
+from gpt2.inference.layers import CompiledLayers, PackedCache
+from gpt2.inference.packed import PackedGPT2, for_inference
+from gpt2.model import GPT2, LanguageModel
 
 every_precision = pytest.mark.parametrize("dtype", get_args(Precision))
 TOLERANCE = {
@@ -42,10 +48,17 @@ def _no_gradients() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which none of the routines is there."""
-    for module in (kernels, inference):
-        monkeypatch.setattr(module, "best", lambda precision: "plain")
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a C compiler."""
+    monkeypatch.setattr(kernels, "is_compiled", lambda precision: False)
+
+
+def packed_in_c(model: GPT2, dtype: Precision) -> PackedGPT2:
+    """Pack a model, and skip the test where it would not run in C."""
+    packed = for_inference(model, dtype)
+    if not packed.compiled:
+        pytest.skip("there is no compiler")
+    return packed
 
 
 def assert_near(came: Tensor, expected: Tensor, dtype: Precision) -> None:
@@ -54,16 +67,18 @@ def assert_near(came: Tensor, expected: Tensor, dtype: Precision) -> None:
     assert error <= TOLERANCE[dtype] * expected.abs().max()
 
 
-every_way = pytest.mark.parametrize("way", MAKERS)
+every_way = pytest.mark.parametrize("way", ["compiled", "plain"])
 
 
 def made(
     way: str, dtype: Precision, weight: Tensor, bias: Tensor | None
-) -> Kernel:
-    """Pack a matrix in one of the ways, if this machine has it."""
-    if way == "compiled" and compiled.library() is None:
+) -> Matrix:
+    """Pack a matrix in one of the ways, if this machine supports it."""
+    if way == "plain":
+        return PlainMatrix(weight, bias, dtype)
+    if compiled.library() is None:
         pytest.skip("there is no compiler")
-    return MAKERS[way][dtype](weight, bias)
+    return CompiledMatrix(weight, bias, getattr(torch, dtype))
 
 
 def padded(model: GPT2) -> tuple[Tensor, Tensor]:
@@ -96,25 +111,35 @@ def test_with_a_cache_too(model: GPT2, dtype: Precision) -> None:
     assert_near(torch.cat(steps, dim=1), model(tokens), dtype)
 
 
-def test_float32_writes_the_same_text(model: GPT2) -> None:
+def test_float32_generates_the_same_text(model: GPT2) -> None:
     packed = for_inference(model, "float32")
     prompt = torch.tensor([[1, 5, 2]])
-    for settings in ({"temperature": 0}, {"seed": 3}):
+    for settings in ({"sampling": gpt2.Sampling(0)}, {"seed": 3}):
         ours = gpt2.generate(packed, prompt, 10, **settings)
         assert torch.equal(ours, gpt2.generate(model, prompt, 10, **settings))
 
 
-@pytest.mark.usefixtures("no_kernels")
+@pytest.mark.usefixtures("no_compiler")
 @every_precision
-def test_without_the_routines_it_is_right_too(
-    model: GPT2, dtype: Precision
+@pytest.mark.parametrize("sizes", [[3, 1, 2], [1] * 6])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_without_a_compiler_it_is_right_too(
+    model: GPT2, dtype: Precision, sizes: list[int], side: Any
 ) -> None:
-    tokens = torch.tensor([[1, 5, 2, 7, 0, 3]])
-    assert_near(for_inference(model, dtype)(tokens), model(tokens), dtype)
+    tokens, mask = pad([[1, 5, 2, 7, 4, 3], [4, 4], [6, 2, 8, 1]], side=side)
+    packed, expected = for_inference(model, dtype), model(tokens, mask)
+    assert not packed.compiled
+    assert_near(packed(tokens, mask)[mask], expected[mask], dtype)
+    cache, done, parts = packed.new_cache(3, 6), 0, []
+    for new in tokens.split(sizes, dim=1):
+        done += new.size(1)
+        parts.append(packed(new, mask[:, :done], cache=cache))
+    assert cache.length == 6
+    assert_near(torch.cat(parts, dim=1)[mask], expected[mask], dtype)
 
 
 @every_precision
-def test_the_story_model_loses_nothing_to_speak_of(dtype: Precision) -> None:
+def test_the_story_model_loses_almost_nothing(dtype: Precision) -> None:
     model, tokenizer = gpt2.load("story")
     end, rng = tokenizer.end_of_text, random.Random(0)
     texts = [stories.sample(rng, "held_out") for _ in range(30)]
@@ -126,13 +151,12 @@ def test_the_story_model_loses_nothing_to_speak_of(dtype: Precision) -> None:
 
 def test_the_model_is_left_as_it_is(model: GPT2) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
+    tokens = torch.tensor([[1, 2]])
+    expected = model(tokens)
     model.train()
-    for dtype in get_args(Precision):
-        packed = for_inference(model, dtype)
-        assert not packed.training
-        packed.h[0].register_forward_hook(lambda *_: pytest.fail("shared"))
+    for dtype in get_args(Precision):  # dropout is off all the same
+        assert_near(for_inference(model, dtype)(tokens), expected, dtype)
     assert model.training
-    model(torch.tensor([[1, 2]]))
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[k], v) for k, v in before.items())
@@ -140,7 +164,7 @@ def test_the_model_is_left_as_it_is(model: GPT2) -> None:
 
 @every_precision
 def test_nothing_is_shared(model: GPT2, dtype: Precision) -> None:
-    """Else a file would stay mapped for the sake of a bias."""
+    """Sharing one bias would keep the whole file mapped."""
     tokens = torch.tensor([[1, 5, 2, 7, 0, 3]])
     packed = for_inference(model, dtype)
     before = packed(tokens)
@@ -209,38 +233,35 @@ def test_a_row_does_not_pay_for_anothers_large_numbers(way: str) -> None:
 
 
 @every_precision
-def test_a_routine_that_is_missing_or_wrong_is_not_used(
-    dtype: Precision,
+@pytest.mark.parametrize("factor", [1.0, 1.1])
+def test_routines_that_are_wrong_are_not_used(
+    dtype: Precision, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = MAKERS["plain"][dtype]
-
-    def missing(weight: Tensor, bias: Tensor | None) -> Kernel:
-        raise NotImplementedError("not on this machine")
-
-    def wrong(weight: Tensor, bias: Tensor | None) -> Kernel:
-        kernel = plain(weight, bias)
-        return lambda rows: kernel(rows) * 1.1
-
-    assert kernels.agree(plain, plain)
-    assert not kernels.agree(missing, plain)
-    assert not kernels.agree(wrong, plain)
+    if compiled.library() is None:
+        pytest.skip("there is no compiler")
+    multiply = CompiledMatrix.__call__
+    monkeypatch.setattr(
+        CompiledMatrix,
+        "__call__",
+        lambda matrix, rows: factor * multiply(matrix, rows),
+    )
+    assert kernels.is_compiled.__wrapped__(dtype) == (factor == 1)
 
 
 @every_precision
-def test_where_the_processor_can_it_does(dtype: Precision) -> None:
-    """Else nobody would notice that the slow way is taken everywhere."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        pytest.skip("this processor may lack the instructions")
-    assert kernels.agree(MAKERS["PyTorch"][dtype], MAKERS["plain"][dtype])
-    if compiled.library() is not None:
-        assert kernels.best(dtype) == "compiled"
+def test_with_a_compiler_the_routines_are_used(
+    model: GPT2, dtype: Precision
+) -> None:
+    """Otherwise every machine could run the slow code unnoticed."""
+    has_compiler = compiled.library() is not None
+    assert for_inference(model, dtype).compiled == has_compiler
 
 
 # All layers in C.
 
 
 def widened(model: GPT2) -> GPT2:
-    """Give all its numbers some size: fresh biases are 0, and norms 1."""
+    """Perturb all parameters: new biases are 0 and new norms 1."""
     for parameter in model.parameters():
         parameter += 0.1 * torch.randn_like(parameter)
     return model
@@ -252,10 +273,8 @@ def widened(model: GPT2) -> GPT2:
 def test_all_layers_in_one_call(
     dtype: Precision, activation: Any, size: tuple[int, int]
 ) -> None:
-    """Heads of odd widths, padding on both sides, more rows than a slab has,
-    and a cache that is filled in pieces of one and of many."""
-    if compiled.library() is None:
-        pytest.skip("there is no compiler")
+    """Odd head sizes, padding on both sides, more rows than a block has, and a
+    cache that is filled one position and many positions at a time."""
     n_embd, n_head = size
     config = gpt2.GPT2Config(
         n_vocab=101,
@@ -270,8 +289,7 @@ def test_all_layers_in_one_call(
     mask = torch.ones_like(tokens, dtype=torch.bool)
     mask[1, :7] = mask[2, -5:] = False
     expected = model(tokens, mask)
-    packed = for_inference(model, dtype)
-    assert packed.compiled is not None
+    packed = packed_in_c(model, dtype)
     assert_near(packed(tokens, mask)[mask], expected[mask], dtype)
     cache, done, parts = packed.new_cache(3, 150), 0, []
     for new in tokens.split([60, 1, 29, 1, 1, 58], dim=1):
@@ -300,37 +318,39 @@ def made_by(**sizes: int) -> GPT2:
     return GPT2(config).eval()
 
 
-@pytest.mark.parametrize("way", ["compiled", "plain", "taught"])
+@pytest.mark.parametrize("way", ["compiled", "plain", "plain GPT2"])
 def test_a_cache_of_another_model_is_refused(
     way: str, request: pytest.FixtureRequest
 ) -> None:
-    """C would write where nothing is reserved."""
+    """C would write out of bounds."""
     if way == "plain":
-        request.getfixturevalue("no_kernels")
+        request.getfixturevalue("no_compiler")
     tokens = torch.tensor([[1, 5]])
 
-    def engine(model: GPT2) -> GPT2:
-        return model if way == "taught" else for_inference(model, "float32")
+    def engine(model: GPT2) -> LanguageModel:
+        return (
+            model if way == "plain GPT2" else for_inference(model, "float32")
+        )
 
     ours = engine(made_by())
     expected = ours(tokens)
-    others: list[GPT2] = [
+    others: list[LanguageModel] = [
         engine(made_by(n_layer=1)),
         engine(made_by(n_layer=3)),
         engine(made_by(n_head=1)),
         engine(made_by(n_embd=24)),
         engine(made_by(n_embd=4, n_head=1)),
     ]
-    if way == "compiled" and ours.compiled is not None:
+    if isinstance(ours, PackedGPT2) and ours.compiled:
         others += [made_by(), for_inference(made_by(), "int8")]
-    if way == "taught":
+    if way == "plain GPT2":
         others.append(made_by().double())
         packed = for_inference(made_by(), "float32")
-        if packed.compiled is not None:
+        if packed.compiled:
             others.append(packed)
     for other in others:
         cache = other.new_cache(1, 4)
-        with pytest.raises(ValueError, match="`new_cache` makes one that"):
+        with pytest.raises(ValueError, match=r"the cache .*`new_cache`"):
             ours(tokens, cache=cache)
         assert cache.length == 0
     assert torch.equal(ours(tokens), expected)
@@ -338,20 +358,25 @@ def test_a_cache_of_another_model_is_refused(
     assert torch.allclose(ours(tokens, cache=cache), expected, atol=1e-6)
 
 
+def new_keys(packed: PackedGPT2) -> Tensor:
+    cache = packed.new_cache(1, 4)
+    assert isinstance(cache, PackedCache)
+    return cache.keys
+
+
 @every_precision
 def test_a_cache_whose_insides_were_changed_is_refused(
     model: GPT2, dtype: Precision
 ) -> None:
-    packed, tokens = for_inference(model, dtype), torch.tensor([[1, 5]])
-    if packed.compiled is None:
-        pytest.skip("there is no compiler")
+    packed, tokens = packed_in_c(model, dtype), torch.tensor([[1, 5]])
+    keys = torch.zeros_like(new_keys(packed), device="meta")
     for name, value in (
         ("length", -1),
         ("length", 5),
         ("n_positions", 64),
         ("keys", torch.zeros(3)),
         ("values", torch.zeros(3)),
-        ("keys", packed.new_cache(1, 4).keys.to("meta")),
+        ("keys", keys),
     ):
         cache = packed.new_cache(1, 4)
         setattr(cache, name, value)
@@ -360,9 +385,7 @@ def test_a_cache_whose_insides_were_changed_is_refused(
 
 
 def test_a_cache_of_no_possible_size_is_refused(model: GPT2) -> None:
-    packed = for_inference(model, "float32")
-    if packed.compiled is None:
-        pytest.skip("there is no compiler")
+    packed = packed_in_c(model, "float32")
     for sizes in ((-1, 5), (1, -5)):
         with pytest.raises(ValueError, match="0 sequences and positions or"):
             packed.new_cache(*sizes)
@@ -370,11 +393,15 @@ def test_a_cache_of_no_possible_size_is_refused(model: GPT2) -> None:
         packed.new_cache(1, 10**15)
 
 
-def test_c_is_told_the_truth_or_nothing() -> None:
-    """Sizes that do not agree are refused before C could believe them."""
+def layers_of(model: GPT2) -> list[gpt2.GPT2Layer]:
+    return [cast(gpt2.GPT2Layer, layer) for layer in model.h]
+
+
+def test_c_gets_no_sizes_that_disagree() -> None:
+    """They are refused before the C code, which trusts its arguments."""
     if compiled.library() is None:
         pytest.skip("there is no compiler")
-    matrix = compiled.PackedMatrix(torch.randn(5, 7), None, torch.float32)
+    matrix = CompiledMatrix(torch.randn(5, 7), None, torch.float32)
     with pytest.raises(ValueError, match=r"\(N, 5\), got \(2, 6\)"):
         matrix(torch.randn(2, 6))
     for shapes in (
@@ -384,14 +411,14 @@ def test_c_is_told_the_truth_or_nothing() -> None:
         [(5, 7), (5,), None],
         [(5, 7), None, (7,)],
     ):
-        weight, bias, shift = (
+        weight, bias, offsets = (
             None if shape is None else torch.randn(shape) for shape in shapes
         )
         assert weight is not None
-        with pytest.raises(ValueError, match=r"a matrix \(in, out\), a bias"):
-            compiled.PackedMatrix(weight, bias, torch.float32, shift)
-    layers = for_inference(made_by(), "float32").compiled
-    assert layers is not None
+        with pytest.raises(ValueError, match=r"must be \(in, out\)"):
+            CompiledMatrix(weight, bias, torch.float32, offsets)
+    config = made_by().config
+    layers = CompiledLayers(layers_of(made_by()), config, "float32")
     for shape, mask in (
         ((1, 2, 11), None),
         ((1, 2, 12, 1), None),
@@ -403,9 +430,12 @@ def test_c_is_told_the_truth_or_nothing() -> None:
             layers(torch.randn(shape), real, None)
     with pytest.raises(ValueError, match="float32"):
         layers(torch.randn(1, 2, 12).double(), None, None)
-    wider = for_inference(made_by(n_inner=20), "float32")
-    with pytest.raises(ValueError, match=r"c_fc must be a matrix \(12, 48\)"):
-        CompiledLayers(list(wider.h), made_by().config, "float32")
+    wider = layers_of(made_by(n_inner=20))
+    with pytest.raises(ValueError, match=r"mlp\.c_fc\.weight .*\(12, 48\)"):
+        CompiledLayers(wider, config, "float32")
+    for other in (made_by(n_layer=1), made_by(n_layer=3)):
+        with pytest.raises(ValueError, match="zip"):
+            CompiledLayers(layers_of(other), config, "float32")
 
 
 @every_precision
@@ -415,7 +445,7 @@ def test_a_weight_that_is_not_finite_is_refused(
     dtype: Precision, way: str, number: float, request: pytest.FixtureRequest
 ) -> None:
     if way == "plain":
-        request.getfixturevalue("no_kernels")
+        request.getfixturevalue("no_compiler")
     for name in (
         "wte.weight",
         "wpe.weight",
@@ -426,7 +456,7 @@ def test_a_weight_that_is_not_finite_is_refused(
     ):
         model = made_by()
         model.get_parameter(name).data.view(-1)[-1] = number
-        with pytest.raises(ValueError, match=f"{name} has numbers that are"):
+        with pytest.raises(ValueError, match=f"{name} .*not finite"):
             for_inference(model, dtype)
 
 
@@ -434,23 +464,23 @@ def test_a_matrix_that_is_not_finite_is_refused() -> None:
     if compiled.library() is None:
         pytest.skip("there is no compiler")
     most = torch.finfo(torch.float32).max
-    for dtype in compiled.KINDS:
+    for dtype in compiled.DTYPES:
         for at in ((0, 0), (32, 49), (7, 20)):
             for number in (float("nan"), float("inf"), -float("inf")):
                 weight = torch.randn(33, 50)
                 weight[at] = number
                 with pytest.raises(ValueError, match="not finite in"):
-                    compiled.PackedMatrix(weight, None, dtype)
+                    CompiledMatrix(weight, None, dtype)
         weight = torch.full((33, 50), most)
         if dtype != torch.float32:  # in which it is rounded up
             with pytest.raises(ValueError, match="not finite in"):
-                compiled.PackedMatrix(weight, None, dtype)
+                CompiledMatrix(weight, None, dtype)
             weight = torch.full((33, 50), torch.finfo(torch.bfloat16).max)
-        packed = compiled.PackedMatrix(weight, None, dtype)
+        packed = CompiledMatrix(weight, None, dtype)
         assert packed.columns(torch.arange(50)).isfinite().all()
     with pytest.raises(ValueError, match="not finite in"):
         bias = torch.tensor([1.0, float("nan")])
-        compiled.PackedMatrix(torch.ones(3, 2), bias, torch.int8)
+        CompiledMatrix(torch.ones(3, 2), bias, torch.int8)
 
 
 @every_precision
@@ -458,7 +488,7 @@ def test_a_matrix_that_is_not_finite_is_refused() -> None:
 def test_a_vector_that_is_not_finite_stays_so(
     dtype: Precision, number: float
 ) -> None:
-    """Of its row alone; int8 must not make a number of it."""
+    """And so does its row, but no other; int8 must not hide it."""
     rows = torch.randn(5, 33)
     rows[2, 7] = number
     kernel = made("compiled", dtype, torch.randn(33, 50), None)
@@ -469,19 +499,16 @@ def test_a_vector_that_is_not_finite_stays_so(
 
 @every_precision
 def test_scores_that_overflow_are_not_hidden(dtype: Precision) -> None:
-    """Attention over them is not a number in the taught model either."""
+    """They make attention NaN in the plain GPT2 too."""
     model = made_by()
-    for layer in model.h:  # each score is infinity less infinity
-        layer.attn.fused = False  # PyTorch's kernel hides it, too
+    for layer in model.h:  # each score is infinity - infinity
+        layer.attn.fused = False  # PyTorch's fused kernel hides it
         layer.attn.c_attn.weight.data[:, :24] = 0
         layer.attn.c_attn.bias.data[:24] = 1e20
         layer.attn.c_attn.bias.data[12:24:2] = -1e20
     tokens = torch.tensor([[1, 5, 2, 7]])
     assert not model(tokens).isfinite().any()
-    packed = for_inference(model, dtype)
-    if packed.compiled is None:
-        pytest.skip("there is no compiler")
-    assert not packed(tokens).isfinite().any()
+    assert not packed_in_c(model, dtype)(tokens).isfinite().any()
 
 
 def test_columns_too_small_for_a_step_become_zeros() -> None:
@@ -490,18 +517,18 @@ def test_columns_too_small_for_a_step_become_zeros() -> None:
     numbers, scale = quantize(weight)
     assert not numbers[:, [0, 2]].any() and scale[0] == scale[2] == 1
     if compiled.library() is not None:
-        packed = compiled.PackedMatrix(weight, None, torch.int8)
+        packed = CompiledMatrix(weight, None, torch.int8)
         expected = (numbers * scale).T
         assert torch.equal(packed.columns(torch.arange(3)), expected)
 
 
 @pytest.fixture
-def slow_first_worker(
+def slow_first_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """A library in which one of the workers begins each phase late.
+    """A library in which one of the threads starts every phase late.
 
-    So whatever the others do not wait for is not there, every time.
+    So data that the other threads do not wait for is missing, every time.
     """
     if compiled.library() is None:
         pytest.skip("there is no compiler")
@@ -517,10 +544,10 @@ def slow_first_worker(
     compiled.library.cache_clear()
 
 
-@pytest.mark.usefixtures("slow_first_worker")
-def test_the_workers_wait_for_each_other() -> None:
+@pytest.mark.usefixtures("slow_first_thread")
+def test_the_threads_wait_for_each_other() -> None:
     model = widened(made_by(n_ctx=300, n_embd=36))
-    tokens = torch.randint(17, (2, 140))  # more rows than go together
+    tokens = torch.randint(17, (2, 140))  # more rows than a block has
     rows, weight = torch.randn(600, 20), torch.randn(20, 40)
     for precision in get_args(Precision):
         packed = for_inference(model, precision)
@@ -537,7 +564,7 @@ def test_the_workers_wait_for_each_other() -> None:
 
 
 @every_precision
-def test_a_cache_can_be_dealt_anew(model: GPT2, dtype: Precision) -> None:
+def test_a_cache_can_be_reordered(model: GPT2, dtype: Precision) -> None:
     tokens = torch.tensor([[1, 5, 2, 7, 0, 3], [4, 4, 6, 2, 8, 1]])
     packed, rows = for_inference(model, dtype), torch.tensor([1, 0, 1])
     cache = packed.new_cache(2, 6)
@@ -574,66 +601,63 @@ def test_what_is_packed_in_c_is_rounded_as_by_hand(transposed: bool) -> None:
         (torch.bfloat16, weight.bfloat16().float()),
         (torch.int8, numbers * scale),
     ):
-        packed = compiled.PackedMatrix(weight, None, dtype)
+        packed = CompiledMatrix(weight, None, dtype)
         assert torch.equal(packed.columns(all_columns).T, expected)
-    assert torch.equal(packed.totals[:50], numbers.sum(0, dtype=torch.int32))
+    assert torch.equal(
+        packed.column_sums[:50], numbers.sum(0, dtype=torch.int32)
+    )
 
 
-# A model that is not wanted any more.
+# A model that is consumed.
 
 
 @every_precision
-def test_used_up_it_is_the_same(
+def test_a_consumed_model_packs_the_same(
     model: GPT2, dtype: Precision, tmp_path: Path
 ) -> None:
-    """And of a file that it was mapped from, nothing is changed."""
+    """And the file that it is mapped from is not changed."""
     tokens = torch.tensor([[1, 5, 2, 7, 0, 3]])
     expected = for_inference(model, dtype)(tokens)
-    gpt2.save(tmp_path / "saved", model)
+    gpt2.save(model, None, tmp_path / "saved")
     files = sorted((tmp_path / "saved").iterdir())
     before = [file.read_bytes() for file in files]
     mapped = gpt2.load_model(tmp_path / "saved")
-    packed = for_inference(mapped, dtype, use_up=True)
+    packed = for_inference(mapped, dtype, consume=True)
     assert torch.equal(packed(tokens), expected)
     assert [file.read_bytes() for file in files] == before
     assert not any(parameter.numel() for parameter in mapped.parameters())
     assert packed.num_parameters() == model.num_parameters()
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_packing_waits_for_no_search_for_garbage(
-    model: GPT2, enabled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual, meanwhile = gc.isenabled(), list[bool]()
-    pack = inference.PackedLayer
-
-    def observed(*arguments: Any) -> nn.Module:
-        meanwhile.append(gc.isenabled())
-        return pack(*arguments)
-
-    monkeypatch.setattr(inference, "PackedLayer", observed)
-    (gc.enable if enabled else gc.disable)()
-    try:
-        for_inference(model, "float32")
-        assert not any(meanwhile) and len(meanwhile) == len(model.h)
-        assert gc.isenabled() == enabled
-    finally:
-        (gc.enable if usual else gc.disable)()
+def huge_kib() -> int:
+    """Return the KiB of this process that are on huge pages."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    (found,) = (x.split()[1] for x in lines if x.startswith("AnonHugePages"))
+    return int(found)
 
 
-def test_what_is_let_go_is_given_back_and_nothing_beside_it() -> None:
+def test_packed_weights_are_on_huge_pages() -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[never]" in setting.read_text():
+        pytest.skip("this system has no huge pages")
+    before = huge_kib()
+    kept = compiled.zeros_on_huge_pages((32 << 20,), torch.int8).fill_(1)
+    assert huge_kib() > before and kept.all()
+
+
+def test_released_pages_are_those_of_the_tensor_alone() -> None:
     tensor = torch.ones(100_000)
-    compiled.let_go(tensor[1000:-1000])
+    compiled.release_pages(tensor[1000:-1000])
     assert (tensor[:1000] == 1).all()
     assert (tensor[-1000:] == 1).all()
     if sys.platform.startswith("linux"):
         assert (tensor[3000:-3000] == 0).all()
 
 
-def test_bfloat16_can_tell_logits_apart_that_lie_far_below_0(
+def test_bfloat16_separates_logits_far_below_0(
     model: GPT2,
 ) -> None:
-    """As those of the real GPT-2 do; in bfloat16, -90 has steps of a half."""
+    """Like those of the real GPT-2: near -90, bfloat16 has steps of 0.5."""
     direction = model.ln_f.bias / model.ln_f.bias.norm()
     model.wte.weight -= 50 * direction
     model.ln_f.bias.add_(3 * direction)
@@ -655,7 +679,7 @@ def test_refuses_what_it_does_not_know(model: GPT2) -> None:
     packed = for_inference(model, "bfloat16")
     with pytest.raises(ValueError, match="packed already, as bfloat16"):
         for_inference(packed, "int8")
-    with pytest.raises(ValueError, match=r"for the CPU, and .* on meta"):
+    with pytest.raises(ValueError, match=r"for the CPU; .* on meta"):
         for_inference(model.to("meta"), "int8")
 
 
@@ -664,9 +688,9 @@ def test_refuses_what_it_does_not_know(model: GPT2) -> None:
 def test_ids_that_are_not_in_the_vocabulary_are_refused(
     model: GPT2, dtype: Precision, way: str, request: pytest.FixtureRequest
 ) -> None:
-    """The table has room for 32 rows, and 15 of them are nobody's."""
+    """The table is padded to 32 rows, 15 of which are no tokens."""
     if way == "plain":
-        request.getfixturevalue("no_kernels")
+        request.getfixturevalue("no_compiler")
     packed = for_inference(model, dtype)
     for wrong in (-100, -17, -1, 17, 18, 31, 32, 1000):
         for engine in (model, packed):
@@ -680,7 +704,7 @@ def test_a_batch_of_none(
     model: GPT2, dtype: Precision, way: str, request: pytest.FixtureRequest
 ) -> None:
     if way == "plain":
-        request.getfixturevalue("no_kernels")
+        request.getfixturevalue("no_compiler")
     none = torch.zeros(0, 3, dtype=torch.long)
     packed = for_inference(model, dtype)
     for engine in (model, packed):
@@ -693,7 +717,7 @@ def test_a_batch_of_none(
 def test_a_packed_model_is_not_copied(model: GPT2, dtype: Precision) -> None:
     packed = for_inference(model, dtype)
     for copied in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(ValueError, match="and pack the copy"):
+        with pytest.raises(ValueError, match="neither copied nor pickled"):
             copied(packed)
     again = for_inference(copy.deepcopy(model), dtype)
     tokens = torch.tensor([[1, 5, 2]])
@@ -746,34 +770,27 @@ def other_heads(model: GPT2) -> None:
 def test_a_model_that_is_not_what_its_config_says_is_refused(
     model: GPT2, change: Any, name: str
 ) -> None:
-    """What is packed would compute something else, without a word."""
+    """The packed model would silently compute something else."""
     change(model)
     with pytest.raises(ValueError, match=f"{name}[, ].*plain GPT2 can be"):
         for_inference(model, "float32")
 
 
-def test_what_c_points_to_stays(model: GPT2) -> None:
+def test_what_c_points_to_stays_alive() -> None:
     tokens = torch.tensor([[1, 5, 2]])
-    packed = for_inference(model, "float32")
-    if packed.compiled is None:
-        pytest.skip("there is no compiler")
+    packed = packed_in_c(made_by(), "float32")  # of a model that is gone
     expected = packed(tokens)
-    for layer in packed.h:
-        layer.ln_1.weight.data = torch.full((12,), float("nan"))
-        layer.c_attn = None
     gc.collect()
     kept = [torch.full((12,), float("nan")) for _ in range(100)]
     assert torch.equal(packed(tokens), expected) and kept
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_after_a_fork_it_does_not_wait_for_threads_that_are_not_there() -> (
-    None
-):
+def test_after_a_fork_it_does_not_wait_for_lost_threads() -> None:
     code = """
 import os, torch, gpt2
 model = gpt2.for_inference(gpt2.load_model("story"), "int8")
-if model.compiled is None:
+if not model.compiled:
     raise SystemExit("no compiler")
 tokens = torch.arange(200)[None]  # enough for PyTorch to share the work
 torch.set_num_threads(2)
@@ -802,15 +819,28 @@ print(os.fdopen(reader).read())
     assert done.stdout.endswith(" | same\n")
 
 
-def test_a_packed_model_is_not_trained_saved_or_moved(
-    model: GPT2, tmp_path: Path
+def test_a_packed_model_is_no_module(model: GPT2, tmp_path: Path) -> None:
+    packed = for_inference(model, "int8")
+    assert not isinstance(packed, nn.Module)
+    for name in ("h", "wte", "hidden_states", "train", "state_dict", "half"):
+        with pytest.raises(AttributeError, match=f"no '{name}'.* the GPT2"):
+            getattr(packed, name)
+    with pytest.raises(ValueError, match="got a PackedGPT2"):
+        record_attention(cast(GPT2, packed), torch.tensor([[1, 5]]))
+    with pytest.raises(AttributeError, match="a packed model has no"):
+        gpt2.save(cast(GPT2, packed), None, tmp_path / "packed")
+    assert not list(tmp_path.iterdir())
+
+
+@every_way
+def test_it_shows_what_it_is(
+    model: GPT2, way: str, request: pytest.FixtureRequest
 ) -> None:
+    if way == "plain":
+        request.getfixturevalue("no_compiler")
     packed = for_inference(model, "int8")
     assert packed.num_parameters() == model.num_parameters()
-    with pytest.raises(ValueError, match="cannot be trained"):
-        packed.train()
-    with pytest.raises(ValueError, match="cannot be saved"):
-        gpt2.save(tmp_path / "packed", packed)
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="keeps its device and its dtype"):
-        packed.half()
+    assert packed.device == torch.device("cpu")
+    runs = "compiled C" if packed.compiled else "plain PyTorch"
+    for part in (f"{model.num_parameters():,}", "n_embd=12", "'int8'", runs):
+        assert part in repr(packed)

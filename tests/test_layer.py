@@ -24,7 +24,7 @@ def layer(tiny: GPT2Config, shake: Callable[..., nn.Module]) -> GPT2Layer:
 def one_sequence_written_out(
     x: list[list[float]], layer: GPT2Layer, n_head: int
 ) -> list[list[float]]:
-    """The whole layer in plain numbers, without a tensor operation."""
+    """Compute the layer in Python floats, without tensor operations."""
     weights = {
         name: tensor.tolist() for name, tensor in layer.state_dict().items()
     }
@@ -106,7 +106,7 @@ def test_equals_plain_arithmetic(tiny: GPT2Config, layer: GPT2Layer) -> None:
     )
 
 
-def test_is_two_additions_to_the_stream(layer: GPT2Layer) -> None:
+def test_is_two_additions_to_the_residual_stream(layer: GPT2Layer) -> None:
     x = torch.randn(2, 5, 12)
     middle = x + layer.attn(layer.ln_1(x))
     expected = middle + layer.mlp(layer.ln_2(middle))
@@ -114,15 +114,15 @@ def test_is_two_additions_to_the_stream(layer: GPT2Layer) -> None:
 
 
 def silence(linear: nn.Module) -> None:
-    """Make a map give zeros."""
+    """Make a map return zeros."""
     for parameter in linear.parameters():
         nn.init.zeros_(parameter)
 
 
-def test_sub_layers_that_say_nothing_leave_the_stream_alone(
+def test_sub_layers_that_add_nothing_leave_the_residual_stream_unchanged(
     layer: GPT2Layer,
 ) -> None:
-    """Not even a norm stands between input and output."""
+    """Not even a norm is between input and output."""
     silence(layer.attn.c_proj)
     silence(layer.mlp.c_proj)
     x = 100 * torch.randn(2, 5, 12)
@@ -140,7 +140,7 @@ def test_is_causal_whatever_the_mask(layer: GPT2Layer) -> None:
         assert (after[:, 4] != before[:, 4]).any(-1).all()
 
 
-def test_the_mask_is_obeyed(layer: GPT2Layer) -> None:
+def test_the_mask_is_used(layer: GPT2Layer) -> None:
     x = torch.randn(2, 5, 12)
     real = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
     padded = layer(x, padding_mask(real, 5))
@@ -174,7 +174,7 @@ def test_dropout_is_on_both_additions(
     silent: str,
     heard: str,
 ) -> None:
-    """Never on the stream: dropped is only what would be added to it."""
+    """Dropout applies to the additions, never to the residual stream."""
     config = dataclasses.replace(tiny, attn_dropout=0.0, resid_dropout=0.25)
     layer = shake(GPT2Layer(config))
     silence(layer.get_submodule(f"{silent}.c_proj"))

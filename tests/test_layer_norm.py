@@ -68,3 +68,7 @@ def test_each_vector_is_normalised_alone() -> None:
     others = torch.ones(2, 5, dtype=torch.bool)
     others[1, 3] = False
     assert torch.equal(norm(x)[others], together[others])
+
+
+def test_shows_its_size_and_epsilon() -> None:
+    assert repr(LayerNorm(12, 0.1)) == "LayerNorm(12, epsilon=0.1)"

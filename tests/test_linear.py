@@ -24,7 +24,7 @@ def test_by_hand() -> None:
 def test_equals_torch_linear_with_the_transpose(
     leading: tuple[int, ...], shake: Callable[..., nn.Module]
 ) -> None:
-    """The values and all three gradients, whatever axes come first."""
+    """The values and all three gradients, for any leading axes."""
     ours, theirs = shake(Linear(4, 3)), nn.Linear(4, 3)
     with torch.no_grad():
         theirs.weight.copy_(ours.weight.T)
@@ -41,18 +41,18 @@ def test_equals_torch_linear_with_the_transpose(
     torch.testing.assert_close(ours.bias.grad, theirs.bias.grad)
 
 
-def test_memory_order_does_not_matter() -> None:
+def test_the_memory_layout_does_not_matter() -> None:
     linear = Linear(4, 3)
     x = torch.randn(4, 5, 2).transpose(0, 2)  # (2, 5, 4), not contiguous
     assert torch.equal(linear(x), linear(x.contiguous()))
 
 
-def test_begins_normal_with_a_bias_of_zero() -> None:
+def test_starts_normal_with_a_bias_of_zero() -> None:
     linear = Linear(300, 200, std=0.05)
     assert linear.weight.mean().item() == pytest.approx(0, abs=0.001)
     assert linear.weight.std().item() == pytest.approx(0.05, rel=0.02)
     within = (linear.weight.abs() < 0.05).double().mean().item()
-    assert within == pytest.approx(0.683, abs=0.01)  # a normal's share
+    assert within == pytest.approx(0.683, abs=0.01)  # of a normal distribution
     assert not linear.bias.any()
     default = Linear(300, 200).weight.std().item()
     assert default == pytest.approx(0.02, rel=0.02)
@@ -70,3 +70,7 @@ def test_nothing_is_drawn_on_the_meta_device() -> None:
     with torch.device("meta"):
         assert Linear(4, 3).weight.is_meta
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_shows_its_sizes() -> None:
+    assert repr(Linear(4, 3)) == "Linear(4, 3)"

@@ -1,10 +1,11 @@
-"""The whole model: what it computes, padded, cached, new and in training."""
+"""The whole model: logits, padding, cache, initialisation and training."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt2.config import GPT2Config
-from gpt2.model import GPT2, last_tokens, next_token_loss
+from gpt2.model import (
+    GPT2,
+    LanguageModel,
+    last_tokens,
+    next_token_loss,
+)
 
 # Three sequences in one batch: 1 is a token, 0 is padding.
 PADDINGS = {
@@ -90,17 +96,17 @@ def test_reads_as_many_tokens_as_there_are_positions(model: GPT2) -> None:
     assert model(torch.zeros(1, 16, dtype=torch.long)).shape == (1, 16, 17)
 
 
-def test_whole_numbers_of_32_bits_will_do(model: GPT2, tokens: Tensor) -> None:
+def test_int32_tokens_give_the_same(model: GPT2, tokens: Tensor) -> None:
     assert torch.equal(model(tokens.int()), model(tokens))
 
 
-def test_and_in_the_loss_too(model: GPT2, tokens: Tensor) -> None:
+def test_int32_tokens_give_the_same_loss(model: GPT2, tokens: Tensor) -> None:
     ours = next_token_loss(model, tokens.int())
     assert torch.equal(ours, next_token_loss(model, tokens))
 
 
 def test_bfloat16_is_close(model: GPT2, tokens: Tensor) -> None:
-    """It has 8 bits of precision: errors near 1/256 of the size."""
+    """bfloat16 has 8 bits of precision: relative errors near 1/256."""
     expected = model(tokens)
     model.to(torch.bfloat16)
     found = model(tokens)
@@ -140,7 +146,7 @@ def test_padding_gives_each_sequence_what_it_gets_alone(
 
 
 @padded_everywhere
-def test_what_the_padding_holds_never_matters(
+def test_the_tokens_at_padding_never_matter(
     model: GPT2, attention_mask: Tensor
 ) -> None:
     tokens = torch.randint(17, (3, 5))
@@ -155,7 +161,7 @@ def test_what_the_padding_holds_never_matters(
 
 
 @padded_everywhere
-def test_an_attention_mask_may_be_of_any_type(
+def test_an_attention_mask_may_have_any_dtype(
     model: GPT2, attention_mask: Tensor
 ) -> None:
     tokens = torch.randint(17, (3, 5))
@@ -186,13 +192,13 @@ def test_last_tokens_by_hand() -> None:
     )
     assert last_tokens(tokens).tolist() == [3, 3, 3, 3, 3]
     assert last_tokens(tokens, attention_mask).tolist() == [3, 3, 1, 3, 2]
-    # With a cache: of the last two columns only, counted from their start.
+    # With a cache: an index into the last two columns.
     new = last_tokens(tokens[:, :2], attention_mask)
     assert new.tolist() == [1, 1, 1, 1, 0]
 
 
 def test_padding_does_not_use_up_positions(model: GPT2) -> None:
-    """20 columns are more than the 16 positions; the tokens still fit."""
+    """There are 20 columns for 16 positions, but few enough tokens."""
     tokens = torch.randint(17, (2, 20))
     attention_mask = torch.ones(2, 20)
     attention_mask[0, :6] = attention_mask[1, 3:9] = 0
@@ -205,7 +211,7 @@ def test_padding_does_not_use_up_positions(model: GPT2) -> None:
 
 
 def surprises(model: GPT2, sequence: Tensor) -> Tensor:
-    """Minus log p of each token after the first, given those before it."""
+    """Return -log p of each token after the first, given those before."""
     log_p = model(sequence[None])[0].log_softmax(-1)  # (T, V)
     return torch.stack(
         [-log_p[t, sequence[t + 1]] for t in range(len(sequence) - 1)]
@@ -218,7 +224,7 @@ def test_the_loss_is_the_mean_surprise(model: GPT2, tokens: Tensor) -> None:
 
 
 def test_the_loss_shifts_the_targets_once() -> None:
-    """A model that knows one thing: after a token comes the next number."""
+    """The model predicts that each token is followed by the next id."""
 
     class Successor(nn.Module):
         def forward(self, tokens: Tensor) -> Tensor:
@@ -250,7 +256,7 @@ def test_no_prediction_is_made_across_a_gap(model: GPT2) -> None:
 
 @pytest.mark.parametrize("real", [[0, 0, 0], [0, 1, 0], [1, 0, 1]])
 def test_nothing_to_predict_is_an_error(model: GPT2, real: list[int]) -> None:
-    with pytest.raises(ValueError, match="nothing to predict"):
+    with pytest.raises(ValueError, match="predict"):
         next_token_loss(model, torch.tensor([[1, 2, 3]]), torch.tensor([real]))
 
 
@@ -263,7 +269,7 @@ def in_chunks(
     chunks: list[int],
     attention_mask: Tensor | None = None,
 ) -> Tensor:
-    """Run the model piece by piece, and put the logits together."""
+    """Run the model in chunks with a cache, and concatenate the logits."""
     cache = model.new_cache(tokens.size(0))
     pieces = []
     for piece in tokens.split(chunks, dim=1):
@@ -291,7 +297,7 @@ def test_cached_equals_uncached(
 def test_cached_equals_uncached_with_padding(
     model: GPT2, attention_mask: Tensor, chunks: list[int], fused: bool
 ) -> None:
-    """A padded prompt, and three more tokens behind it for each sequence."""
+    """Three more tokens follow the padded prompt of each sequence."""
     set_fused(model, fused)
     tokens = torch.randint(17, (3, 8))
     attention_mask = F.pad(attention_mask, (0, 3), value=1)
@@ -329,11 +335,9 @@ def test_an_overfull_cache_is_an_error(model: GPT2, tokens: Tensor) -> None:
     cache = model.new_cache(batch_size=2, n_positions=7)
     with torch.no_grad():
         before = model(tokens, cache=cache)
-        with pytest.raises(
-            ValueError, match=r"\(2, 3, 7, 4\) with 5 .*filled"
-        ):
+        with pytest.raises(ValueError, match=r"\(2, 3, 7, 4\).* 5 "):
             model(tokens, cache=cache)
-        after = model(tokens[:, :2], cache=cache)  # it is as it was
+        after = model(tokens[:, :2], cache=cache)  # the cache is unchanged
     again = torch.cat([tokens, tokens[:, :2]], dim=1)
     close(torch.cat([before, after], dim=1), model(again))
 
@@ -342,7 +346,7 @@ def test_a_cache_ends_where_the_positions_end(model: GPT2) -> None:
     cache = model.new_cache(batch_size=1, n_positions=20)
     with torch.no_grad():
         model(torch.zeros(1, 15, dtype=torch.long), cache=cache)
-        with pytest.raises(ValueError, match=r"16 positions.*17 tokens"):
+        with pytest.raises(ValueError, match=r"\b16\b.*n_ctx.*\b17\b"):
             model(torch.zeros(1, 2, dtype=torch.long), cache=cache)
 
 
@@ -351,11 +355,11 @@ def test_a_cache_ends_where_the_positions_end(model: GPT2) -> None:
 
 @pytest.fixture
 def wide() -> GPT2Config:
-    """Wide enough for statistics, and for a vocabulary to choose from."""
+    """A config that is large enough for statistics."""
     return GPT2Config(n_vocab=1000, n_ctx=64, n_embd=96, n_head=4, n_layer=8)
 
 
-def test_begins_as_gpt2_did(wide: GPT2Config) -> None:
+def test_is_initialised_as_gpt2(wide: GPT2Config) -> None:
     """Radford et al. (2019), section 2.3, and openai/gpt-2 src/model.py."""
     for name, parameter in GPT2(wide).named_parameters():
         if name.endswith("bias"):
@@ -373,14 +377,14 @@ def test_begins_as_gpt2_did(wide: GPT2Config) -> None:
             assert mean == pytest.approx(0, abs=0.05 * std), name
 
 
-def test_begins_without_an_opinion(wide: GPT2Config) -> None:
-    """All tokens about equally likely: a loss of ln V."""
+def test_starts_with_a_loss_of_ln_v(wide: GPT2Config) -> None:
+    """All tokens are about equally likely."""
     model = GPT2(wide).eval()
     loss = next_token_loss(model, torch.randint(1000, (4, 33)))
     assert loss.item() == pytest.approx(math.log(1000), abs=0.1)
 
 
-def test_a_seed_makes_the_same_model(tiny: GPT2Config) -> None:
+def test_a_seed_determines_the_model(tiny: GPT2Config) -> None:
     def drawn(seed: int) -> Tensor:
         torch.manual_seed(seed)
         return torch.cat([p.flatten() for p in GPT2(tiny).parameters()])
@@ -392,7 +396,7 @@ def test_a_seed_makes_the_same_model(tiny: GPT2Config) -> None:
 # --- in training -------------------------------------------------------------
 
 
-def test_one_batch_can_be_learned_by_heart(tiny: GPT2Config) -> None:
+def test_one_batch_can_be_overfitted(tiny: GPT2Config) -> None:
     model = GPT2(tiny).eval()
     tokens = torch.randint(17, (4, 9))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
@@ -401,7 +405,7 @@ def test_one_batch_can_be_learned_by_heart(tiny: GPT2Config) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    # The first token of four sequences leaves the second open; no more.
+    # Only the second token of the four sequences remains uncertain.
     assert next_token_loss(model, tokens) < 0.2
     right = model(tokens[:, :-1]).argmax(-1) == tokens[:, 1:]
     assert right.double().mean() > 0.9
@@ -410,7 +414,7 @@ def test_one_batch_can_be_learned_by_heart(tiny: GPT2Config) -> None:
 def test_the_output_is_tied_to_the_embeddings(
     model: GPT2, tokens: Tensor
 ) -> None:
-    """The gradient of `wte` is the sum of what comes in at both ends."""
+    """The gradient of `wte` is the sum of those at input and output."""
     table = model.wte.weight
     hidden = model.hidden_states(tokens)
 
@@ -467,7 +471,7 @@ def test_dropout_is_on_the_sum_of_the_embeddings(
     close(stream[kept], plain[kept] / 0.75)
 
 
-# --- its parts as a checkpoint -----------------------------------------------
+# --- as a checkpoint -----------------------------------------------
 
 
 def test_the_state_dict_is_a_checkpoint() -> None:
@@ -504,43 +508,78 @@ def test_parameters_are_counted(tiny: GPT2Config, model: GPT2) -> None:
     assert model.num_parameters() == embeddings + 2 * layer + norm
 
 
+def test_shows_its_sizes(tiny: GPT2Config) -> None:
+    shown = repr(GPT2(tiny)).splitlines()
+    assert shown[0] == "GPT2("
+    assert "4,188 parameters" in shown[1]
+    assert "n_ctx=16" in shown[1]
+    assert "  (wte): Embedding(17, 12)" in shown
+    with torch.device("meta"):
+        assert "124,439,808 parameters, n_ctx=1024" in repr(GPT2(GPT2Config()))
+
+
 # --- errors ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "tokens, came",
     [
-        (torch.zeros(5, dtype=torch.long), r"torch.int64 of shape \(5,\)"),
-        (
-            torch.zeros(2, 0, dtype=torch.long),
-            r"torch.int64 of shape \(2, 0\)",
-        ),
-        (torch.zeros(2, 5), r"torch.float32 of shape \(2, 5\)"),
-        (
-            torch.zeros(2, 5, 17, dtype=torch.long),
-            r"torch.int64 of shape \(2, 5, 17\)",
-        ),
-        (
-            torch.zeros(2, 5, dtype=torch.bool),
-            r"torch.bool of shape \(2, 5\)",
-        ),
+        (torch.zeros(5, dtype=torch.long), ("int64", "(5,)")),
+        (torch.zeros(2, 0, dtype=torch.long), ("int64", "(2, 0)")),
+        (torch.zeros(2, 5, 17, dtype=torch.long), ("int64", "(2, 5, 17)")),
+        (torch.zeros(2, 5), ("float32", "(2, 5)")),
+        (torch.zeros(2, 5, dtype=torch.bool), ("bool", "(2, 5)")),
+        ([3, 1, 4], ("[3, 1, 4]",)),
+        ([[3, 1, 4]], ("[[3, 1, 4]]",)),
+        (list(range(1000)), ("[0, 1, 2, ",)),
+        (3, ("got 3",)),
+        (None, ("None",)),
+        ("text", ("'text'",)),
+        (torch.zeros(2, 5, dtype=torch.long).numpy(), ("array",)),
     ],
 )
-def test_wrong_tokens_are_described(
-    model: GPT2, tokens: Tensor, came: str
+def test_wrong_tokens_are_shown_beside_the_call_to_make(
+    model: GPT2, tokens: Any, came: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ValueError, match=rf"\(B, T\).*got {came}"):
-        model(tokens)
+    for call in (model, model.hidden_states):
+        with pytest.raises(ValueError, match=r"\(B, T\)") as error:
+            call(tokens)
+        message = str(error.value)
+        expected, _, shown = message.partition("; got ")
+        assert "`torch.tensor([ids])`" in expected
+        assert all(piece in f"got {shown}" for piece in came)
+        assert len(message) < 200
+
+
+@pytest.mark.parametrize("mask", [[[1, 1, 1, 1, 1]] * 2, "11111"])
+def test_an_attention_mask_must_be_a_tensor(
+    model: GPT2, tokens: Tensor, mask: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"attention_mask.*\(2, 5\)") as error:
+        model(tokens, mask)
+    assert str(error.value).endswith(f"{mask!r:.60}")
+
+
+def test_the_device_is_that_of_the_weights(tiny: GPT2Config) -> None:
+    model: LanguageModel = GPT2(tiny)
+    assert model.device == torch.device("cpu")
+    with torch.device("meta"):
+        assert GPT2(tiny).device == torch.device("meta")
+
+
+def test_the_call_that_the_message_suggests(model: GPT2) -> None:
+    ids = [3, 1, 4]
+    assert model(torch.tensor([ids])).shape == (1, 3, 17)
 
 
 @pytest.mark.parametrize("wrong", [17, -1])
 def test_an_id_outside_the_vocabulary(model: GPT2, wrong: int) -> None:
-    with pytest.raises(ValueError, match=f"between 0 and 16.*got {wrong}$"):
+    with pytest.raises(ValueError, match=rf"\b0\b.*\b16\b.* {wrong}$"):
         model(torch.tensor([[3, wrong]]))
 
 
 def test_more_tokens_than_positions(model: GPT2) -> None:
-    with pytest.raises(ValueError, match=r"16 positions.*17 tokens"):
+    with pytest.raises(ValueError, match=r"\b16\b.*n_ctx.*\b17\b"):
         model(torch.zeros(1, 17, dtype=torch.long))
 
 
@@ -549,7 +588,7 @@ def test_more_real_tokens_than_positions(model: GPT2) -> None:
     attention_mask = torch.ones(2, 19)
     attention_mask[0, 4:] = 0
     attention_mask[1, 1:3] = 0
-    with pytest.raises(ValueError, match=r"16 positions.*17 tokens"):
+    with pytest.raises(ValueError, match=r"\b16\b.*n_ctx.*\b17\b"):
         model(tokens, attention_mask)
 
 
@@ -561,7 +600,7 @@ def test_a_cache_for_another_number_of_sequences(
     tokens = torch.zeros(n_sequences, 5, dtype=torch.long)
     with (
         torch.no_grad(),
-        pytest.raises(ValueError, match=rf"float32 \(2, .*\({n_sequences}, "),
+        pytest.raises(ValueError, match=rf"\(2, .*\({n_sequences}, "),
     ):
         model(tokens, cache=cache)
     assert cache.length == 0
@@ -571,17 +610,17 @@ def test_a_cache_for_another_number_of_sequences(
 def test_an_attention_mask_of_another_shape(
     model: GPT2, tokens: Tensor, shape: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ValueError, match=r"shape \(2, 5\)") as error:
+    with pytest.raises(ValueError, match=r"attention_mask.*\(2, 5\)") as error:
         model(tokens, torch.ones(shape))
-    assert f"got {shape}" in str(error.value)
+    assert str(error.value).endswith(f"{shape}")
 
 
-def test_an_attention_mask_must_speak_of_the_cached_tokens(
+def test_an_attention_mask_must_cover_the_cached_tokens(
     model: GPT2, tokens: Tensor
 ) -> None:
     cache = model.new_cache(batch_size=2)
     with torch.no_grad():
         model(tokens, cache=cache)
-        with pytest.raises(ValueError, match=r"\(2, 10\).*in the cache"):
+        with pytest.raises(ValueError, match=r"\(2, 10\).*cache"):
             model(tokens, torch.ones(2, 5), cache=cache)
     assert cache.length == 5

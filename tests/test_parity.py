@@ -1,4 +1,4 @@
-"""Against an independent GPT-2: that of `transformers`, with equal weights."""
+"""Parity with an independent GPT-2, that of `transformers`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TINY = {
     "n_embd": 12,
     "n_head": 3,
     "n_layer": 2,
-    "attn_implementation": "eager",  # spelled out, in their words
+    "attn_implementation": "eager",  # step by step, not fused
 }
 VARIANTS = {
     "tiny": {},
@@ -38,14 +38,14 @@ VARIANTS = {
 
 
 class Pair(NamedTuple):
-    """Two models that should be one."""
+    """Two models that should compute the same."""
 
     ours: GPT2
     theirs: GPT2LMHeadModel
 
 
 def move(module: nn.Module, seed: int = 0) -> None:
-    """Give every parameter, norms and biases too, a value that matters."""
+    """Move every parameter, so that each of them affects the result."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -70,7 +70,7 @@ def close(found: Any, expected: Any) -> None:
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
-    """The gradients by the names of the checkpoint."""
+    """Return the gradients by their names in the checkpoint."""
     return {
         name.removeprefix("transformer."): parameter.grad
         for name, parameter in module.named_parameters()
@@ -80,7 +80,7 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
 def test_logits(pair: Pair) -> None:
     tokens = torch.randint(17, (2, 11))
     logits = pair.theirs(tokens).logits
-    assert logits.std() > 0.5  # something to be equal to
+    assert logits.std() > 0.5  # there is something to compare
     close(pair.ours(tokens), logits)
 
 
@@ -92,7 +92,7 @@ def test_hidden_states_layer_by_layer(pair: Pair) -> None:
             lambda module, inputs, output: found.append(output)
         )
     final = pair.ours.hidden_states(tokens)
-    # Theirs have the final norm in the place of what goes into it.
+    # Their last hidden state is the output of the final norm.
     theirs = pair.theirs(tokens, output_hidden_states=True).hidden_states
     close(found[:-1], list(theirs[:-1]))
     close(pair.ours.ln_f(found[-1]), theirs[-1])
@@ -134,7 +134,7 @@ def test_padded(pair: Pair, side: str) -> None:
         tokens,
         attention_mask=real.long(),
         position_ids=(real.long().cumsum(-1) - 1).clamp(min=0),
-        # The first real token has nothing before it to be predicted from.
+        # No real token precedes the first, so it is not predicted.
         labels=tokens.masked_fill(~(real & real.roll(1, -1)), -100),
     )
     close(pair.ours(tokens, real)[real], theirs.logits[real])
@@ -146,7 +146,7 @@ def test_padded(pair: Pair, side: str) -> None:
 
 
 def test_dropout_at_the_same_places() -> None:
-    """In training mode, with one seed, both draw the same zeros."""
+    """In training mode, the same seed draws the same zeros in both."""
     ours, theirs = pair_of(embd_pdrop=0.2, attn_pdrop=0.3, resid_pdrop=0.4)
     for layer in ours.h:
         layer.attn.fused = False
@@ -166,7 +166,7 @@ def test_state_dicts_have_the_same_keys_in_the_same_order(pair: Pair) -> None:
 
 
 def test_they_load_ours(pair: Pair) -> None:
-    """The other direction: our weights, changed since, in their model."""
+    """The other direction: our weights, once changed, in their model."""
     move(pair.ours, seed=1)
     pair.theirs.transformer.load_state_dict(pair.ours.state_dict())
     tokens = torch.randint(17, (2, 11))
@@ -194,7 +194,7 @@ def full_size(full_size_checkpoint: Path) -> Pair:
     theirs = GPT2LMHeadModel.from_pretrained(full_size_checkpoint).eval()
     with torch.device("meta"):
         ours = GPT2(GPT2Config.from_dict(theirs.config.to_dict())).eval()
-    # The tensors are shared; each model has gradients of its own.
+    # The models share tensors, but not gradients.
     ours.load_state_dict(theirs.transformer.state_dict(), assign=True)
     return Pair(ours, theirs)
 
@@ -222,7 +222,7 @@ def test_full_size_logits_and_gradients(full_size: Pair) -> None:
 
 @pytest.mark.xdist_group("full_size")
 def test_full_size_greedy_continuation(full_size: Pair) -> None:
-    """Twelve ids, ours with a cache, theirs by reading all again."""
+    """Twelve ids: ours with a cache, theirs without."""
     ours, theirs = full_size
     prompt = torch.randint(50257, (1, 7))
     cache = ours.new_cache(batch_size=1, n_positions=7 + 12)
@@ -233,4 +233,4 @@ def test_full_size_greedy_continuation(full_size: Pair) -> None:
             expected = theirs(whole).logits[:, -1].argmax(-1)[:, None]
             assert torch.equal(new, expected)
             whole = torch.cat([whole, expected], dim=1)
-    assert whole[0, 7:].unique().numel() > 3  # no monotonous answer
+    assert whole[0, 7:].unique().numel() > 3  # not one id repeated

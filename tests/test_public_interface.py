@@ -6,7 +6,9 @@ import ast
 import inspect
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,19 @@ import pytest
 import torch
 
 import gpt2
+from gpt2.__main__ import main
 
 every_name = pytest.mark.parametrize("name", gpt2.__all__)
 
 
 @every_name
-def test_every_public_name_is_there_and_documented(name: str) -> None:
+def test_every_public_name_exists_and_is_documented(name: str) -> None:
     thing = getattr(gpt2, name)
     assert thing.__name__ == name
     assert inspect.getdoc(thing)
     assert thing.__doc__.strip()[0].isupper()
     home = import_module(thing.__module__)
-    assert getattr(home, name) is thing  # one thing, wherever it comes from
+    assert getattr(home, name) is thing  # the same object from either place
     assert thing.__module__.startswith("gpt2.")
 
 
@@ -37,7 +40,7 @@ def test_signatures_are_typed(name: str) -> None:
 
 
 def test_type_checkers_see_the_same_names() -> None:
-    """What they read is a second list, of imports that never happen."""
+    """They read a second list, of imports that never happen."""
     tree = ast.parse(Path(gpt2.__file__).read_text(encoding="utf-8"))
     seen = {
         alias.asname: node.module
@@ -63,12 +66,43 @@ def test_an_unknown_name() -> None:
         gpt2.GPT3  # noqa: B018 (the look-up is the test)
 
 
+def test_the_version_is_that_of_the_metadata() -> None:
+    project = Path(gpt2.__file__).parents[1] / "pyproject.toml"
+    written = tomllib.loads(project.read_text("utf-8"))["project"]
+    assert written["name"] == "gpt2-from-scratch"
+    assert gpt2.__version__ == version(written["name"]) == written["version"]
+    assert "__version__" in dir(gpt2)
+
+
+def test_the_version_without_an_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert gpt2.__version__ == "0+unknown"
+
+
+def test_the_command_shows_the_version(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code in (0, None)
+    assert capsys.readouterr() == (f"gpt2 {gpt2.__version__}\n", "")
+
+
 def test_importing_is_quick_until_a_model_is_needed() -> None:
     script = """
-import sys, gpt2
+import sys
+before = set(sys.modules)
+import gpt2
+assert "importlib.metadata" not in sys.modules.keys() - before
+gpt2.__version__
 gpt2.GPT2Config.from_name("gpt2")
 gpt2.Tokenizer.bytes_only().encode("text")
-gpt2.load, gpt2.look
+gpt2.load, gpt2.inspect
 slow = {"torch", "numpy", "safetensors", "huggingface_hub"}
 assert not slow & sys.modules.keys()
 gpt2.GPT2
@@ -84,7 +118,7 @@ assert "torch" in sys.modules
 
 
 def test_the_stable_calls(tmp_path: Path) -> None:
-    """Each as it may stand in somebody's program."""
+    """Calls as users write them."""
     assert gpt2.GPT2Config.from_name("gpt2") == gpt2.GPT2Config()
     config = gpt2.GPT2Config(
         n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2
@@ -92,7 +126,7 @@ def test_the_stable_calls(tmp_path: Path) -> None:
     assert (config.n_vocab, config.n_layer) == (257, 2)
     tokenizer = gpt2.Tokenizer.bytes_only()
     folder = tmp_path / "model"
-    gpt2.save(folder, gpt2.GPT2(config), tokenizer)
+    gpt2.save(gpt2.GPT2(config), tokenizer, folder)
 
     for source in (str(folder), folder):
         model, tokenizer = gpt2.load(source, dtype="float32", device="cpu")
@@ -117,9 +151,7 @@ def test_the_stable_calls(tmp_path: Path) -> None:
 
     settings: dict[str, Any] = {
         "max_new_tokens": 5,
-        "temperature": 0.9,
-        "top_k": 40,
-        "top_p": 0.95,
+        "sampling": gpt2.Sampling(temperature=0.9, top_k=40, top_p=0.95),
         "seed": 1,
     }
     tokens = gpt2.generate(model, tokens, **settings, attention_mask=mask)
@@ -140,13 +172,17 @@ def test_the_other_calls(tmp_path: Path) -> None:
     config = gpt2.GPT2Config(
         n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2
     )
-    gpt2.save(tmp_path, gpt2.GPT2(config), gpt2.Tokenizer.bytes_only())
-    assert gpt2.look(tmp_path).config == config
+    gpt2.save(gpt2.GPT2(config), gpt2.Tokenizer.bytes_only(), tmp_path)
+    assert gpt2.inspect(tmp_path).config == config
     assert gpt2.load_model(tmp_path).config == config
     model, tokenizer = gpt2.load(tmp_path)
-    pieces = gpt2.complete(model, tokenizer, "a", 5, seed=1, stop=["\n\n"])
-    assert isinstance("".join(pieces), str)
-    assert gpt2.predict(model, tokenizer, "a").texts == ("a",)
+    text = gpt2.complete(model, tokenizer, "a", 5, seed=1, stop=["\n\n"])
+    assert isinstance(text, str)
+    pieces = gpt2.stream_text(model, tokenizer, "a", 5, seed=1, stop=["\n\n"])
+    assert "".join(pieces) == text
+    greedy = gpt2.Sampling(temperature=0)
+    assert gpt2.complete(model, tokenizer, "a", 5, greedy)
+    assert gpt2.predict(model, tokenizer, "a", 3, greedy).texts == ("a",)
     best, score = gpt2.beam_search(model, torch.tensor([[1, 2]]), 3)
     assert best.shape == (1, 5)
     assert score.shape == (1,)
@@ -156,11 +192,11 @@ def test_the_other_calls(tmp_path: Path) -> None:
 def test_the_example_of_the_package(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What `help(gpt2)` shows runs, with a model that is here."""
+    """The example in `help(gpt2)` runs, here with a small model."""
     config = gpt2.GPT2Config(
         n_vocab=257, n_ctx=200, n_embd=12, n_head=3, n_layer=2
     )
-    gpt2.save(tmp_path, gpt2.GPT2(config), gpt2.Tokenizer.bytes_only())
+    gpt2.save(gpt2.GPT2(config), gpt2.Tokenizer.bytes_only(), tmp_path)
     example = [
         line[4:]
         for line in (gpt2.__doc__ or "").splitlines()

@@ -1,4 +1,4 @@
-"""The one door for files: what passes, and what is refused in whose words."""
+"""Reading files: what is accepted, and how errors name what is not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gpt2.files.reading import (
 
 
 class OurError(ValueError):
-    """What a caller of the door asks for."""
+    """The exception that the caller passes."""
 
 
 VALUES = st.recursive(
@@ -43,18 +43,20 @@ VALUES = st.recursive(
 
 @settings(deadline=None)
 @given(VALUES)
-def test_what_is_json_passes(value: Any) -> None:
+def test_json_is_parsed(value: Any) -> None:
     data = json.dumps(value).encode()
     assert parse_json(data, "name", OurError) == value
 
 
 @settings(deadline=None)
 @given(st.binary() | st.text('[]{}",:0-9eE+.ntf \\u\ufeff').map(str.encode))
-def test_whatever_is_not_is_refused_by_its_name(data: bytes) -> None:
+def test_anything_else_is_refused_by_name(data: bytes) -> None:
     try:
-        parse_json(data, "the name", OurError)
+        value = parse_json(data, "the name", OurError)
     except OurError as error:
         assert str(error).startswith("the name cannot be read: ")
+    else:
+        assert value == json.loads(data)
 
 
 ODD: dict[str, tuple[bytes, str]] = {
@@ -62,8 +64,14 @@ ODD: dict[str, tuple[bytes, str]] = {
     "not UTF-8": (b'"\xff"', "'utf-8' codec can't decode"),
     "UTF-16": ("{}".encode("utf-16"), "'utf-8' codec can't decode"),
     "a mark": (b"\xef\xbb\xbf{}", "Unexpected UTF-8 BOM"),
-    "a name twice": (b'{"b": 1, "a": 1, "b": 2}', "the name 'b' comes twice"),
-    "deep within": (b'[{"a": {"b": 1, "b": 1}}]', "the name 'b' comes twice"),
+    "a name twice": (
+        b'{"b": 1, "a": 1, "b": 2}',
+        "the name 'b' appears twice",
+    ),
+    "deep within": (
+        b'[{"a": {"b": 1, "b": 1}}]',
+        "the name 'b' appears twice",
+    ),
     "no number": (b"[NaN]", "NaN is not a number in JSON"),
     "infinite": (b"[-Infinity]", "-Infinity is not a number in JSON"),
     "too large": (b"1e999", "the number 1e999 is too large"),
@@ -107,7 +115,7 @@ def test_just_within_the_bounds(tmp_path: Path) -> None:
     ("content", "shown"),
     [("[1]", "a list of 1"), ("5", "5"), ("null", "None"), ('"a"', "'a'")],
 )
-def test_an_object_is_asked_for(
+def test_only_an_object_is_accepted(
     tmp_path: Path, content: str, shown: str
 ) -> None:
     path = tmp_path / "file.json"
@@ -118,7 +126,7 @@ def test_an_object_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("value", "kind", "wanted"),
+    ("value", "kind", "expected"),
     [
         (True, int, "a whole number"),
         (1.0, int, "a whole number"),
@@ -132,12 +140,14 @@ def test_an_object_is_asked_for(
         (0, str, "a string"),
     ],
 )
-def test_a_field_of_another_kind(value: Any, kind: Any, wanted: str) -> None:
-    with pytest.raises(OurError, match=f"^file: field 'x' must be {wanted}, "):
+def test_a_field_of_another_type(value: Any, kind: Any, expected: str) -> None:
+    with pytest.raises(
+        OurError, match=f"^file: field 'x' must be {expected}, "
+    ):
         field({"x": value}, "x", kind, "file", OurError)
 
 
-def test_a_field_of_its_kind_or_none_at_all() -> None:
+def test_a_field_of_its_type_and_a_missing_one() -> None:
     for value, kind in ((1, int), (True, bool), ("", str), (None, type(None))):
         assert field({"x": value}, "x", kind, "file", OurError) is value
     with pytest.raises(OurError, match=r"^file has no field 'y'$"):
@@ -197,7 +207,7 @@ def test_reads_and_maps_a_file(tmp_path: Path) -> None:
         read_bytes(path, OurError, 9)
 
 
-def test_what_is_there(tmp_path: Path) -> None:
+def test_is_there(tmp_path: Path) -> None:
     assert is_there(tmp_path)
     assert not is_there(tmp_path / "missing")
-    assert is_there(tmp_path / ("a" * 5000))  # to open it says what is wrong
+    assert is_there(tmp_path / ("a" * 5000))  # opening it raises the error

@@ -1,8 +1,8 @@
-"""GPT-2 124M itself, against numbers that others have published.
+"""GPT-2 124M itself, compared with numbers that others have published.
 
-These tests run where the checkpoint is in the Hugging Face cache, which is
-where `gpt2.load("gpt2")` leaves it, and are skipped elsewhere. That the checks
-can fail is tested everywhere: a random model of the same size passes none.
+These tests are skipped unless the checkpoint is in the Hugging Face cache,
+where `gpt2.load("gpt2")` puts it. A random model of the same size must fail
+every check; that is always tested.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gpt2.weights.safetensors_header import read_safetensors_header
 PIN = HUB_PRESETS["gpt2"]
 END = 50256  # <|endoftext|>
 
-# --- what others have measured; token ids are GPT-2's ---
+# --- published numbers, with GPT-2's token ids ---
 
 # TransformerLens, tests/integration/test_hooked_transformer.py; and
 # huggingface/transformers, issue 9173. In nats per token.
@@ -42,7 +42,7 @@ LOSSES = [
 
 # huggingface/transformers, tests/models/gpt2/test_modeling_gpt2.py; the second
 # from the tests of its TensorFlow model; the README of jaymody/picoGPT; and
-# huggingface/transformers, issue 10289, where three ids come again and again.
+# huggingface/transformers, issue 10289, where three ids repeat.
 # fmt: off
 GREEDY = [
     (
@@ -75,7 +75,7 @@ BATCH = [
     ),
 ]
 
-# The solutions to ARENA 2.0, chapter 1: the likeliest next tokens, with their
+# The solutions to ARENA 2.0, chapter 1: the most likely next tokens, and their
 # probabilities.
 LIKELIEST = (
     "John and Mary went to the",
@@ -84,9 +84,9 @@ LIKELIEST = (
      (4564, 0.0097)],
 )
 
-# neelnanda-io/Easy-Transformer, branch clean-transformer-demo: a text, the
-# likeliest token after each of its tokens, and at its first position the first
-# three and the last three numbers of what each part gives.
+# neelnanda-io/Easy-Transformer, branch clean-transformer-demo: a text; the
+# most likely token after each of its tokens; and for each part, the first and
+# last three numbers of its output at the first position.
 DEMO = [
     END, 40, 716, 281, 4998, 1960, 382, 19741, 11, 875, 12342, 12, 8807, 11,
     402, 11571, 12, 17, 3918, 47385, 13, 1881, 1110, 314, 481, 7074, 1692,
@@ -112,9 +112,9 @@ DEMO_LAST_LOGITS = [
 ]
 
 # poloclub/transformer-explainer, src/constants/examples: the five highest
-# logits, by a model with the exact GELU in the place of GPT-2's; and of the
-# first text, what its last token makes of each token in layer 0, head 0. That
-# comes before any GELU.
+# logits of a model with the exact GELU instead of GPT-2's; and for the first
+# text, the attention of its last token in layer 0, head 0, which comes before
+# any GELU.
 EXACT_GELU = [
     (
         "Data visualization empowers users to",
@@ -142,8 +142,8 @@ HEAD_WEIGHTS = [0.246962, 0.152626, 0.247392, 0.176456, 0.142017, 0.034547]
 # The files of openai-community/gpt2 on the Hugging Face hub.
 FILE_BYTES, HEADER_BYTES, FILE_TENSORS = 548_105_171, 14_283, 160
 
-# The table of Radford et al. (2019), counted again: the README of openai/gpt-2
-# says why its names, 117M and 345M, were wrong.
+# The table of Radford et al. (2019), corrected: the README of openai/gpt-2
+# explains why its names, 117M and 345M, were wrong.
 PARAMETERS = {
     "gpt2": 124_439_808,
     "gpt2-medium": 354_823_168,
@@ -183,7 +183,7 @@ def check_losses(model: GPT2) -> None:
 def check_greedy(model: GPT2) -> None:
     for prompt, continuation in GREEDY:
         found = gpt2.generate(
-            model, batch_of(prompt), len(continuation), temperature=0
+            model, batch_of(prompt), len(continuation), gpt2.Sampling(0)
         )
         same(found[0], prompt + continuation)
 
@@ -195,7 +195,7 @@ def check_left_padded_batch(model: GPT2) -> None:
     tokens = torch.tensor([[END] * n + prompt for n, (prompt, _) in rows])
     real = torch.arange(longest) >= torch.tensor(padding)[:, None]
     found = gpt2.generate(
-        model, tokens, 13, attention_mask=real, temperature=0
+        model, tokens, 13, gpt2.Sampling(0), attention_mask=real
     )
     for row, (_, continuation) in zip(found, BATCH, strict=True):
         same(row[longest:], continuation)
@@ -257,10 +257,10 @@ def check_a_head(model: GPT2) -> None:
 
 
 def check_positions_behind_padding(model: GPT2) -> None:
-    """One left pad changes nothing, unless it counts as a position.
+    """Left padding changes nothing, unless it counts as a position.
 
-    TransformerLens, issue 1609: of a text that is not named there, the loss
-    went from 4.50 to 13.59.
+    TransformerLens, issue 1609: the loss of an unnamed text rose from 4.50 to
+    13.59.
     """
     ids, expected = LOSSES[0]
     padded = batch_of([0, *ids])
@@ -291,7 +291,7 @@ each_check = pytest.mark.parametrize(
 )
 
 
-# --- the real one ---
+# --- the real model ---
 
 
 @pytest.fixture(scope="module")
@@ -334,13 +334,13 @@ def test_what_the_file_holds(folder: Path) -> None:
     assert {name: info.shape for name, info in infos.items()} == expected
     assert len(infos) == FILE_TENSORS
     assert {info.dtype for info in infos.values()} == {"F32"}
-    look = gpt2.look("gpt2")
-    assert look.config == GPT2Config()
-    assert len(look.names) == 148
+    found = gpt2.inspect("gpt2")
+    assert found.config == GPT2Config()
+    assert len(found.names) == 148
 
 
 def test_tokenizer(folder: Path) -> None:
-    """The files that were fetched with it are the published ones."""
+    """The files in the cache are the published ones."""
     found = vocabulary_files(folder)
     if not found:
         pytest.skip(f"{folder} has no tokenizer: only the model was fetched")
@@ -354,7 +354,7 @@ def test_tokenizer(folder: Path) -> None:
     assert tokenizer.end_of_text == END
 
 
-# --- and any other ---
+# --- other models ---
 
 
 @pytest.mark.parametrize("preset", PARAMETERS)
@@ -364,7 +364,7 @@ def test_parameters(preset: str) -> None:
 
 
 def test_parameters_of_a_layer_and_of_the_output() -> None:
-    """As they are counted elsewhere: the output matrix once more."""
+    """Others count the output matrix as well."""
     shapes = parameter_shapes(GPT2Config())
     layer = [prod(s) for name, s in shapes.items() if name.startswith("h.0.")]
     assert sum(layer) == 7_087_872

@@ -1,6 +1,6 @@
-"""No size in C is wrong by so much as one byte, whatever the shapes.
+"""The C code stays within its buffers, to the byte, with odd shapes.
 
-`python tests/sanitized.py SEED CASES` runs more cases than these.
+`python tests/sanitized.py SEED CASES` runs more cases.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ N_CASES = 25
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 @pytest.mark.parametrize("build", BUILDS)
-def test_odd_shapes_stay_within_what_is_reserved(build: str) -> None:
+def test_odd_shapes_stay_within_their_buffers(build: str) -> None:
     code, output = outcome(start(build, 0, N_CASES))
     assert code == 0, output[-3000:]
     assert f"{N_CASES} cases are clean" in output

@@ -201,6 +201,7 @@ def test_choices_are_taken_as_often_as_their_probabilities_say(
             variance[fork.kind] = variance.get(fork.kind, 0) + first * (
                 1 - first
             )
+    assert len(surprise) > 10
     for kind, difference in surprise.items():
         assert abs(difference) < 4.5 * math.sqrt(variance[kind]) + 1, kind
 

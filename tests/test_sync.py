@@ -1,4 +1,4 @@
-"""The tool that brings the notebooks up to date."""
+"""The tool that updates the notebooks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_sync_runs_a_notebook(tmp_path: Path) -> None:
     assert failed.outputs[0].ename == "JSONDecodeError"
     trace = "".join(failed.outputs[0].traceback)
     assert "json.loads('')" in trace
-    assert "decoder.py" not in trace  # it lies elsewhere on other machines
+    assert "decoder.py" not in trace  # its path depends on the machine
     assert "\x1b" not in trace
     before = path.read_bytes()
 
@@ -63,18 +63,18 @@ def test_sync_runs_a_notebook(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "reference, message",
     [
-        ("gpt2.none:x", "no module for the sync of 'gpt2.none:x'"),
+        ("gpt2.none:x", "no module for 'gpt2.none:x'"),
         ("gpt2.config:None", "gpt2.config has no 'None'"),
         ("gpt2.config:GPT2Config.x", "gpt2.config has no 'GPT2Config.x'"),
         ("gpt2.config", "gpt2.config has no ''"),
     ],
 )
-def test_what_cannot_be_synced(reference: str, message: str) -> None:
+def test_a_wrong_reference_is_refused(reference: str, message: str) -> None:
     with pytest.raises(sync.SyncError, match=re.escape(message)):
         sync.package_source(reference)
 
 
-def test_several_sources_stand_under_each_other(tmp_path: Path) -> None:
+def test_several_sources_are_joined_in_order(tmp_path: Path) -> None:
     text = "import a\n\n\n@a.b\nclass C:\n    x: int = 1\n\n    def f(s):\n"
     (tmp_path / "m.py").write_text(text + "        return 1\n\n\nY = 2\n")
     source = sync.package_source("m:Y, m:C.f, m:C", tmp_path)
@@ -85,7 +85,7 @@ def test_several_sources_stand_under_each_other(tmp_path: Path) -> None:
     assert third.endswith("    def f(s):\n        return 1")
 
 
-def test_ids_are_made_from_what_cells_say() -> None:
+def test_ids_are_hashes_of_the_sources() -> None:
     def ids(*sources: str) -> list[str]:
         book = new_notebook(cells=[new_markdown_cell(s) for s in sources])
         sync.normalise(book)
@@ -103,7 +103,7 @@ def png(blue: int) -> str:
 
 
 def drawn(picture: str) -> NotebookNode:
-    """Make a notebook, in the normal form, that shows a picture."""
+    """Return a notebook in normal form that shows a picture."""
     output = new_output("display_data", data={"image/png": picture})
     notebook = new_notebook(cells=[new_code_cell("x", outputs=[output])])
     sync.normalise(notebook)
@@ -135,7 +135,7 @@ def test_sync_keeps_such_a_picture(tmp_path: Path) -> None:
         assert (output.data["image/png"] == stored.data["image/png"]) == kept
 
 
-def test_a_picture_does_not_say_who_drew_it() -> None:
+def test_a_picture_does_not_name_its_program() -> None:
     import matplotlib
 
     matplotlib.use("agg")

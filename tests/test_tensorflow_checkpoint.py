@@ -1,8 +1,8 @@
 """OpenAI's own checkpoints, read without TensorFlow.
 
 `data/tensorflow-tiny` was written by TensorFlow (see the script beside it).
-The damaged and hostile files are written here, by a small writer of the format
-that shares no code with the reader.
+Damaged and hostile files are made here, by a small writer that shares no code
+with the reader.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpt2
+from gpt2.config import GPT2Config
 from gpt2.weights.formats import open_weights
-from gpt2.weights.layout import our_name
+from gpt2.weights.layout import gpt2_name, our_name, parameter_shapes
 from gpt2.weights.tensorflow import (
     TensorEntry,
     TensorFlowCheckpointError,
     find,
-    gpt2_name,
     read_index,
     read_tensors,
     verify_checksums,
@@ -53,7 +53,7 @@ def read_gpt2(path: Path) -> dict[str, torch.Tensor]:
 
 
 def crc32c(data: bytes) -> int:
-    """The bits as one polynomial, divided on paper: no table, no register."""
+    """Long division of the bits as one polynomial, without a table."""
     flipped = "".join(f"{byte:08b}"[::-1] for byte in data) + "0" * 32
     dividend = int(flipped, 2) ^ (0xFFFFFFFF << (len(flipped) - 32))
     polynomial = 0x11EDC6F41
@@ -73,7 +73,7 @@ def fixed32(value: int) -> bytes:
 
 
 def varint(value: int) -> bytes:
-    value %= 2**64  # a negative number, as protobuf writes it
+    value %= 2**64  # protobuf's form of a negative number
     low, rest = value % 128, value // 128
     return bytes([low + 128]) + varint(rest) if rest else bytes([low])
 
@@ -129,7 +129,7 @@ def handle(offset: int, size: int) -> bytes:
 
 
 def table(*bodies: bytes, handles: Sequence[bytes] | None = None) -> bytes:
-    """An index of some data blocks, given by their bodies."""
+    """An index with these bodies of data blocks."""
     blocks = [block(body) for body in bodies]
     offsets = [sum(map(len, blocks[:i])) for i in range(len(blocks))]
     if handles is None:
@@ -175,7 +175,7 @@ def test_the_writer_is_right(tmp_path: Path) -> None:
 
 
 def expected_variables() -> dict[str, np.ndarray]:
-    """The fixture's values, by TensorFlow's names, drawn once more."""
+    """The fixture's values by TensorFlow's names, from the same seed."""
     width = 12
     shapes: dict[str, tuple[int, ...]] = {
         "wpe": (8, width),
@@ -234,28 +234,9 @@ def test_reads_only_the_tensors_asked_for() -> None:
 
 def test_reads_a_state_dict_of_ours() -> None:
     hparams = json.loads((TINY / "hparams.json").read_text())
-    width, layers = hparams["n_embd"], hparams["n_layer"]
-    layer = {
-        "ln_1.weight": (width,),
-        "ln_1.bias": (width,),
-        "attn.c_attn.weight": (width, 3 * width),
-        "attn.c_attn.bias": (3 * width,),
-        "attn.c_proj.weight": (width, width),
-        "attn.c_proj.bias": (width,),
-        "ln_2.weight": (width,),
-        "ln_2.bias": (width,),
-        "mlp.c_fc.weight": (width, 4 * width),
-        "mlp.c_fc.bias": (4 * width,),
-        "mlp.c_proj.weight": (4 * width, width),
-        "mlp.c_proj.bias": (width,),
-    }
     state = read_gpt2(INDEX)
-    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == {
-        "wte.weight": (hparams["n_vocab"], width),
-        "wpe.weight": (hparams["n_ctx"], width),
-        "ln_f.weight": (width,),
-        "ln_f.bias": (width,),
-    } | {f"h.{i}.{n}": s for i in range(layers) for n, s in layer.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    assert shapes == parameter_shapes(GPT2Config.from_dict(hparams))
     expected = expected_variables()
     for ours, theirs in (
         ("wte.weight", "model/wte"),
@@ -308,14 +289,14 @@ def test_other_variables_keep_their_name(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, index_of(entries), bytes(24))
     state = read_gpt2(path)
     assert state["h.0.mlp.c_fc.weight"].shape == (1, 2)
-    assert state["wte.weight"].shape == (1, 2, 1)  # for the caller to refuse
+    assert state["wte.weight"].shape == (1, 2, 1)  # the caller refuses it
     assert state["other/w"].shape == (1, 2, 1)
 
 
 # --- memory ---
 
 
-def test_looking_needs_neither_torch_nor_the_data(tmp_path: Path) -> None:
+def test_inspecting_needs_neither_torch_nor_the_data(tmp_path: Path) -> None:
     shutil.copy(INDEX, tmp_path)
     code = (
         "import sys, pathlib\n"
@@ -341,8 +322,8 @@ def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not Path("/proc/self/maps").exists(), reason="needs Linux's list of maps"
 )
-def test_tensors_lie_in_the_mapped_file() -> None:
-    """There is no copy: every tensor's address belongs to the file's map."""
+def test_tensors_are_in_the_mapped_file() -> None:
+    """There is no copy: the address of every tensor is in the map."""
     tensors = read_tensors(INDEX)
     lines = Path("/proc/self/maps").read_text().splitlines()
     maps = [line.split()[0] for line in lines if line.endswith(DATA_NAME)]
@@ -353,7 +334,7 @@ def test_tensors_lie_in_the_mapped_file() -> None:
 
 
 def test_all_dtypes_and_unaligned_tensors(tmp_path: Path) -> None:
-    """A float32 after an odd number of float16 begins between its places."""
+    """A float32 after an odd number of float16 is misaligned."""
     values = torch.tensor([0.5, -3, 1024])
     half, brain = values.half(), values.bfloat16()
     data = (
@@ -397,8 +378,8 @@ def test_a_checkpoint_of_empty_tensors(tmp_path: Path) -> None:
     verify_checksums(path)
 
 
-def test_unknown_fields_are_passed_over(tmp_path: Path) -> None:
-    """A later version of TensorFlow may say more: of four wire types."""
+def test_unknown_fields_are_skipped(tmp_path: Path) -> None:
+    """A later version of TensorFlow may add fields, of any wire type."""
     fixed64 = varint(20 * 8 + 1) + b"\xff" * 8
     fixed32 = varint(21 * 8 + 5) + b"\xff" * 4
     more = fixed64 + fixed32 + field(22, 5) + field(23, b"text")
@@ -407,7 +388,7 @@ def test_unknown_fields_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_several_data_files(tmp_path: Path) -> None:
-    header = field(1, 3)  # the second of the three holds nothing
+    header = field(1, 3)  # the second of the three is empty
     entries = {"a": entry(shard=2), "b": entry(shard=0), "c": entry(shard=2)}
     entries["c"] = entry(shard=2, offset=8)
     path = tmp_path / "big.ckpt-7.index"
@@ -506,7 +487,7 @@ def test_finds_the_usual_name(tmp_path: Path, pointer: bytes | None) -> None:
     assert find(tmp_path) == tmp_path / "model.ckpt.index"
 
 
-def test_a_folder_is_not_taken_for_the_checkpoint_file(tmp_path: Path) -> None:
+def test_a_folder_called_checkpoint_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "model.ckpt.index").touch()
     assert find(tmp_path) == tmp_path / "model.ckpt.index"
@@ -530,7 +511,7 @@ def test_never_finds_outside_the_folder(tmp_path: Path) -> None:
     "size", [0, 4, 8, 16380, 16384, 16388, 32768, 32772, 49156]
 )
 def test_checksums_of_any_length(tmp_path: Path, size: int) -> None:
-    """Around the length of a row, 16384 bytes, where one could slip."""
+    """Around the length of a row, 16384 bytes."""
     data = random.Random(size).randbytes(size)
     value = entry([size // 4], size=size, crc=masked(data))
     path = checkpoint(tmp_path, index_of({"w": value}), data)
@@ -543,7 +524,7 @@ def test_checksums_of_any_length(tmp_path: Path, size: int) -> None:
             verify_checksums(path)
 
 
-def test_checksums_tell_which_tensor_is_damaged(tmp_path: Path) -> None:
+def test_checksum_errors_name_the_tensor(tmp_path: Path) -> None:
     shutil.copytree(TINY, tmp_path, dirs_exist_ok=True)
     data = bytearray((TINY / DATA_NAME).read_bytes())
     for name in islice(read_index(INDEX), 0, None, 5):
@@ -780,7 +761,7 @@ def test_tensors_beyond_the_data(
 
 
 def test_overlaps_in_the_second_data_file(tmp_path: Path) -> None:
-    """Whatever lies at the places between, in the first."""
+    """Tensors in the first one do not matter."""
     entries = {
         "a": entry(shard=1),
         "b": entry(shard=0, offset=2),
@@ -814,7 +795,7 @@ def test_missing_files(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
 @pytest.mark.parametrize("name", [INDEX.name, DATA_NAME])
-def test_a_pipe_is_not_waited_for(
+def test_a_pipe_is_refused(
     tmp_path: Path, name: str, make_pipe: Callable[[Path], None]
 ) -> None:
     shutil.copytree(TINY, tmp_path, dirs_exist_ok=True)
@@ -826,19 +807,19 @@ def test_a_pipe_is_not_waited_for(
 
 
 def test_loading_compares_the_checksums(tmp_path: Path) -> None:
-    """As converting does; looking does not, since it reads no data."""
+    """Inspecting does not, since it reads no data."""
     shutil.copytree(TINY, tmp_path, dirs_exist_ok=True)
     data = bytearray((TINY / DATA_NAME).read_bytes())
     data[1000] ^= 1
     (tmp_path / DATA_NAME).write_bytes(data)
-    assert len(gpt2.look(tmp_path).names) == 28
+    assert len(gpt2.inspect(tmp_path).names) == 28
     with pytest.raises(TensorFlowCheckpointError, match="CRC 0x") as caught:
         gpt2.load_model(tmp_path)
     assert str(tmp_path / INDEX.name) in str(caught.value)
 
 
 def outcome(path: Path) -> dict[str, TensorEntry] | None:
-    """What an index says, or None where it is refused; nothing else."""
+    """The entries of an index, or None if it is refused."""
     try:
         entries = read_index(path)
     except TensorFlowCheckpointError:
@@ -851,26 +832,26 @@ def outcome(path: Path) -> dict[str, TensorEntry] | None:
     return entries
 
 
-def test_no_damaged_byte_goes_unseen(tmp_path: Path) -> None:
-    """Each byte of TensorFlow's own index, one after the other."""
+def test_every_damaged_byte_is_caught(tmp_path: Path) -> None:
+    """Each byte of TensorFlow's index, unless it does not matter."""
     generator = random.Random(0)
     shutil.copytree(TINY, tmp_path, dirs_exist_ok=True)
     whole, sound = INDEX.read_bytes(), read_index(INDEX)
     path = tmp_path / INDEX.name
-    unseen = 0
+    ignored = 0
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= generator.randrange(1, 256)
         path.write_bytes(damaged)
         entries = outcome(path)
         assert entries in (None, sound)
-        unseen += entries is not None
-    # The meta block (13 bytes), its handle (3), the footer's zeros (34):
-    # nothing that matters.
-    assert unseen <= 50
+        ignored += entries is not None
+    # What does not matter: the meta block (13 bytes), its handle (3), and the
+    # footer's zeros (34).
+    assert ignored <= 50
 
 
-def test_no_cut_goes_unseen(tmp_path: Path) -> None:
+def test_every_truncation_is_caught(tmp_path: Path) -> None:
     shutil.copytree(TINY, tmp_path, dirs_exist_ok=True)
     whole = INDEX.read_bytes()
     path = tmp_path / INDEX.name
@@ -909,10 +890,10 @@ values = st.lists(pieces, max_size=3).map(b"".join)
     ),
     values,
 )
-def test_garbage_under_a_sound_checksum(
+def test_garbage_with_a_correct_checksum(
     tmp_path_factory: pytest.TempPathFactory, records: list[bytes], end: bytes
 ) -> None:
-    """Whatever a hostile writer puts in a block, it is read or refused."""
+    """Any content of a block is read or refused."""
     folder = tmp_path_factory.getbasetemp() / "garbage"
     folder.mkdir(exist_ok=True)
     header = record(b"", HEADER)
@@ -935,7 +916,7 @@ def test_agrees_with_tensorflow(tmp_path: Path) -> None:
     dtypes = [tf.float32, tf.float16, tf.bfloat16]
     shapes = [(), (1,), (0,), (3,), (2, 5), (1, 4, 3), (3, 0, 2), (5000,)]
     expected = {
-        # Long names of little in common, for an index of several blocks.
+        # Long, dissimilar names, for an index of several blocks.
         f"{generator.bytes(100).hex()}/{i}": tf.cast(
             generator.standard_normal(shapes[i % 8]), dtypes[i % 3]
         )

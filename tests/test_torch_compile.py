@@ -1,7 +1,7 @@
 """The model under `torch.compile` and `torch.export`, in one graph.
 
-What a shape decides must be decided by an `if`: a value computed from shapes,
-handed to an operator as a number, is what PyTorch's tracers cannot follow.
+Where the code depends on a shape, it must branch with `if`: PyTorch's tracers
+cannot follow a value that is computed from shapes and passed to an operator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LENGTHS = (2, 5, 9, 16)
 
 @pytest.fixture(autouse=True)
 def _from_the_start() -> Iterator[None]:
-    """Forget what other tests have compiled, and what this one does."""
+    """Reset the compiler before and after each test."""
     torch.compiler.reset()
     yield
     torch.compiler.reset()
@@ -33,7 +33,7 @@ def model(model: GPT2) -> GPT2:
 
 
 def batch(n_tokens: int, padded: bool) -> tuple[Tensor, Tensor | None]:
-    """Tokens (2, T), and a mask under which the first one is padding."""
+    """Return tokens (2, T), and a mask in which the first is padding."""
     tokens = torch.randint(17, (2, n_tokens))
     if not padded:
         return tokens, None
@@ -44,7 +44,7 @@ def batch(n_tokens: int, padded: bool) -> tuple[Tensor, Tensor | None]:
 
 @padded_or_not
 def test_exports_with_a_dynamic_length(model: GPT2, padded: bool) -> None:
-    """One program for all lengths from 2 to the number of positions."""
+    """One program covers all lengths from 2 to the number of positions."""
     length = {1: torch.export.Dim("T", min=2, max=model.config.n_ctx)}
     program = torch.export.export(
         model,
@@ -61,7 +61,7 @@ def test_exports_with_a_dynamic_length(model: GPT2, padded: bool) -> None:
 
 @padded_or_not
 def test_compiles_into_one_graph(model: GPT2, padded: bool) -> None:
-    """A second one, at the second length, is for all that follow."""
+    """A second graph, at the second length, covers all other lengths."""
     counter = CompileCounter()
     compiled = torch.compile(model, fullgraph=True, backend=counter)
     for n in LENGTHS:
@@ -76,8 +76,8 @@ def test_compiles_into_one_graph_with_a_cache(
 ) -> None:
     """A prompt, tokens one by one, and several at once.
 
-    Few graphs: one for the prompt, one for a token at the first place, and
-    one for a token or for several at any other.
+    It takes few graphs: one for the prompt, one for a token at the first
+    position, and one for one or more tokens at any other position.
     """
     counter = CompileCounter()
     compiled = torch.compile(model, fullgraph=True, backend=counter)
@@ -89,7 +89,7 @@ def test_compiles_into_one_graph_with_a_cache(
         pieces.append(compiled(piece, real, cache=cache))
     assert cache.length == 16
     expected = model(tokens, attention_mask)
-    real_ones = slice(1, None)  # at padding the logits mean nothing
+    real_ones = slice(1, None)  # logits at padding mean nothing
     torch.testing.assert_close(
         torch.cat(pieces, dim=1)[:, real_ones], expected[:, real_ones]
     )
@@ -98,7 +98,7 @@ def test_compiles_into_one_graph_with_a_cache(
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_step_of_training_compiles(model: GPT2, fused: bool) -> None:
-    """With gradients, both ways of attending."""
+    """With gradients, for both kinds of attention."""
     model.requires_grad_(True)
     for layer in model.h:
         layer.attn.fused = fused

@@ -6,7 +6,7 @@ import math
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
@@ -26,9 +26,12 @@ from torch.profiler import ProfilerActivity, profile
 import gpt2
 from gpt2 import stories
 from gpt2.__main__ import main
-from gpt2.commands import train
 from gpt2.commands.parsing import parse
-from gpt2.commands.train import read_settings
+from gpt2.commands.train_settings import (
+    read_config,
+    read_settings,
+    read_source,
+)
 from gpt2.config import GPT2Config
 from gpt2.data import (
     DataError,
@@ -44,10 +47,12 @@ from gpt2.model import GPT2, IGNORED, next_token_loss
 from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
 from gpt2.training import corpus as reading
 from gpt2.training import cross_entropy as pieces
-from gpt2.training import metrics
+from gpt2.training import loop, metrics
 from gpt2.training.checkpoint import ResumeError, checkpoints, read_checkpoint
-from gpt2.training.loop import Report, Run, TrainingError
+from gpt2.training.diagnosis import TrainingError
+from gpt2.training.loop import Report, Run
 from gpt2.training.memory import freed_memory_kept
+from gpt2.training.micro_batches import micro_batches
 from gpt2.training.optimizer import (
     make_optimizers,
     read_state,
@@ -74,9 +79,13 @@ SETTINGS = TrainingSettings(
     n_steps=6,
     batch_size=8,
     context=10,
+    optimizer="adamw",
     learning_rate=1e-2,
     final_learning_rate=1e-3,
     n_warmup=2,
+    weight_decay=0.1,
+    precision="float32",
+    fused_attention=True,
     evaluate_every=3,
     evaluate_rows=4,
     save_every=2,
@@ -84,7 +93,7 @@ SETTINGS = TrainingSettings(
 
 
 def counting(n_documents: int, seed: int = 0) -> list[list[int]]:
-    """Documents that count from a random number on, ended by a 0."""
+    """Documents of five consecutive numbers and a 0 at their end."""
     begins = torch.randint(
         1, 12, (n_documents,), generator=torch.Generator().manual_seed(seed)
     )
@@ -128,24 +137,22 @@ def start(corpus: Tokens, held_out: Tokens, tmp_path: Path) -> Start:
         model: GPT2 | None = None,
         tokens: Tokens = corpus,
         held: Tokens | None = held_out,
-        snapshots: Iterable[int] = (),
         **changes: Any,
     ) -> Run:
         return Run(
             model or new_model(config),
             tokens,
-            held,
             replace(SETTINGS, **changes),
             tmp_path / name,
-            snapshots=frozenset(snapshots),
+            held_out=held,
             resume=resume,
         )
 
     return start
 
 
-def finish(run: Run) -> list[Report]:
-    return list(run.steps())
+def finish(run: Run, snapshots: Collection[int] = ()) -> list[Report]:
+    return list(run.steps(snapshots))
 
 
 def weights(run: Run) -> dict[str, Tensor]:
@@ -156,8 +163,8 @@ def assert_same_weights(a: Run, b: Run, tolerance: float = 0.0) -> None:
     for name, tensor in a.model.state_dict().items():
         difference = (tensor - b.model.state_dict()[name]).abs()
         if tolerance and name.endswith("c_attn.bias"):
-            # A bias of the keys raises all scores of a query alike: what
-            # gradient it has is rounding, which Adam makes large.
+            # The bias of the keys shifts all scores of a query equally, so its
+            # gradient is nothing but rounding, which Adam scales up.
             difference = difference.view(3, -1)[[0, 2]]
         assert difference.max() <= tolerance, name
 
@@ -257,7 +264,7 @@ def test_matrices_decay_and_nothing_else(
 
 
 def test_steps_are_those_of_the_formula() -> None:
-    """Loshchilov and Hutter (2019), algorithm 2, in ordinary numbers."""
+    """Loshchilov and Hutter (2019), algorithm 2, in plain floats."""
     module = nn.Module()
     module.matrix = nn.Parameter(torch.tensor([[2.0]]))
     module.vector = nn.Parameter(torch.tensor([-3.0]))
@@ -330,7 +337,7 @@ def test_the_optimizers_go_on_from_what_was_read(
     twin.load_state_dict(model.state_dict())
     others = make_optimizers(twin, settings)
     write_state(twin, others, read_state(model, optimizers), Workers())
-    for _ in range(2):  # apart: what was written is a copy
+    for _ in range(2):  # independently: the state was copied
         step(model, optimizers)
         step(twin, others)
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
@@ -341,7 +348,7 @@ def test_the_optimizers_go_on_from_what_was_read(
 
 
 def test_a_step_is_what_it_says(start: Start, corpus: Tokens) -> None:
-    """Loss, clipping, learning rate and update, done here by hand."""
+    """Loss, clipping, learning rate and update, computed by hand."""
     run = start(clip=0.05, seed=5)
     twin = new_model()
     (optimizer,) = make_optimizers(twin, run.settings)
@@ -380,7 +387,7 @@ def test_a_short_gradient_is_left_alone(start: Start) -> None:
 
 
 def test_it_learns(start: Start) -> None:
-    """To count, down to near what the documents leave open."""
+    """To count, down to the entropy of the documents."""
     reports = finish(
         start(
             n_steps=150,
@@ -392,7 +399,7 @@ def test_it_learns(start: Start) -> None:
     )
     assert reports[0].loss == pytest.approx(math.log(17), abs=0.1)
     looks = [r.held_out_loss for r in reports if r.held_out_loss is not None]
-    floor = math.log(11) / 6  # the first of a document's six is open
+    floor = math.log(11) / 6  # one of six tokens is uncertain
     assert looks[0] > looks[-1]
     assert floor - 0.15 < looks[-1] < floor + 0.15
 
@@ -401,7 +408,7 @@ def test_it_learns(start: Start) -> None:
 def test_parts_of_a_batch_add_up_to_the_whole(
     start: Start, uneven: Tokens, windows: Windows
 ) -> None:
-    """Also where the rows, and so the parts, have not equally many tokens."""
+    """Also if the rows, and so the parts, have unequal numbers of tokens."""
     whole, parts = (
         start(f"{n}", tokens=uneven, windows=windows, n_accumulate=n)
         for n in (1, 4)
@@ -419,8 +426,9 @@ def test_tokens_of_all_processes_count_alike(
     n_predicted, total = int(mask[:, 1:].sum()), torch.zeros(())
     counts = set()
     for rank in range(2):
-        run.workers = Workers(rank, 2)
-        for part, real, n_here in run._parts(rows, mask):
+        for part, real, n_here in micro_batches(
+            rows, mask, run.settings, Workers(rank, 2)
+        ):
             loss = next_token_loss(run.model, part, real)
             total += loss.detach() * n_here / n_predicted
             counts.add(n_here)
@@ -486,14 +494,14 @@ def test_a_compiled_model_learns_the_same(
     windows: Windows,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All of `torch.compile` but the last stage, which takes minutes."""
+    """All of `torch.compile` but its last stage, which takes minutes."""
     monkeypatch.setattr(
         torch, "compile", partial(torch.compile, backend="aot_eager")
     )
     settings = {"tokens": uneven, "windows": windows, "n_steps": 3}
     compiled = start("compiled", compile=True, **settings)
     calls = []
-    compiled.called.register_forward_hook(lambda *_: calls.append(1))
+    compiled.forward.register_forward_hook(lambda *_: calls.append(1))
     plain = start("plain", **settings)
     losses = [[r.loss for r in finish(run)] for run in (compiled, plain)]
     assert calls
@@ -536,7 +544,7 @@ def test_a_process_of_another_number_drops_others(
     def loss(rank: int) -> float:
         run = start(f"{rank}", DROPPING, tokens=one_row)
         run.workers = replace(run.workers, rank=rank)
-        run._seed()
+        run.seed_dropout()
         rows, _ = draw_batch(one_row, 0, 8, 11)
         return next_token_loss(run.model, rows).item()
 
@@ -581,9 +589,12 @@ def test_measuring_and_saving_do_not_change_the_run(start: Start) -> None:
     runs = [
         start("never", DROPPING, held=None, evaluate_every=99, save_every=99),
         start("often", DROPPING, evaluate_every=1, save_every=1),
-        start("rows", DROPPING, evaluate_rows=9, snapshots=[0, 1, 2]),
+        start("rows", DROPPING, evaluate_rows=9),
     ]
-    losses = [[report.loss for report in finish(run)] for run in runs]
+    losses = [
+        [report.loss for report in finish(run, snapshots)]
+        for run, snapshots in zip(runs, ([], [], [0, 1, 2]), strict=True)
+    ]
     assert losses[0] == losses[1] == losses[2]
     assert_same_weights(runs[0], runs[1])
     assert_same_weights(runs[0], runs[2])
@@ -592,7 +603,7 @@ def test_measuring_and_saving_do_not_change_the_run(start: Start) -> None:
 def test_the_best_model_lies_in_the_folder(
     start: Start, corpus: Tokens, tmp_path: Path
 ) -> None:
-    """Trained on counting up and measured on noise, it soon gets worse."""
+    """Trained on counting and measured on noise, it soon gets worse."""
     noise = torch.randint(1, 17, (400,)).tolist()
     strange = write_tokens(tmp_path / "noise.bin", [[*noise, 0]], 17, 0)
     run = start(
@@ -600,10 +611,9 @@ def test_the_best_model_lies_in_the_folder(
         n_steps=200,
         evaluate_every=2,
         patience=4,
-        snapshots=range(1, 200),
         save_every=50,
     )
-    reports = finish(run)
+    reports = finish(run, range(1, 200))
     looks = {
         r.step: r.held_out_loss for r in reports if r.held_out_loss is not None
     }
@@ -615,7 +625,7 @@ def test_the_best_model_lies_in_the_folder(
     snapshot = run.folder / "snapshots" / f"step-{best:08d}"
     for name, tensor in gpt2.load_model(snapshot).state_dict().items():
         assert torch.equal(kept[name], tensor)
-    # A run that has ended so stays ended.
+    # Resumed, such a run has nothing left to do.
     again = start(
         held=strange,
         n_steps=200,
@@ -633,7 +643,7 @@ def test_patience_begins_anew_with_every_best(
 ) -> None:
     run = start(evaluate_every=1, n_steps=9, patience=2)
     losses = iter([3.0, 4.0, 2.0, 4.0, 2.0, 1.0])
-    monkeypatch.setattr(run, "_held_out_loss", lambda: next(losses))
+    monkeypatch.setattr(loop, "held_out_loss", lambda run: next(losses))
     assert len(finish(run)) == 5
     assert run.progress.best_loss == 2.0
     assert run.progress.best_step == 3
@@ -648,9 +658,9 @@ def test_without_held_out_text_the_last_model_is_kept(start: Start) -> None:
 
 
 def test_snapshots_are_models(start: Start) -> None:
-    run = start(snapshots=[0, 4])
+    run = start()
     first = weights(run)
-    finish(run)
+    finish(run, [0, 4])
     folder = run.folder / "snapshots"
     assert sorted(p.name for p in folder.iterdir()) == [
         "step-00000000",
@@ -748,7 +758,7 @@ def test_a_folder_with_a_run_is_not_begun_again(start: Start) -> None:
 
 
 def test_there_must_be_something_to_go_on_from(start: Start) -> None:
-    with pytest.raises(ResumeError, match="holds no checkpoint"):
+    with pytest.raises(ResumeError, match="run holds no checkpoint"):
         start(resume=True)
 
 
@@ -799,7 +809,7 @@ CHECKPOINT = [
 def test_a_damaged_checkpoint_is_refused_by_name(
     start: Start, trained: Path, name: str, damage: str
 ) -> None:
-    """And an earlier one is named, if it is whole."""
+    """The message also names an earlier one, if that is intact."""
     assert names(trained) == CHECKPOINT
     path = trained / name
     before = path.read_bytes()
@@ -809,8 +819,8 @@ def test_a_damaged_checkpoint_is_refused_by_name(
         if damage == "flip":
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(data[:-1] if damage == "cut" else data)
-        if damage == "cut" and name == "SHA256SUMS":  # the line's end, only
-            path.write_bytes(data[:-2])
+        if damage == "cut" and name == "SHA256SUMS":
+            path.write_bytes(data[:-2])  # without its newline it is intact
         if damage in ("empty", "remove"):
             path.write_bytes(b"")
         if damage == "remove":
@@ -848,7 +858,7 @@ def rewrite_sums(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("step", 5, "must be 6, as its folder says, got 5"),
+        ("step", 5, "must be 6, .* got 5"),
         ("step", 6.0, "must be a whole number, got 6.0"),
         ("step", True, "must be a whole number, got True"),
         ("best_step", 7, "must be from 0 to 6, got 7"),
@@ -863,7 +873,7 @@ def rewrite_sums(folder: Path) -> None:
 def test_where_it_stood_must_make_sense(
     start: Start, trained: Path, field: str, value: Any, message: str
 ) -> None:
-    """Though the checksums are right."""
+    """Even if the checksums are right."""
     change_facts(
         trained, lambda facts: facts["progress"].update({field: value})
     )
@@ -882,7 +892,7 @@ def test_where_it_stood_must_make_sense(
         ('{"progress": 3}', "'progress' must be an object, got 3"),
         pytest.param("[" * 100_000, "nested", id="deep"),
         pytest.param('{"a": 1' + "0" * 5000 + "}", "digits", id="long"),
-        ('{"progress": {}, "progress": {}}', "comes twice"),
+        ('{"progress": {}, "progress": {}}', "appears twice"),
     ],
 )
 def test_odd_facts_are_refused_by_name(
@@ -931,7 +941,7 @@ ODD_STATES: dict[str, tuple[str, Callable[[Tensor], Tensor | None], str]] = {
     "negative": (
         "ln_f.bias/exp_avg_sq",
         lambda tensor: -tensor,
-        "a mean of squares, and holds -",
+        "a mean of squares, .* -",
     ),
 }
 
@@ -970,7 +980,7 @@ def test_an_unknown_part_of_an_optimizer_is_refused(
 def test_whatever_lies_there_is_refused_by_name_or_makes_sense(
     start: Start, trained: Path
 ) -> None:
-    """Wrong bytes with the right checksums: the readers have to cope."""
+    """Wrong bytes with right checksums are left to the readers."""
     rng = random.Random(1)
     n_refused = 0
     for name in ("training.json", "optimizer.safetensors"):
@@ -992,7 +1002,7 @@ def test_whatever_lies_there_is_refused_by_name_or_makes_sense(
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Flip a bit, or cut off, take out or put in some bytes."""
+    """Flip a bit, or truncate, remove or insert some bytes."""
     place, way = rng.randrange(len(data)), rng.randrange(4)
     if way == 0:
         flipped = bytes([data[place] ^ 1 << rng.randrange(8)])
@@ -1033,15 +1043,19 @@ def test_a_run_that_was_left_gives_its_folder_back(start: Start) -> None:
 
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize(
-    "changes",
-    [{"evaluate_every": 99}, {"save_every": 99}, {"snapshots": [3]}],
-    ids=["checkpoint", "best", "snapshot"],
+    "written",
+    ["checkpoint", "best", "snapshot"],
 )
 def test_a_folder_that_was_removed_is_not_made_again(
-    start: Start, changes: dict[str, Any], replaced: bool
+    start: Start, written: str, replaced: bool
 ) -> None:
-    run = start(n_steps=4, **changes)
-    steps = run.steps()
+    """Whichever file is the first to be written to it."""
+    run = start(
+        n_steps=99,
+        save_every=2 if written == "checkpoint" else 99,
+        evaluate_every=2 if written == "best" else 99,
+    )
+    steps = run.steps([2] if written == "snapshot" else [])
     next(steps)
     shutil.rmtree(run.folder)
     if replaced:
@@ -1108,7 +1122,7 @@ def test_a_full_disk_loses_nothing(
     assert_same_weights(whole, resumed)
 
 
-# What goes wrong.
+# Failures.
 
 
 def test_weights_that_are_not_numbers_stop_the_run(start: Start) -> None:
@@ -1171,7 +1185,7 @@ def test_a_gradient_that_is_not_a_number_stops_the_run(start: Start) -> None:
     ("changes", "message"),
     [
         ({"context": 17}, "n_ctx, 16; got 17"),
-        ({"config": replace(CONFIG, n_vocab=16)}, "17 different ids.* 16"),
+        ({"config": replace(CONFIG, n_vocab=16)}, "17.* n_vocab is only 16"),
         ({"held": None, "patience": 1}, "patience needs held-out text"),
     ],
 )
@@ -1210,10 +1224,10 @@ def test_rows_must_go_round(
         Run(
             new_model(),
             corpus,
-            held_out,
             replace(SETTINGS, **changes),
             tmp_path / "run",
-            workers=Workers(count=2),
+            held_out=held_out,
+            workers=Workers(world_size=2),
         )
 
 
@@ -1232,7 +1246,7 @@ def test_each_step_is_recorded_once(tmp_path: Path) -> None:
     record = metrics.Metrics(tmp_path, {"title": "first"}, 0)
     for step in range(1, 6):
         record.add(report(step))
-    # While it runs, everything is there already.
+    # Steps can be read while the run goes on.
     assert recorded(tmp_path) == [1, 2, 3, 4, 5]
     record.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -1316,12 +1330,17 @@ def test_the_picture_shows_loss_and_floor(
     record.add(report(2, held_out_loss=1.5))
     record.close()
     drawn: dict[str, Any] = {}
+    places: dict[str, Any] = {}
 
     save = Figure.savefig
 
     def keep(figure: Figure, *arguments: Any, **more: Any) -> None:
-        for line in figure.axes[0].lines:
+        axes = figure.axes[0]
+        assert "millions" in axes.get_xlabel()
+        assert axes.get_yscale() == "log"
+        for line in axes.lines:
             drawn[str(line.get_label())] = list(line.get_ydata())
+            places[str(line.get_label())] = list(line.get_xdata())
         save(figure, *arguments, **more)
 
     monkeypatch.setattr(Figure, "savefig", keep)
@@ -1330,6 +1349,8 @@ def test_the_picture_shows_loss_and_floor(
     if floor is not None:
         expected["entropy"] = [floor, floor]
     assert drawn == expected
+    assert places["training"] == [80e-6, 160e-6]  # millions of tokens
+    assert places["held out"] == [160e-6]
     assert path.read_bytes().startswith(b"\x89PNG")
     assert names(tmp_path) == ["loss.png", "metrics.jsonl"]
 
@@ -1405,7 +1426,7 @@ def test_it_trains_on_stories(
     n_predicted = sum(len(text.encode()) + 1 for text in texts)
     assert facts["entropy"] == pytest.approx(nats / n_predicted)
     assert facts["settings"]["windows"] == "documents"
-    # Of stories that do not fit the context, the floor is not known.
+    # If stories do not fit the context, there is no entropy to show.
     assert main([*arguments, str(short)]) == 0
     assert metrics.read(short)[0]["entropy"] is None
 
@@ -1417,7 +1438,7 @@ def test_it_goes_on_from_a_checkpoint(
     tokenizer = Tokenizer.train(TEXT, 300)
     config = replace(CONFIG, n_vocab=300, n_ctx=20, activation="relu")
     begun = new_model(config)
-    gpt2.save(tmp_path / "old", begun, tokenizer)
+    gpt2.save(begun, tokenizer, tmp_path / "old")
     arguments = ["train", str(tmp_path / "new"), "--quiet", *SMALL]
     arguments += ["--data", str(text_file), "--dropout=0.1"]
     arguments += ["--model", str(tmp_path / "old" / file)]
@@ -1455,9 +1476,31 @@ def test_what_is_not_said_follows_from_what_is_learned(
     assert (found.weight_decay, found.n_accumulate) == (decay, n_parts)
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], TrainingSettings.for_stories()),
+        (["--model=story"], TrainingSettings.for_stories(new=False)),
+        (["--data", "text.txt"], TrainingSettings()),
+    ],
+)
+def test_the_command_has_the_defaults_of_the_settings(
+    more: list[str], expected: TrainingSettings
+) -> None:
+    assert read_settings(parse(["train", "run", *more])) == expected
+
+
+def test_the_sizes_are_those_of_the_shipped_model() -> None:
+    options = parse(["train", "run"])
+    shipped = asdict(gpt2.load_model("story").config)
+    new = asdict(read_config(options, options.n_vocab))
+    sizes = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer", "activation")
+    assert {k: new[k] for k in sizes} == {k: shipped[k] for k in sizes}
+
+
 def source(arguments: list[str]) -> reading.Source:
-    """What a command line learns from."""
-    return train.source(parse(arguments))
+    """What a command line trains on."""
+    return read_source(parse(arguments))
 
 
 def test_it_takes_the_vocabulary_of_gpt2() -> None:
@@ -1498,7 +1541,7 @@ def greedy() -> Tokenizer:
 def test_a_file_in_blocks_has_the_tokens_of_the_whole(
     greedy: Tokenizer, tmp_path: Path, parts: list[str]
 ) -> None:
-    """Where there are words, and no more white space than a block."""
+    """If there are words, and no more white space than a block."""
     text = "ab c " + "".join(parts)
     path = tmp_path / "text.txt"
     path.write_text(text, encoding="utf-8")
@@ -1506,7 +1549,7 @@ def test_a_file_in_blocks_has_the_tokens_of_the_whole(
         patch.setattr(reading, "_BLOCK_CHARACTERS", 3)
         blocks = list(reading._blocks(path))
     assert "".join(blocks) == text
-    # A long stretch without a place to cut is cut all the same.
+    # A long stretch without such a place is cut anywhere.
     seamless = any(
         (before[-1].isspace() or after[0] not in " \n")
         and not after.startswith("<|endoftext|>")
@@ -1570,7 +1613,7 @@ def test_a_block_without_a_seam_is_cut_all_the_same(
 
 
 def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:
-    """Return the exit code and what was said, in one line."""
+    """Return the exit code and the last line of standard error."""
     try:
         code = main(["train", *arguments])
     except SystemExit as exit:
@@ -1676,7 +1719,7 @@ def test_data_are_made_once_and_again_when_they_change(
     assert prepare() == first
     second = prepare("--n-vocab=271")
     assert second != first
-    # Failed in the middle: what was there is there, and whole.
+    # If that fails halfway, the earlier data are intact.
     with monkeypatch.context() as patch:
         patch.setattr(Tokenizer, "write", broken)
         with pytest.raises(OSError, match="no more"):
@@ -1750,7 +1793,7 @@ def test_a_loss_that_is_not_a_number_ends_with_1(
 
 
 def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
-    """With an end of text after stories, and not after other texts."""
+    """With an end of text after stories, but not after other texts."""
     text = tmp_path / "text.txt"
     text.write_text("a text that goes on for a while. " * 20)
     small = ["--stories", "60", "--n-vocab", "300"]
@@ -1766,13 +1809,13 @@ def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
         assert Tokenizer.load(tmp_path / "data").add_bos_token is begins
 
 
-# The loss in pieces.
+# The loss in chunks.
 
 
 def with_gradient(
     loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What a loss is, and a third of its gradient."""
+    """A loss, and a third of its gradient."""
     leaf = logits.clone().requires_grad_()
     value = loss(leaf, targets)
     (value / 3).backward()
@@ -1817,7 +1860,7 @@ def test_the_loss_in_pieces_gives_its_gradient_once() -> None:
 
 
 def test_a_step_needs_little_memory_for_its_loss() -> None:
-    """The logits, their gradient, and a piece: nothing whole in float32."""
+    """Logits, their gradient and a chunk, but no float32 copy of them."""
     logits = torch.zeros(4096, 4096, dtype=torch.bfloat16, requires_grad=True)
     targets = torch.zeros(4096, dtype=torch.int64)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
@@ -1834,7 +1877,7 @@ def test_a_step_needs_little_memory_for_its_loss() -> None:
     reason="the C library is not glibc, and nothing is kept",
 )
 def test_what_a_step_frees_is_kept_for_the_next() -> None:
-    """Else the system has to hand out the same pages again in every step."""
+    """Otherwise the system hands out the same pages anew in every step."""
     import resource
 
     def n_pages() -> int:
@@ -1848,9 +1891,29 @@ def test_what_a_step_frees_is_kept_for_the_next() -> None:
     with freed_memory_kept(torch.device("cpu")):
         kept = n_pages()
     assert kept < usually / 3
-    assert n_pages() > usually / 2  # afterwards all is as it was
+    assert n_pages() > usually / 2  # afterwards, memory is returned again
 
 
-def test_elsewhere_nothing_is_kept() -> None:
-    with freed_memory_kept(torch.device("meta")):
-        pass
+def test_only_glibc_and_the_cpu_are_told_to_keep_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    class Glibc:
+        def mallopt(self, parameter: int, value: int) -> None:
+            calls.append("mallopt")
+
+        def malloc_trim(self, padding: int) -> None:
+            calls.append("malloc_trim")
+
+    def called(device: str, libc: object) -> list[str]:
+        calls.clear()
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+        with freed_memory_kept(torch.device(device)):
+            pass
+        return calls
+
+    assert called("meta", Glibc()) == []
+    assert called("cpu", object()) == []
+    if os.name == "posix":
+        assert "mallopt" in called("cpu", Glibc())

@@ -1,4 +1,4 @@
-"""What several commands have in common."""
+"""Options and functions that several commands share."""
 
 from __future__ import annotations
 
@@ -13,30 +13,34 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from gpt2.files.errors import first_line
+from gpt2.prediction import table
 from gpt2.weights import loading
+from gpt2.weights.locating import PRESET_NAMES, STORY
 
 if TYPE_CHECKING:  # torch is imported when a command needs it, not for --help
     import torch
 
-    from gpt2.model import GPT2
+    from gpt2.model import LanguageModel
+    from gpt2.sampling import Sampling
     from gpt2.tokenizer.tokenizer import Tokenizer
 
-DEFAULT_MODEL = loading.STORY
+DEFAULT_MODEL = STORY
 
 WHICH_MODEL = (
-    "Runs the small model of stories that comes along; --model gpt2 is the "
-    "real GPT-2."
+    "By default, this runs the small story model that ships with the package; "
+    "--model gpt2 runs the real GPT-2."
 )
 
 MODEL_HELP = (
-    "a preset (story, which comes along; gpt2, gpt2-medium, gpt2-large, "
-    "gpt2-xl, which are fetched), a folder, a file of weights, or a Hugging "
-    "Face id (owner/name)"
+    f"a preset ({', '.join(PRESET_NAMES)}; {STORY} ships with the package, "
+    f"the others are fetched), a folder, a file of weights, or a Hugging Face "
+    f"id (owner/name)"
 )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add which model to use, and how to compute with it."""
+    """Add the options that choose a model, a device and a dtype."""
     add = parser.add_argument
     add(
         "--model",
@@ -49,65 +53,74 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=(*loading.DTYPES, "int8"),
         default="float32",
-        help="the numbers to compute with; bfloat16 and int8, for which "
-        "weights are packed on a CPU, are faster and round (default: float32)",
+        help="the dtype to compute in; on a CPU, bfloat16 and int8 use packed "
+        "weights, which is faster but less precise (default: float32)",
     )
 
 
 def add_text_options(parser: argparse.ArgumentParser) -> None:
-    """Add a text, a model, and how to draw from it."""
+    """Add the options for a text, a model, and sampling from it."""
     add = parser.add_argument
     add(
         "text",
         nargs="?",
         metavar="TEXT",
-        help="where to go on from; standard input if there is none",
+        help="the prompt (default: standard input)",
     )
     add_model_options(parser)
     add(
         "--seed",
         type=SEED,
         metavar="N",
-        help="draw the same every time (default: another seed every time)",
+        help="seed of the random numbers (default: a new one every time)",
     )
+    _add_sampling_options(parser)
+    add("--json", action="store_true", help="print JSON")
+
+
+def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the fields of `Sampling`."""
+    add = parser.add_argument
     add(
         "--temperature",
         type=float,
         default=1.0,
         metavar="T",
-        help="below 1 sharpens, above 1 flattens, 0 takes the likeliest "
-        "token (default: 1)",
+        help="below 1 sharpens the distribution, above 1 flattens it; 0 takes "
+        "the most likely token (default: 1)",
     )
     add(
-        "--top-k", type=positive, metavar="K", help="draw from the K likeliest"
+        "--top-k",
+        type=positive,
+        metavar="K",
+        help="sample from the K most likely tokens",
     )
     add(
         "--top-p",
         type=float,
         metavar="P",
-        help="draw from the likeliest that together reach probability P",
+        help="sample from the fewest tokens that together have probability P",
     )
     add(
         "--min-p",
         type=float,
         metavar="P",
-        help="draw from what is at least P times as likely as the likeliest",
+        help="sample from tokens at least P times as likely as the top one",
     )
     add(
         "--repetition-penalty",
         type=float,
         default=1.0,
         metavar="R",
-        help="above 1 makes what came before less likely (default: 1)",
+        help="above 1 makes earlier tokens less likely (default: 1)",
     )
-    add("--json", action="store_true", help="print JSON")
 
 
 def read_text(options: argparse.Namespace) -> str:
-    """Return the text of the command line, or else standard input."""
+    """Return the text from the command line, or else standard input."""
     try:
         if options.text is not None:
-            options.text.encode()  # what a shell hands over may be any bytes
+            options.text.encode()  # a shell may pass any bytes
             return str(options.text)
     except UnicodeError as error:
         raise ValueError(f"the text is not UTF-8: {error}") from error
@@ -117,14 +130,14 @@ def read_text(options: argparse.Namespace) -> str:
 
 
 def read_standard_input() -> str:
-    """Return all of standard input."""
+    """Read standard input; a ValueError says if it is closed."""
     if sys.stdin is None:
-        raise ValueError("there is no text: standard input is closed")
+        raise ValueError("there is no text, and standard input is closed")
     return decoded(sys.stdin.buffer.read(), "the text")
 
 
 def decoded(data: bytes, name: str) -> str:
-    """Decode UTF-8, or say that this file or text is something else."""
+    """Decode UTF-8, or raise a ValueError that names the file or text."""
     try:
         return data.decode()
     except UnicodeError as error:
@@ -132,64 +145,71 @@ def decoded(data: bytes, name: str) -> str:
 
 
 def load(
-    options: argparse.Namespace, *, writes: bool = False
-) -> tuple[GPT2, Tokenizer]:
-    """Load the model that was asked for, packed where that is faster.
+    options: argparse.Namespace, *, generates: bool = False
+) -> tuple[LanguageModel, Tokenizer]:
+    """Load the chosen model, packed if that is faster.
 
     Args:
         options: The command line.
-        writes: It will be run many times, token by token.
+        generates: Whether the model will run token by token.
+
+    Raises:
+        ValueError: int8 on another device than the CPU.
     """
     place, dtype = device(options), options.dtype
     if dtype == "int8" and place.type != "cpu":
-        raise ValueError(f"int8 is for the CPU; got --device {options.device}")
-    fast = ("float32", "bfloat16", "int8") if writes else ("bfloat16", "int8")
+        raise ValueError(
+            f"int8 works only on the CPU; got --device {options.device}"
+        )
+    fast = (
+        ("float32", "bfloat16", "int8") if generates else ("bfloat16", "int8")
+    )
     if place.type != "cpu" or dtype not in fast:
         return loading.load(options.model, dtype, place)
     from gpt2.inference.packed import for_inference
 
     # Packed from what the file has: it is rounded once.
     model, tokenizer = loading.load(options.model, None, place)
-    model = for_inference(model, dtype, use_up=True)
-    return model, tokenizer
+    return for_inference(model, dtype, consume=True), tokenizer
 
 
 def device(options: argparse.Namespace) -> torch.device:
-    """Return the device asked for, or refuse one that is not there."""
+    """Return the chosen device; a RuntimeError says if it is unavailable."""
     import torch
 
     try:
-        torch.zeros(1, device=options.device).item()  # computes and answers
+        torch.zeros(1, device=options.device).item()  # make it compute
         return torch.device(options.device)
     except (RuntimeError, AssertionError) as error:
         raise RuntimeError(
             f"--device {options.device!r:.40} cannot be used: "
-            f"{str(error).splitlines()[0]:.200}"
+            f"{first_line(error):.200}"
         ) from error
 
 
-def sampling(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of `Sampling`, refusing bad ones before a model loads.
+def sampling(options: argparse.Namespace) -> Sampling:
+    """Return the sampling settings, checked before a model is loaded.
 
-    Where no seed is given, one is drawn, so that it can be shown.
+    If no seed is given, one is drawn and stored, so that it can be shown.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
     from gpt2.sampling import Sampling
 
     if options.seed is None:
         options.seed = secrets.randbelow(2**32)
     names = [field.name for field in fields(Sampling)]
-    settings = {name: getattr(options, name) for name in names}
     with by_option(*names):
-        Sampling(**settings)
-    return settings
+        return Sampling(**{name: getattr(options, name) for name in names})
 
 
 @contextmanager
 def by_option(*names: str) -> Iterator[None]:
-    """Let a ValueError about a field speak of the option that sets it.
+    """Replace the name of a field in a ValueError by the option's.
 
     Args:
-        *names: Fields that are called like their option, `top_k` for
+        *names: Fields with the names of their options, such as `top_k` for
             `--top-k`.
     """
     try:
@@ -206,34 +226,29 @@ def by_option(*names: str) -> Iterator[None]:
 
 
 def check_memory(n_bytes: int, what: str) -> None:
-    """Refuse what this machine cannot hold, before it is tried.
+    """Refuse what does not fit into this machine's memory.
 
     Args:
-        n_bytes: The least that is needed.
-        what: What it is needed for, and the options that decide it.
+        n_bytes: The least memory that is needed.
+        what: What needs it, and the options that decide how much.
 
     Raises:
-        ValueError: The machine has less memory. Where it does not say how much
-            it has, nothing is refused.
+        ValueError: The machine has less memory. If the system does not tell
+            how much it has, nothing is refused.
     """
     names = getattr(os, "sysconf_names", {})
     if "SC_PHYS_PAGES" not in names:
         return
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if n_bytes > there:
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if n_bytes > available:
         raise ValueError(
-            f"{what} would take {n_bytes / 1e9:,.1f} GB of memory at least, "
-            f"and this machine has {there / 1e9:,.1f} GB"
+            f"{what} would take at least {n_bytes / 1e9:,.1f} GB of memory; "
+            f"this machine has {available / 1e9:,.1f} GB"
         )
 
 
-def quoted(text: str) -> str:
-    """Show a token with its spaces and line ends visible."""
-    return json.dumps(text, ensure_ascii=False)
-
-
 def print_json(value: Any) -> None:
-    """Print a value for a program to read, whole whatever the encoding."""
+    """Print a value as JSON, in ASCII unless standard output is UTF-8."""
     escape = (sys.stdout.encoding or "").lower() != "utf-8"
     print(json.dumps(value, indent=2, ensure_ascii=escape))
 
@@ -241,19 +256,12 @@ def print_json(value: Any) -> None:
 def print_table(
     rows: Sequence[Sequence[object]], right: Collection[int] = ()
 ) -> None:
-    """Print rows in columns, of which those named go to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = [
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(padded).rstrip())
+    """Print rows in columns; those in `right` are aligned right."""
+    print(table(rows, right))
 
 
 def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
-    """Return what parses a whole number, in bounds, for an option."""
+    """Return a parser of whole numbers in a range, for an option."""
 
     def parse(text: str) -> int:
         try:
@@ -278,7 +286,7 @@ def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
 positive = whole(1)
 
 SEED = whole(0, 2**32 - 1)
-"""For a seed; PyTorch's generator for the CPU looks at no more of it."""
+"""For a seed; PyTorch's CPU generator uses only 32 bits of it."""
 
-WRITTEN = whole(1, 1_000_000)
-"""For how many texts there are to be: all of them are held in memory."""
+N_TEXTS = whole(1, 1_000_000)
+"""For a number of texts; all of them are held in memory."""

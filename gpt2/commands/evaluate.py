@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2.commands.common import (
+    N_TEXTS,
     SEED,
-    WRITTEN,
     add_model_options,
     by_option,
     decoded,
@@ -33,8 +33,8 @@ DESCRIPTION = (
 
 _COUNTS = (
     ("--stories", whole(2, 1_000_000), 1000, "stories to measure the loss on"),
-    ("--samples", WRITTEN, 200, "stories to generate and check"),
-    ("--probes", WRITTEN, 100, "questions of each kind"),
+    ("--samples", N_TEXTS, 200, "stories to generate and check"),
+    ("--probes", N_TEXTS, 100, "questions of each kind"),
 )
 """For the task `stories`: an option, its type, its default, what it counts."""
 

@@ -1,4 +1,4 @@
-"""Which commands there are, and how a command line becomes options."""
+"""The commands, and the parser of the command line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
+import gpt2
 from gpt2.commands import convert, evaluate, generate, inspect, predict, train
 
 COMMANDS = {
@@ -19,20 +20,32 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Report bad use in one line, as every other error."""
+    """A parser that reports wrong usage in one line, like any other error."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where to read more, and exit with 2."""
+        """Print the error and a pointer to the help, and exit with code 2."""
         line = " ".join(message.split())
         self.exit(2, f"gpt2: {line} (see {self.prog} --help)\n")
 
 
+class ShowVersion(argparse.Action):
+    """Print the version and exit. The version is read only when needed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Handle the option."""
+        print(f"gpt2 {gpt2.__version__}")
+        parser.exit()
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; on bad use, say so and exit with 2."""
+    """Parse the command line; on wrong usage, report it and exit with 2."""
     parser = Parser(
         prog="gpt2",
-        description="Run a GPT-2: continue a text, explain a prediction, look "
-        "into a checkpoint or convert it, train a model and measure it.",
+        description="Run a GPT-2: continue a text, explain a prediction, "
+        "inspect or convert a checkpoint, train a model and evaluate it.",
+    )
+    parser.add_argument(
+        "--version", action=ShowVersion, nargs=0, help="print the version"
     )
     commands = parser.add_subparsers(
         required=True, dest="command", metavar="COMMAND"

@@ -1,4 +1,4 @@
-"""`gpt2 predict`: the whole way from a text to the token that follows."""
+"""`gpt2 predict`: from a prompt to the next token, step by step."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from gpt2.commands.common import (
     load,
     positive,
     print_json,
-    print_table,
-    quoted,
     read_text,
     sampling,
 )
 
 HELP = "explain the next token"
 DESCRIPTION = (
-    f"{WHICH_MODEL} Show a text as tokens, what the model expects next, and "
+    f"{WHICH_MODEL} Show a prompt as tokens, the likeliest next tokens, and "
     "the token that is drawn."
 )
 
@@ -37,57 +35,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Show the way from a text to the token that follows it."""
-    from gpt2.completion import predict as predict_next
+    """Print the prediction of the next token."""
+    from gpt2.completion import predict
 
     settings = sampling(options)
     prompt = read_text(options)
     model, tokenizer = load(options)
-    found = predict_next(
-        model,
-        tokenizer,
-        prompt,
-        options.top,
-        seed=options.seed,
-        **settings,
+    found = predict(
+        model, tokenizer, prompt, options.top, settings, seed=options.seed
     )
     if options.json:
         print_json({"model": options.model, "prompt": prompt, **asdict(found)})
-        return
-    print("The text as tokens:\n")
-    ids_and_texts = zip(found.ids, found.texts, strict=True)
-    print_table(
-        [("position", "id", "token")]
-        + [
-            (i, id_, quoted(text))
-            for i, (id_, text) in enumerate(ids_and_texts)
-        ],
-        right={0, 1},
-    )
-    print("\nWhat may come next, and the chance with which it is drawn:\n")
-    print_table(
-        [("rank", "id", "token", "logit", "probability", "chance")]
-        + [
-            (
-                rank,
-                each.id,
-                quoted(each.text),
-                f"{each.logit:.2f}",
-                percent(each.probability),
-                percent(each.chance),
-            )
-            for rank, each in enumerate(found.candidates, 1)
-        ],
-        right={0, 1, 3, 4, 5},
-    )
-    drawn = found.sampled
-    print(
-        f"\nDrawn with seed {options.seed}: {quoted(drawn.text)} "
-        f"(id {drawn.id}, probability {percent(drawn.probability)}, "
-        f"chance {percent(drawn.chance)})"
-    )
-
-
-def percent(share: float) -> str:
-    """Write a share of 1 with three digits that count, however small."""
-    return f"{100 * share:#.3g}".rstrip(".") + "%" if share else "0%"
+    else:
+        print(f"{found}\nSeed: {options.seed}")

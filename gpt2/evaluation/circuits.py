@@ -14,9 +14,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from gpt2.dropout import without_dropout
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2
-from gpt2.sampling import seeded, without_dropout
+from gpt2.sampling import seeded
 
 
 @torch.no_grad()

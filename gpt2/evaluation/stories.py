@@ -16,8 +16,9 @@ import torch
 
 from gpt2 import stories
 from gpt2.evaluation.text import continues_greedily, score
+from gpt2.generation import generate
 from gpt2.model import LanguageModel
-from gpt2.sampling import generate, seeded
+from gpt2.sampling import Sampling, seeded
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 
@@ -135,9 +136,9 @@ def grade_samples(
             model,
             torch.tensor([[end]], device=device),
             model.config.n_ctx,
+            Sampling(temperature),
             n_samples=min(batch_size, n_samples - len(samples)),
             stop_tokens=[end],
-            temperature=temperature,
             seed=generator,
         )
         for ids in written[:, 1:].tolist():

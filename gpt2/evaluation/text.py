@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gpt2.data import pad
+from gpt2.dropout import without_dropout
 from gpt2.embeddings import check_ids
 from gpt2.model import LanguageModel
-from gpt2.sampling import without_dropout
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 

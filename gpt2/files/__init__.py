@@ -1,1 +1,1 @@
-"""Files of any kind, read with suspicion and written whole or not at all."""
+"""Read files defensively, and write them atomically."""

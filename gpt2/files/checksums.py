@@ -1,4 +1,4 @@
-"""Checksums of the files in a folder, such as `sha256sum` writes."""
+"""SHA-256 checksums of the files in a folder, as `sha256sum` writes them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from gpt2.files.reading import is_there
 
 SUMS = "SHA256SUMS"
-"""The file that has them; `sha256sum -c SHA256SUMS` checks the others."""
+"""The file of checksums; `sha256sum -c SHA256SUMS` checks the others."""
 
 _MOST_BYTES = 100_000
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\\\0]+)")
 
 
 def write_sums(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Write the SHA-256 of files in a folder into one more.
+    """Write the SHA-256 of files in a folder to `SHA256SUMS` beside them.
 
     Args:
         folder: The folder.
@@ -32,37 +32,37 @@ def write_sums(folder: Path, names: Iterable[str] | None = None) -> None:
 def check_sums(
     folder: Path, known: Collection[str], error: type[ValueError]
 ) -> None:
-    """Check the files in a folder against their checksums.
+    """Compare the files in a folder with their checksums.
 
     Args:
         folder: The folder.
-        known: Names of files that must not lie there without a checksum.
-        error: What to raise.
+        known: Names of files that must have a checksum if they exist.
+        error: The exception to raise.
 
     Raises:
-        ValueError: `error`: a file is damaged or missing, or the file with
-            the checksums is.
+        ValueError: `error`: a file is damaged or missing, or the file of
+            checksums is.
     """
     if not is_there(folder / SUMS):
         raise error(
-            f"{folder} has no {SUMS}: an older version, which kept no "
-            f"checksums, wrote it, or the file was removed. If you trust the "
-            f"other files, write their checksums, in that folder, with "
-            f"`sha256sum * > {SUMS}`"
+            f"{folder} has no {SUMS}: either it was written by an older "
+            f"version, which kept no checksums, or the file was removed. If "
+            f"you trust the other files, write their checksums by running "
+            f"`sha256sum * > {SUMS}` in that folder"
         )
     sums = _read_sums(folder / SUMS, error)
     for name, expected in sums.items():
         path = folder / name
         if not path.is_file():
-            raise error(f"{path} is missing, which {SUMS} beside it names")
+            raise error(f"{path} is missing, but {SUMS} lists it")
         try:
             found = _sha256(path)
         except OSError as problem:
             raise error(f"{path} cannot be read: {problem}") from problem
         if found != expected:
             raise error(
-                f"{path} has changed since it was written, or {SUMS} beside "
-                f"it has: its SHA-256 is {found}, and should be {expected}"
+                f"{path} has changed since it was written, or {SUMS} has: the "
+                f"file has SHA-256 {found}, and {SUMS} says {expected}"
             )
     for name in known:
         if name not in sums and (folder / name).exists():
@@ -70,7 +70,7 @@ def check_sums(
 
 
 def _read_sums(path: Path, error: type[ValueError]) -> dict[str, str]:
-    """Read which file should have which checksum."""
+    """Read the expected checksum of each file, by name."""
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1).decode("utf-8")
@@ -83,8 +83,8 @@ def _read_sums(path: Path, error: type[ValueError]) -> dict[str, str]:
         match = _LINE.fullmatch(line)
         if match is None or match[2] in sums:
             raise error(
-                f"{path}, line {number}: expected the SHA-256 of a file and "
-                f"its name, got {line!r:.90}"
+                f"{path}, line {number}: expected a SHA-256 and the name of a "
+                f"file, got {line!r:.90}"
             )
         sums[match[2]] = match[1]
     return sums

@@ -1,4 +1,4 @@
-"""Locks between processes, which end with the process that holds them."""
+"""Locks between processes; the system releases them when a process ends."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_NO_LOCKS_HERE = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What a file system answers that has no locks, as some on the network."""
+_UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""Errors of file systems without locks, such as some network file systems."""
 
 
 class InUseError(OSError):
-    """Somebody else holds the lock."""
+    """Another process holds the lock."""
 
 
 @contextmanager
 def locked(path: Path, seconds: float = 0) -> Iterator[None]:
-    """Hold a lock; at most one process, and in it one thread, can.
+    """Hold a lock that one thread of one process can hold at a time.
 
-    It is the system's: however a process ends, its locks end with it. On a
-    file system without locks nothing is held, and nobody is kept out.
+    The system releases the lock however the process ends. On a file system
+    without locks, nothing is locked and nobody is kept out.
 
     Args:
-        path: A file to hold the lock on; made, and removed again.
-        seconds: How long to wait for whoever holds it.
+        path: The file to lock; it is created, and removed afterwards.
+        seconds: How long to wait for another process to release it.
 
     Raises:
-        InUseError: Somebody still holds it then.
-        OSError: The file cannot be made.
+        InUseError: Another process still holds the lock.
+        OSError: The file cannot be created.
     """
-    from filelock import FileLock, Timeout  # takes a while, and few write
+    from filelock import FileLock, Timeout  # a slow import that few need
 
     if path.is_symlink():
         raise OSError(f"{path} is a link, and cannot be locked; remove it")
@@ -44,14 +44,14 @@ def locked(path: Path, seconds: float = 0) -> Iterator[None]:
     except Timeout:
         raise InUseError(f"{path} is locked by another process") from None
     except OSError as error:
-        if error.errno not in _NO_LOCKS_HERE:
+        if error.errno not in _UNSUPPORTED:
             raise
         own = None
     try:
         yield
     finally:
-        # Before it is released: whoever has been waiting then sees that this
-        # is no longer the file, and locks the next one.
+        # Remove the file before releasing the lock: a waiting process then
+        # sees that its file is gone, and locks a new one.
         with suppress(OSError):
             if own is None or os.path.samestat(path.stat(), own):
                 path.unlink()

@@ -1,104 +1,23 @@
-"""Move files from a stage to their folder, as one step.
+"""Move files from the stage to their folder, in one step where possible.
 
-- If one file changes, it is renamed over the old one.
-- If several do, the complete new folder is built beside the old one, out of
-  hard links, and the two are exchanged, which to the system is one step.
-- Where that cannot be done, the old files are moved out of the folder, one by
-  one, and then the new ones in. Meanwhile a folder `.half-saved` in it tells
-  readers to keep away. If the writer is killed, the next one finishes its
-  work.
+- A single changed file is renamed over the old one.
+- For several, the folder is exchanged for a new one (`files.exchanging`).
+- Where that is impossible, the old files are moved out of the folder one by
+  one, and then the new ones in. Meanwhile the folder contains `.half-saved`,
+  which makes readers refuse it. If the process is killed, the next save
+  finishes its work.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import hashlib
 import json
 import os
-import shutil
-import sys
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gpt2.files.exchanging import exchange
+from gpt2.files.place import Place, flush
 from gpt2.files.reading import field, read_json_object
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder that files go to, and what lies there while they do."""
-
-    folder: Path
-    name: str = ""
-    """What the files are called together; empty if they are the folder."""
-
-    @property
-    def work(self) -> Path:
-        """What may be removed at any time; in it, `new` is the stage."""
-        return self._hidden("saving")
-
-    @property
-    def lock(self) -> Path:
-        """A file that is locked meanwhile."""
-        return self._hidden("saving.lock")
-
-    @property
-    def marker(self) -> Path:
-        """What `work` is called while files are moved one by one."""
-        return self._hidden("half-saved")
-
-    @property
-    def twin(self) -> Path:
-        """Where a folder is built that this one is exchanged for."""
-        hidden = f".{_short(self.folder.name)}.exchanging"
-        return self.folder.parent / hidden / "exchanged"
-
-    def _hidden(self, what: str) -> Path:
-        name = f".{_short(self.name)}" if self.name else ""
-        return self.folder / f"{name}.{what}"
-
-
-def _short(name: str) -> str:
-    """Return a name with room for more: most systems allow 255 bytes."""
-    data = os.fsencode(name)
-    return name if len(data) <= 200 else hashlib.sha256(data).hexdigest()
-
-
-def clear(place: Path, parts: Collection[str]) -> None:
-    """Remove a folder that a writer may have left, if it can be a writer's.
-
-    Args:
-        place: The folder; it may not be there.
-        parts: What writers put into it.
-
-    Raises:
-        OSError: It is a link or no folder, or has something else in it.
-    """
-    if not os.path.lexists(place):
-        return
-    if place.is_symlink() or not place.is_dir():
-        raise NotADirectoryError(
-            f"{place} is not a folder; saving needs that name: move it away"
-        )
-    others = sorted({path.name for path in place.iterdir()} - {*parts})
-    if others:
-        raise FileExistsError(
-            f"{place} holds {others[0]!r:.80}, which no save has put there; "
-            f"saving needs that name: move the folder away"
-        )
-    shutil.rmtree(place, ignore_errors=True)
-
-
-def clear_twin(place: Place) -> None:
-    """Remove the twin of a folder; what is somebody else's stays."""
-    with suppress(OSError):
-        clear(place.twin.parent, [place.twin.name])
-
-
-WORK = ("new", "old", "plan.json")
-"""What `Place.work` may hold."""
 
 
 def move_in(
@@ -107,9 +26,9 @@ def move_in(
     """Move the files of the stage to their folder.
 
     Args:
-        place: Where; it is locked.
+        place: The folder; it is locked.
         leaves: As for `gpt2.files.writing.replacing`.
-        first: The same.
+        first: As for `gpt2.files.writing.replacing`.
 
     Raises:
         OSError: They cannot be moved. Nothing has changed, unless the message
@@ -131,27 +50,13 @@ def move_in(
             (stage / name).replace(folder / name)
         for name in gone:
             (folder / name).unlink()
-    elif place.name or not _exchange(place, changed, gone):
+    elif place.name or not exchange(place, changed, gone):
         moving = [n for n in new if n in changed or n in first]
         _move_one_by_one(place, moving, gone, first)
 
 
-def flush(folder: Path) -> None:
-    """Send a folder's list of names to the disk, where a system does that."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def _equal(new: Path, old: Path) -> bool:
-    """Compare files byte by byte; there may be no old one."""
+    """Compare two files byte by byte; the old one may be missing."""
     if old.is_dir():
         raise IsADirectoryError(f"{old} is a folder, and not a file")
     if not old.is_file() or new.stat().st_size != old.stat().st_size:
@@ -161,95 +66,6 @@ def _equal(new: Path, old: Path) -> bool:
             if block != other.read(1 << 20):
                 return False
     return True
-
-
-# All at once.
-
-
-def _exchange(
-    place: Place, changed: Sequence[str], gone: Sequence[str]
-) -> bool:
-    """Exchange the folder for one with the new files, and without some.
-
-    Returns:
-        Whether that can be done here. If not, nothing has changed.
-    """
-    folder, twin = place.folder, place.twin
-    left_out = {place.work.name, *changed, *gone}
-    done = False
-    try:
-        if _build_twin(place, left_out):
-            for name in changed:
-                os.link(place.work / "new" / name, twin / name)
-            flush(twin)
-            flush(twin.parent)
-            done = _swap(twin, folder)
-    except (OSError, NotImplementedError):
-        pass
-    finally:
-        if not done:
-            clear_twin(place)
-    if not done:
-        return False
-    # Others may have put something into the old folder in the meantime.
-    for path in [p for p in twin.iterdir() if p.name not in left_out]:
-        with suppress(OSError):
-            if not _is_same(path, folder / path.name):
-                path.replace(folder / path.name)
-    clear_twin(place)
-    return True
-
-
-def _build_twin(place: Place, left_out: Collection[str]) -> bool:
-    """Build a folder with the files that stay, if it can replace the old one.
-
-    It cannot where somebody would miss the old one: its sub-folders, a disk
-    that is mounted there, its owner, or a program, such as this one, that is
-    in it.
-    """
-    folder, twin = place.folder, place.twin
-    if folder.is_mount() or folder.samefile(Path.cwd()):
-        return False
-    twin.parent.mkdir()
-    twin.mkdir()
-    shutil.copystat(folder, twin)
-    was, now = folder.stat(), twin.stat()
-    if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):
-        return False
-    for entry in os.scandir(folder):
-        if entry.name in left_out:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            return False
-        os.link(entry.path, twin / entry.name, follow_symlinks=False)
-    return True
-
-
-def _swap(one: Path, other: Path) -> bool:
-    """Exchange the names of two folders, where the system can."""
-    if os.name != "posix":
-        return False
-    library = ctypes.CDLL(None)
-    names = os.fsencode(one), os.fsencode(other)
-    here, exchange = -100, 2  # AT_FDCWD; RENAME_EXCHANGE and RENAME_SWAP
-    try:
-        if sys.platform == "darwin":
-            return bool(library.renamex_np(*names, exchange) == 0)
-        return bool(
-            library.renameat2(here, names[0], here, names[1], exchange) == 0
-        )
-    except AttributeError:  # not in this C library
-        return False
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    """Tell whether two names are of one file."""
-    return os.path.lexists(other) and os.path.samestat(
-        path.lstat(), other.lstat()
-    )
-
-
-# One by one.
 
 
 def _move_one_by_one(
@@ -277,18 +93,18 @@ def _move_one_by_one(
         finish(place)
     except BaseException as problem:
         try:
-            _take_back(place, plan)
+            _roll_back(place, plan)
         except OSError as error:
             raise OSError(
-                f"{folder} is half saved, since a file could neither be moved "
-                f"({problem}) nor moved back ({error}): see "
+                f"{folder} is half saved: a file could neither be moved "
+                f"({problem}) nor moved back ({error}). The files are in "
                 f"{place.marker / 'old'} and {place.marker / 'new'}"
             ) from problem
         raise
 
 
 def finish(place: Place) -> None:
-    """Move the files that the plan names and that are not yet moved.
+    """Move the files that the plan lists and that have not been moved yet.
 
     Raises:
         OSError: One cannot be moved.
@@ -299,9 +115,9 @@ def finish(place: Place) -> None:
         names = _read_plan(marker)
     except ValueError as problem:
         raise ValueError(
-            f"{problem}. {marker} says that a save into {folder} was "
-            f"interrupted, and without its plan that cannot be finished: look "
-            f"into it, move out what you need, and remove it"
+            f"{problem}. {marker} means that a save to {folder} was "
+            f"interrupted; without its plan it cannot be finished. Look into "
+            f"it, move out what you need, and remove it"
         ) from problem
     flush(folder)
     for name in names["out"]:
@@ -318,7 +134,7 @@ def finish(place: Place) -> None:
 
 
 def _read_plan(marker: Path) -> dict[str, list[str]]:
-    """Read which files are to be moved out and in."""
+    """Read which files to move out and in."""
     path = marker / "plan.json"
     if marker.is_symlink():
         raise ValueError(f"{marker} is a link, and not a folder")
@@ -329,13 +145,12 @@ def _read_plan(marker: Path) -> dict[str, list[str]]:
         for name in names[way]:
             if not isinstance(name, str) or Path(name).name != name:
                 raise ValueError(
-                    f"{path} names {name!r:.80}, which is not the name of a "
-                    f"file"
+                    f"{path} lists {name!r:.80}, which is not a file name"
                 )
     return names
 
 
-def _take_back(place: Place, plan: dict[str, list[str]]) -> None:
+def _roll_back(place: Place, plan: dict[str, list[str]]) -> None:
     """Undo what `finish` has done so far."""
     folder, new = place.folder, place.marker / "new"
     for name in plan["in"]:

@@ -1,4 +1,7 @@
-"""The one door through which files come in, whoever wrote them."""
+"""Read files that anybody may have written: bounded, and regular files only.
+
+Everything that the package reads goes through these functions.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,36 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MOST_BYTES = 64_000_000
-"""More than any file of a GPT-2 has: the `tokenizer.json` of one with 50,257
-tokens has 2 to 4 MB."""
+"""Limit for any file but the weights. GPT-2's `tokenizer.json` has 2 to 4
+MB."""
 SETTINGS_BYTES = 1_000_000
-"""More than any file has that only says how something is set: GPT-2's
-`config.json` has 665 bytes."""
+"""Limit for a file of settings. GPT-2's `config.json` has 665 bytes."""
 MOST_DEPTH = 32
-"""Objects and lists within each other; a `tokenizer.json` needs 6."""
+"""Limit for nested objects and lists; a `tokenizer.json` needs 6."""
 MOST_DIGITS = 40
-"""Of a whole number: the `model_max_length` that `transformers` writes where
-there is none, int(1e30), has 31."""
+"""Limit for the digits of an integer. If a model has no maximum length,
+`transformers` writes int(1e30) as `model_max_length`, which has 31."""
+
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def _refuse_pointer(
+    start: bytes | memoryview, path: Path, error: type[ValueError]
+) -> None:
+    """Refuse the text that a repository has in place of a large file."""
+    if bytes(start[: len(_LFS)]) == _LFS:
+        raise error(
+            f"{path} is a pointer of Git LFS, and the file itself was not "
+            f"fetched: run `git lfs pull`, or download the file"
+        )
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether something has a name, be it a file or not.
+    """Tell whether a path exists, as a file or as anything else.
 
-    Where that cannot be told, the answer is yes: whoever opens it then says
-    what is wrong.
+    If the system cannot tell, the answer is yes: opening the path will then
+    raise an error that says why.
     """
     try:
         return path.exists()
@@ -41,15 +57,16 @@ def is_there(path: Path) -> bool:
 def open_file(path: Path, error: type[ValueError]) -> BufferedReader:
     """Open a regular file for reading.
 
-    Whatever else may have a file's name is refused: to open a pipe would wait
-    for somebody who writes to it, and a device has no end.
+    Anything else is refused: opening a pipe would block until somebody writes
+    to it, and a device has no end.
 
     Args:
         path: The file.
-        error: What to raise; its message names the file.
+        error: The exception to raise; its message names the file.
 
     Raises:
-        ValueError: `error`: it is not there, is none, or cannot be opened.
+        ValueError: `error`: the file is missing, is not a regular file, or
+            cannot be opened.
     """
     try:
         mode = path.stat().st_mode
@@ -74,31 +91,32 @@ def _unreadable(path: Path, problem: Exception) -> str:
 
 
 def read_bytes(path: Path, error: type[ValueError], most_bytes: int) -> bytes:
-    """Read a regular file, if it has no more than `most_bytes`.
+    """Read a regular file of at most `most_bytes` bytes.
 
     Raises:
         ValueError: `error`: it cannot be read, or is larger.
     """
     try:
         with open_file(path, error) as file:
-            # To read n bytes takes memory for n, however short the file is.
+            # read(n) allocates n bytes, however short the file is.
             size = os.fstat(file.fileno()).st_size
             data = file.read(min(size, most_bytes) + 1)
     except OSError as problem:
         raise error(_unreadable(path, problem)) from problem
+    _refuse_pointer(data, path, error)
     if len(data) > most_bytes:
         raise error(
-            f"{path} has more than {most_bytes:,} bytes, too many for such a "
+            f"{path} has more than {most_bytes:,} bytes, too many for this "
             f"file of a GPT-2"
         )
     return data
 
 
 def map_file(path: Path, error: type[ValueError]) -> memoryview:
-    """Map a regular file into memory.
+    """Map a regular file into memory, copy-on-write.
 
-    A page is read when it is first used. Writing to it changes memory and
-    never the file.
+    The system reads a page when it is first used. Writing to the map changes
+    memory and never the file.
 
     Raises:
         ValueError: `error`: it cannot be read.
@@ -106,11 +124,13 @@ def map_file(path: Path, error: type[ValueError]) -> memoryview:
     try:
         with open_file(path, error) as file:
             number = file.fileno()
-            if not os.fstat(number).st_size:  # which cannot be mapped
+            if not os.fstat(number).st_size:  # mmap refuses an empty file
                 return memoryview(b"")
-            return memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_COPY))
+            data = memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_COPY))
     except OSError as problem:
         raise error(_unreadable(path, problem)) from problem
+    _refuse_pointer(data, path, error)
+    return data
 
 
 def read_json(
@@ -120,12 +140,12 @@ def read_json(
 
     Args:
         path: The file, in UTF-8.
-        error: What to raise; its message names the file.
-        most_bytes: Of a larger file, no more is read.
+        error: The exception to raise; its message names the file.
+        most_bytes: The most bytes that it may have.
 
     Returns:
-        The value: an object has no name twice, numbers are finite, and
-        nothing is nested deeper than `MOST_DEPTH`.
+        The value. No object has the same name twice, all numbers are finite,
+        and nothing is nested deeper than `MOST_DEPTH`.
 
     Raises:
         ValueError: `error`: the file cannot be read, is not JSON, or breaks
@@ -138,7 +158,7 @@ def read_json(
 def read_json_object(
     path: Path, error: type[ValueError], most_bytes: int = MOST_BYTES
 ) -> dict[str, Any]:
-    """Read a JSON file that must hold an object; otherwise as `read_json`."""
+    """Read a JSON file that holds an object; otherwise as `read_json`."""
     value = read_json(path, error, most_bytes)
     if not isinstance(value, dict):
         raise error(f"{path} must hold a JSON object, got {_shown(value)}")
@@ -146,12 +166,15 @@ def read_json_object(
 
 
 def parse_json(data: bytes, name: str, error: type[ValueError]) -> Any:
-    """Parse JSON in UTF-8; bounds as in `read_json`.
+    """Parse JSON in UTF-8, with the bounds of `read_json`.
 
     Args:
         data: The text.
-        name: What to call it in a message: a file's path.
-        error: What to raise.
+        name: The file's name, for messages.
+        error: The exception to raise.
+
+    Raises:
+        ValueError: `error`: as for `read_json`.
     """
     try:
         value = json.loads(
@@ -177,15 +200,18 @@ def field(
     file: Path | str,
     error: type[ValueError],
 ) -> Any:
-    """Return a field of a JSON object, which must be there and of a kind.
+    """Return a field of a JSON object, and check its type.
 
     Args:
         fields: The object.
-        name: The field's.
-        kind: `int`, `str`, `dict`, ...; true and false are no `int`, and a
-            whole number is a `float`, too.
-        file: What to call the file in a message.
-        error: What to raise.
+        name: The name of the field.
+        kind: `int`, `str`, `dict`, ...; a boolean is not an `int`, and an
+            integer is also a `float`.
+        file: The file's name, for messages.
+        error: The exception to raise.
+
+    Raises:
+        ValueError: `error`: the field is missing, or of another type.
     """
     if name not in fields:
         raise error(f"{file} has no field {name!r}")
@@ -195,9 +221,9 @@ def field(
     if not isinstance(value, accepted) or (
         isinstance(value, bool) and bool not in kinds
     ):
-        wanted = " or ".join(_KINDS[kind] for kind in kinds)
+        expected = " or ".join(_KINDS[kind] for kind in kinds)
         raise error(
-            f"{file}: field {name!r} must be {wanted}, got {_shown(value)}"
+            f"{file}: field {name!r} must be {expected}, got {_shown(value)}"
         )
     return value
 
@@ -214,7 +240,7 @@ _KINDS: dict[type, str] = {
 
 
 def _shown(value: Any) -> str:
-    """Show a value's kind, and the value itself where it is short."""
+    """Describe a list or an object by its length; quote any other value."""
     if isinstance(value, dict | list):
         return f"{_KINDS[type(value)]} of {len(value):,}"
     return f"{value!r:.60}"
@@ -228,12 +254,12 @@ def _too_deep(name: str) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object, in which no name may come twice."""
+    """Build an object; refuse a repeated name."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = sorted(name for name, _ in pairs)
-        twice = next(a for a, b in pairwise(names) if a == b)
-        raise ValueError(f"the name {twice!r:.80} comes twice")
+        repeated = next(a for a, b in pairwise(names) if a == b)
+        raise ValueError(f"the name {repeated!r:.80} appears twice")
     return fields
 
 
@@ -258,7 +284,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _is_deeper(value: Any, most: int) -> bool:
-    """Tell whether objects and lists are nested more than `most` deep."""
+    """Tell whether objects and lists are nested more than `most` levels."""
     level = [value]
     for _ in range(most + 1):
         level = [

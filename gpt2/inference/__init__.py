@@ -1,5 +1,5 @@
-"""A model packed for fast generation on a CPU.
+"""Models packed for fast generation on a CPU.
 
-`packed` is the model, `kernels` what multiplies with its matrices; `compiled`,
-`layers` and `compiling` are for `compiled.c`.
+`packed` has the model, and `kernels` its matrices. `compiling`, `compiled` and
+`layers` run `compiled.c`; `plain` does without it.
 """

@@ -1,8 +1,8 @@
-"""Compile `compiled.c` for this processor, and load what was compiled.
+"""Compile `compiled.c` for this processor, and load the library.
 
-What is loaded is run. So it is kept in a folder that no other user can change,
-with its SHA-256 beside it, and loaded only if that is still its own. Where
-there is no such folder, it is compiled anew for each process.
+A loaded library can run any code. So it is cached in a folder that no other
+user can write to, next to its SHA-256, and loaded only if the two match. Where
+there is no such folder, each process compiles its own.
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ from gpt2.files.cache import cache_folder, read_private
 from gpt2.files.lock import locked
 
 SOURCE = Path(__file__).with_name("compiled.c")
-# Sums may be taken in another order. Not by `-ffast-math`: what is linked with
-# it sets tiny numbers to 0, in all of the process.
+# Sums may be reordered. `-ffast-math` would allow that too, but a library that
+# is linked with it flushes denormal numbers to 0 in the whole process.
 FLAGS = (
     *("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
     *("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"),
     *("-ffinite-math-only", "-fno-math-errno"),
-    "-fno-strict-aliasing",  # a word of 32 bits is also two or four numbers
+    "-fno-strict-aliasing",  # a word of 32 bits holds several values
 )
 _OTHERS = 8
-"""How many libraries stay beside the one that is made."""
+"""How many older libraries to keep."""
 _SECONDS = 60
-"""The most that a compiler may take, or another process that compiles."""
+"""How long to wait for a compiler, or for another process that compiles."""
 
 
 def load() -> ctypes.CDLL | None:
-    """Return the compiled library, or None where there is no compiler.
+    """Load the library, compiled if need be.
 
-    Where something else is in the way, a warning says what.
+    Returns:
+        The library, or None where there is no compiler or it fails. A failure
+        is reported in a warning, and so is a cache folder that is unusable.
     """
     compiler = find_compiler()
     if compiler is None:
         return None
     try:
-        return _load_kept(compiler)
+        return _load_cached(compiler)
     except OSError as error:
-        where = f"the compiled routines cannot be kept: {error}"
+        problem = f"the compiled routines cannot be cached: {error}"
     except subprocess.SubprocessError as error:
         warnings.warn(
             f"{compiler} cannot compile {SOURCE.name} "
-            f"({_reason(error)}); PyTorch's routines are used, which are "
-            f"slower",
+            f"({_reason(error)}); PyTorch's slower routines are used instead",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -60,11 +61,11 @@ def load() -> ctypes.CDLL | None:
         with tempfile.TemporaryDirectory(prefix="gpt2-") as folder:
             found = ctypes.CDLL(str(_compile(compiler, Path(folder))))
     except (OSError, subprocess.SubprocessError) as error:
-        then = f"nor used ({_reason(error)}); PyTorch's, slower, are"
+        outcome = f"nor used ({_reason(error)}); PyTorch's slower ones are"
         found = None
     else:
-        then = "they were compiled for this process alone"
-    warnings.warn(f"{where}; {then}", RuntimeWarning, stacklevel=2)
+        outcome = "they were compiled for this process alone"
+    warnings.warn(f"{problem}; {outcome}", RuntimeWarning, stacklevel=2)
     return found
 
 
@@ -74,53 +75,54 @@ def find_compiler() -> str | None:
         return None
     for name in ("cc", "gcc"):
         found = shutil.which(name)
-        # A relative one would be whatever lies in the current folder.
+        # A relative path would be whatever is in the current folder.
         if found is not None and Path(found).is_absolute():
             return found
     return None
 
 
-def _load_kept(compiler: str) -> ctypes.CDLL:
+def _load_cached(compiler: str) -> ctypes.CDLL:
     """Load the library from the user's cache, compiled if need be."""
     folder = cache_folder()
-    kept = folder / f"compiled-{_key(compiler)}.so"
-    draft = folder / "draft"  # which a process that was killed may have left
-    if os.path.lexists(draft) or not _is_whole(kept):
+    library = folder / f"compiled-{_key(compiler)}.so"
+    draft = folder / "draft"  # a killed process may have left one
+    if os.path.lexists(draft) or not _is_intact(library):
         with locked(folder / "compiling.lock", _SECONDS):
             _remove(draft)
             try:
-                if not _is_whole(kept):  # nor has another process made it so
-                    _remove(kept)
-                    _keep(_compile(compiler, draft), kept)
+                # Another process may have compiled it meanwhile.
+                if not _is_intact(library):
+                    _remove(library)
+                    _store(_compile(compiler, draft), library)
             finally:
                 _remove(draft)
-    return ctypes.CDLL(str(kept))
+    return ctypes.CDLL(str(library))
 
 
-def _is_whole(kept: Path) -> bool:
-    """Tell whether a library is there and has the SHA-256 beside it."""
+def _is_intact(library: Path) -> bool:
+    """Return whether a library exists and matches the SHA-256 next to it."""
     try:
-        stored = read_private(_digest_of(kept)).decode(errors="replace")
-        return stored == hashlib.sha256(read_private(kept)).hexdigest()
+        stored = read_private(_digest_of(library)).decode(errors="replace")
+        return stored == hashlib.sha256(read_private(library)).hexdigest()
     except OSError:
         return False
 
 
 def _remove(path: Path) -> None:
-    """Remove whatever has this name."""
+    """Remove a file, a link or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _keep(made: Path, kept: Path) -> None:
-    """Move a library to its place, and write down its SHA-256.
+def _store(made: Path, library: Path) -> None:
+    """Move a library into the cache and write its SHA-256 next to it.
 
-    Of those for other sources and processors, only the last few stay.
+    Of the libraries for other sources and processors, keep the newest few.
     """
     others = sorted(
-        kept.parent.glob("compiled-*.so"),
+        library.parent.glob("compiled-*.so"),
         key=lambda path: path.lstat().st_mtime,
     )
     for old in others[: -_OTHERS or None]:
@@ -128,17 +130,17 @@ def _keep(made: Path, kept: Path) -> None:
         _remove(_digest_of(old))
     digest = made.with_suffix(".sha256")
     digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
-    for path, place in ((digest, _digest_of(kept)), (made, kept)):
+    for path, place in ((digest, _digest_of(library)), (made, library)):
         path.chmod(0o600)
         path.replace(place)
 
 
-def _digest_of(kept: Path) -> Path:
-    return kept.with_suffix(".sha256")
+def _digest_of(library: Path) -> Path:
+    return library.with_suffix(".sha256")
 
 
 def _compile(compiler: str, folder: Path) -> Path:
-    """Compile into a folder, made if need be, and return the library."""
+    """Compile into a folder, created if missing; return the library's path."""
     folder.mkdir(mode=0o700, exist_ok=True)
     made = folder.absolute() / "compiled.so"
     command = [compiler, *FLAGS, str(SOURCE.absolute()), "-o", str(made)]
@@ -154,14 +156,14 @@ def _compile(compiler: str, folder: Path) -> Path:
 
 
 def _key(compiler: str) -> str:
-    """Return what is different where another library is needed."""
+    """Hash all that a library depends on."""
     facts = (compiler, *FLAGS, platform.machine(), _processor())
     key = hashlib.sha256(SOURCE.read_bytes() + repr(facts).encode())
     return key.hexdigest()[:16]
 
 
 def _processor() -> str:
-    """Describe what the processor can do: a home may be on several."""
+    """List the processor's features: several machines may share a home."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     flags = [x for x in lines if x.startswith(("flags", "Features"))]
@@ -169,7 +171,7 @@ def _processor() -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of what a compiler or the system says."""
+    """Return the first line of what the compiler or the system reported."""
     said = getattr(error, "stderr", None) or str(error)
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
     return (text.strip().splitlines() or [type(error).__name__])[0]

@@ -1,41 +1,45 @@
 """All layers of a packed model, run in one call of `compiled.c`.
 
-What is left to Python between two products would cost as much time as some of
-the products. So the routines are handed the whole stack, and the memory of
-earlier positions as well, which they keep in an order of their own.
+With one token in a step, the overhead of a call from Python is as large as
+some of the products. So C runs the whole stack, and keeps the keys and values
+in a layout of its own.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NoReturn, TypeGuard
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gpt2.cache import KeyValueCache
 from gpt2.config import GPT2Config
 from gpt2.inference.compiled import (
-    KINDS,
+    DTYPES,
+    LANES,
     PER_WORD,
-    WIDE,
-    Matrix,
+    CompiledMatrix,
+    MatrixStruct,
     fields,
-    in_large_pages,
-    n_workers,
+    n_threads,
     routines,
+    zeros_on_huge_pages,
 )
+from gpt2.inference.kernels import Precision
+from gpt2.inference.plain import frozen
+from gpt2.layer import GPT2Layer
+from gpt2.layer_norm import LayerNorm
+from gpt2.linear import Linear
 
-KEPT = torch.bfloat16
-"""In what keys and values are kept, unless the matrices are float32."""
-AFTER = ("", "", "gelu_new", "gelu", "relu")
-"""`enum after`."""
-ALIGNMENT = 4 * WIDE
-"""Of what C reads a register at a time, in bytes."""
+EPILOGUES = ("", "", "gelu_new", "gelu", "relu")
+"""`enum epilogue`, from the activations on."""
+ALIGNMENT = 4 * LANES
+"""Bytes of a vector, and the alignment that C's vector loads need."""
 NOT_ITS_OWN = (
-    "the cache was made by a model of another shape, or packed in another way;"
-    " this model's `new_cache` makes one that fits"
+    "the cache was made by a model of another shape, or packed differently; "
+    "this model's `new_cache` makes one that fits"
 )
 
 
@@ -43,35 +47,33 @@ class _Layer(ctypes.Structure):
     _fields_ = (
         *fields("ln_1_weight ln_1_bias", ctypes.c_void_p),
         *fields("ln_2_weight ln_2_bias", ctypes.c_void_p),
-        *fields("c_attn c_proj c_fc c_mlp", Matrix),
+        *fields("attn_c_attn attn_c_proj", MatrixStruct),
+        *fields("mlp_c_fc mlp_c_proj", MatrixStruct),
     )
 
 
 class _Model(ctypes.Structure):
     _fields_ = (
         *fields(
-            "kind n_layer n_head n_embd n_inner activation", ctypes.c_long
+            "dtype n_layer n_head n_embd n_inner activation", ctypes.c_long
         ),
         ("epsilon", ctypes.c_float),
         ("layers", ctypes.POINTER(_Layer)),
     )
 
 
-class _Memory(ctypes.Structure):
+class _Cache(ctypes.Structure):
     _fields_ = (
         *fields("keys values", ctypes.c_void_p),
-        *fields("past room alone", ctypes.c_long),
+        *fields("length capacity per_layer", ctypes.c_long),
     )
 
 
 class PackedCache(KeyValueCache):
-    """The keys and values of every layer, as `compiled.c` keeps them.
-
-    In float32 for a model that is packed so, and else in bfloat16.
-    """
+    """The keys and values of every layer, in the layout of `compiled.c`."""
 
     length = 0
-    """How many positions are filled."""
+    """The number of positions that are filled."""
 
     def __init__(
         self,
@@ -85,10 +87,14 @@ class PackedCache(KeyValueCache):
 
         Args:
             config: The model's.
-            batch_size: B.
-            n_positions: How many positions there is room for.
+            batch_size: B, the number of sequences.
+            n_positions: The most positions that the cache can hold.
             dtype: float32 or bfloat16.
-            n_layers: How many layers have one of their own.
+            n_layers: The number of layers with a cache of their own.
+
+        Raises:
+            ValueError: A size is negative.
+            MemoryError: There is not enough memory.
         """
         if batch_size < 0 or n_positions < 0:
             raise ValueError(
@@ -98,34 +104,42 @@ class PackedCache(KeyValueCache):
         self.config, self.dtype, self.n_layers = config, dtype, n_layers
         self.batch_size, self.n_positions = batch_size, n_positions
         keys, values = self._shapes()
-        self.keys = in_large_pages(keys, dtype)
-        self.values = in_large_pages(values, dtype)
+        self.keys = zeros_on_huge_pages(keys, dtype)
+        self.values = zeros_on_huge_pages(values, dtype)
 
     def of_layers(self, n_layer: int) -> NoReturn:
-        """Refuse to be the cache of a model that is not packed so."""
+        """Raise an error: no other model can use this layout.
+
+        Raises:
+            ValueError: Always.
+        """
         raise ValueError(NOT_ITS_OWN)
 
     @property
-    def room(self) -> int:
-        """The number of positions, rounded up to whole blocks."""
-        return -(-self.n_positions // WIDE) * WIDE
+    def capacity(self) -> int:
+        """The number of positions, rounded up to whole panels."""
+        return -(-self.n_positions // LANES) * LANES
 
     def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes of keys and values, as `compiled.c` has them."""
-        size, per_word = self.config.head_size, PER_WORD[self.dtype]
+        """Return the shapes of keys and values, as in `struct kv_cache`."""
+        head_size, per_word = self.config.head_size, PER_WORD[self.dtype]
         heads = (self.n_layers, self.batch_size, self.config.n_head)
-        words, blocks = -(-size // per_word), -(-size // WIDE)
+        n_words, n_panels = -(-head_size // per_word), -(-head_size // LANES)
         return (
-            (*heads, self.room // WIDE, words, WIDE, per_word),
-            (*heads, blocks, self.room // per_word, WIDE, per_word),
+            (*heads, self.capacity // LANES, n_words, LANES, per_word),
+            (*heads, n_panels, self.capacity // per_word, LANES, per_word),
         )
 
     def check(self, batch_size: int, n_new: int) -> None:
-        """Refuse what does not fit.
+        """Raise an error if new positions do not fit.
+
+        Args:
+            batch_size: B of the new positions.
+            n_new: T of the new positions.
 
         Raises:
-            ValueError: It is another number of sequences, there is no room, or
-                the tensors are no longer those of `__init__` or `select`.
+            ValueError: B differs, there is no room, or the tensors are no
+                longer those of `__init__` or `select`.
         """
         if batch_size != self.batch_size:
             raise ValueError(
@@ -148,68 +162,83 @@ class PackedCache(KeyValueCache):
                 or tensor.data_ptr() % ALIGNMENT
             ):
                 raise ValueError(
-                    f"the cache holds {tensor.dtype} of shape "
-                    f"{tuple(tensor.shape)}, and not {self.dtype} of shape "
-                    f"{shape} in one piece"
+                    f"the cache must hold contiguous, aligned {self.dtype} of "
+                    f"shape {shape}; got {tensor.dtype} of shape "
+                    f"{tuple(tensor.shape)}"
                 )
 
     def select(self, rows: Tensor) -> None:
-        """Keep the sequences `rows`, in that order; one may come twice."""
+        """Keep the sequences `rows`, in that order; one may be repeated.
+
+        Args:
+            rows: (new B,) of int64.
+        """
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.batch_size = self.keys.size(1)
 
 
 class CompiledLayers:
-    """All layers of a model, run in one call.
-
-    They do what `PackedLayer.forward` does, one after the other.
-    """
+    """All layers of a model, run in one call of `compiled.c`."""
 
     def __init__(
         self,
-        layers: Sequence[nn.Module],
+        layers: Iterable[GPT2Layer],
         config: GPT2Config,
-        precision: str,
+        precision: Precision,
     ) -> None:
-        """Take layers whose matrices are `PackedMatrix`.
+        """Pack the layers of a model.
 
         Args:
-            layers: Their numbers stay where they are.
+            layers: Left as they are; nothing is shared with them.
             config: The model's.
-            precision: Of the matrices.
+            precision: The format of the matrices.
+
+        Raises:
+            ValueError: A weight is not finite, before or after rounding, or
+                has another shape than the config says.
         """
-        self.config, self.packed = config, layers
-        dtype = getattr(torch, precision)
-        self.kept = dtype if dtype == torch.float32 else KEPT
-        self.array = (_Layer * len(layers))()
-        self.held: list[object] = []  # what C points to must stay
-        sizes = (config.n_embd, config.inner_size)
-        for struct, layer in zip(self.array, layers, strict=True):
-            check_layer(layer, *sizes)
-            for norm in ("ln_1", "ln_2"):
-                for part in ("weight", "bias"):
-                    tensor = getattr(getattr(layer, norm), part).detach()
-                    self.held.append(tensor)
-                    setattr(struct, f"{norm}_{part}", tensor.data_ptr())
-            for name in ("c_attn", "c_proj", "c_fc", "c_mlp"):
-                matrix = getattr(layer, name)
-                self.held.append(matrix)
-                setattr(struct, name, matrix.struct)
-        self.struct = _Model(
-            KINDS.index(dtype),
-            len(layers),
+        self.config, dtype = config, getattr(torch, precision)
+        float32 = dtype == torch.float32
+        self.cache_dtype = torch.float32 if float32 else torch.bfloat16
+        self._held: list[object] = []  # C has pointers into these
+        self._layers = (_Layer * config.n_layer)()
+        for struct, layer in zip(self._layers, layers, strict=True):
+            self._pack(struct, layer, dtype)
+        self._struct = _Model(
+            DTYPES.index(dtype),
+            config.n_layer,
             config.n_head,
-            *sizes,
-            AFTER.index(config.activation),
+            config.n_embd,
+            config.inner_size,
+            EPILOGUES.index(config.activation),
             config.layer_norm_epsilon,
-            self.array,
+            self._layers,
         )
 
-    def new_cache(self, batch_size: int, n_positions: int) -> PackedCache:
-        """Reserve a cache for all layers."""
+    def _pack(
+        self, struct: _Layer, layer: GPT2Layer, dtype: torch.dtype
+    ) -> None:
+        for name, part in layer.named_modules():
+            field = name.replace(".", "_")
+            if isinstance(part, Linear):
+                matrix = CompiledMatrix(part.weight, part.bias, dtype)
+                setattr(struct, field, matrix.struct)
+                self._held.append(matrix)
+            elif isinstance(part, LayerNorm):
+                norm = frozen(part)
+                setattr(struct, f"{field}_weight", norm.weight.data_ptr())
+                setattr(struct, f"{field}_bias", norm.bias.data_ptr())
+                self._held.append(norm)
+        check_layer(layer, self.config)
+
+    def new_cache(
+        self, batch_size: int, n_positions: int | None
+    ) -> PackedCache:
+        """Reserve a cache; float32 for a float32 model, else bfloat16."""
+        room = self.config.n_ctx if n_positions is None else n_positions
         n_layer = self.config.n_layer
         return PackedCache(
-            self.config, batch_size, n_positions, self.kept, n_layer
+            self.config, batch_size, room, self.cache_dtype, n_layer
         )
 
     def __call__(
@@ -221,46 +250,43 @@ class CompiledLayers:
         """Run the layers.
 
         Args:
-            x: (B, T, C), the stream, float32. It is changed.
-            attention_mask: (B, past + T), true where there is a token.
-            cache: From `new_cache`.
+            x: (B, T, C), the residual stream, float32. It is overwritten.
+            attention_mask: (B, past + T), true or 1 for a token, or None.
+            cache: From `new_cache`; the new positions are appended. Or None.
 
         Returns:
-            (B, T, C).
+            (B, T, C), float32.
 
         Raises:
             ValueError: The cache is another model's, for another number of
-                sequences, or full; or the shapes do not go together.
-            MemoryError: There is no room to work in.
+                sequences, or full; or the shapes do not match.
+            MemoryError: There is no memory for the workspace.
         """
-        past, alone = 0 if cache is None else cache.length, cache is not None
+        past, per_layer = 0 if cache is None else cache.length, True
         batch_size, n_new = self.check(x, attention_mask, past)
-        if cache is None:  # nothing to remember: one layer's room does
-            cache = PackedCache(self.config, batch_size, n_new, self.kept, 1)
+        if cache is None:  # keys and values are used only within a layer
+            dtype, per_layer = self.cache_dtype, False
+            cache = PackedCache(self.config, batch_size, n_new, dtype, 1)
         elif not self.made(cache):
             raise ValueError(NOT_ITS_OWN)
         cache.check(batch_size, n_new)
-        # Another thread may select others meanwhile: these stay until the end.
+        # `select` in another thread replaces these: hold them until the end.
         keys, values = cache.keys, cache.values
-        memory = _Memory(
-            keys.data_ptr(),
-            values.data_ptr(),
-            cache.length,
-            cache.room,
-            alone,
+        struct = _Cache(
+            *(keys.data_ptr(), values.data_ptr()),
+            *(cache.length, cache.capacity, per_layer),
         )
-        x = x.contiguous()
-        real = None
+        x, mask = x.contiguous(), None
         if attention_mask is not None:
-            real = attention_mask.bool().contiguous()
+            mask = attention_mask.bool().contiguous()
         failed = routines().run_layers(
-            ctypes.byref(self.struct),
+            ctypes.byref(self._struct),
             x.data_ptr(),
-            ctypes.byref(memory),
+            ctypes.byref(struct),
             batch_size,
             n_new,
-            None if real is None else real.data_ptr(),
-            n_workers(),
+            None if mask is None else mask.data_ptr(),
+            n_threads(),
         )
         if failed:
             raise MemoryError(f"no memory for {batch_size} x {n_new} tokens")
@@ -268,14 +294,14 @@ class CompiledLayers:
         return x
 
     def made(self, cache: KeyValueCache) -> TypeGuard[PackedCache]:
-        """Tell whether `new_cache` of this model, or of its like, made it."""
+        """Return whether a model of this shape and precision made it."""
         return isinstance(cache, PackedCache) and (
             cache.dtype,
             cache.n_layers,
             cache.config.n_head,
             cache.config.head_size,
         ) == (
-            self.kept,
+            self.cache_dtype,
             self.config.n_layer,
             self.config.n_head,
             self.config.head_size,
@@ -284,12 +310,24 @@ class CompiledLayers:
     def check(
         self, x: Tensor, attention_mask: Tensor | None, past: int
     ) -> tuple[int, int]:
-        """Refuse what C would read or write beyond; return B and T."""
+        """Raise an error for shapes beyond which C would read or write.
+
+        Args:
+            x: Must be (B, T, C), float32.
+            attention_mask: Must be (B, past + T), or None.
+            past: The number of positions in the cache.
+
+        Returns:
+            B and T.
+
+        Raises:
+            ValueError: They are something else.
+        """
         width = self.config.n_embd
         if x.dim() != 3 or x.size(2) != width or x.dtype != torch.float32:
             raise ValueError(
-                f"the stream must be float32 (B, T, {width}), got {x.dtype} "
-                f"{tuple(x.shape)}"
+                f"the residual stream must be float32 (B, T, {width}), got "
+                f"{x.dtype} {tuple(x.shape)}"
             )
         batch_size, n_new, _ = x.shape
         shape = (batch_size, past + n_new)
@@ -301,30 +339,21 @@ class CompiledLayers:
         return batch_size, n_new
 
 
-def check_layer(layer: nn.Module, n_embd: int, n_inner: int) -> None:
-    """Refuse a layer whose parts have other sizes than C is told.
+def check_layer(layer: GPT2Layer, config: GPT2Config) -> None:
+    """Raise an error for a layer with other sizes than C will assume.
+
+    Args:
+        layer: One layer of a model.
+        config: What the C code is given.
 
     Raises:
-        ValueError: One has, and which.
+        ValueError: The shape of a parameter differs.
     """
-    sizes = {
-        "c_attn": (n_embd, 3 * n_embd),
-        "c_proj": (n_embd, n_embd),
-        "c_fc": (n_embd, n_inner),
-        "c_mlp": (n_inner, n_embd),
-    }
-    for name, size in sizes.items():
-        matrix = getattr(layer, name)
-        if (matrix.n_in, matrix.n_out) != size:
+    with torch.device("meta"):
+        expected = GPT2Layer(config).state_dict()
+    for name, parameter in layer.named_parameters():
+        if parameter.shape != expected[name].shape:
             raise ValueError(
-                f"{name} must be a matrix {size}, got "
-                f"{(matrix.n_in, matrix.n_out)}"
+                f"{name} must have the shape {tuple(expected[name].shape)}, "
+                f"got {tuple(parameter.shape)}"
             )
-    for name in ("ln_1", "ln_2"):
-        for part in ("weight", "bias"):
-            tensor = getattr(getattr(layer, name), part)
-            if tensor.shape != (n_embd,) or tensor.dtype != torch.float32:
-                raise ValueError(
-                    f"{name}.{part} must be float32 ({n_embd},), got "
-                    f"{tensor.dtype} {tuple(tensor.shape)}"
-                )

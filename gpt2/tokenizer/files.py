@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpt2.files.reading import is_there
-from gpt2.files.writing import check_whole, read_whole
+from gpt2.files.whole import check_whole, read_whole
 from gpt2.tokenizer.bpe import (
     BYTE_TO_CHARACTER,
     CHARACTER_TO_BYTE,

@@ -1,6 +1,7 @@
-"""The training loop, and what it needs to be stopped and to go on.
+"""The training loop, and what it takes to stop and resume it.
 
-`settings` says how a run goes, `optimizer` takes the steps, `workers` shares
-them among processes, `checkpoint` writes all of it down, `loop` is the loop,
-`metrics` keeps its record and draws the curve.
+`corpus` prepares the data, `settings` holds the settings with their defaults,
+`loop` is the loop, `optimizer` builds its optimizers, `workers` connects its
+processes, `checkpoint` reads and writes what `resume` needs, and `metrics`
+records the losses and plots them.
 """

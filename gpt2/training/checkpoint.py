@@ -1,12 +1,12 @@
-"""All that a run needs to go on as if it had never been stopped.
+"""Checkpoints: all that a run needs to resume exactly where it stopped.
 
 A checkpoint is a folder `step-00000100`: a model in Hugging Face's layout,
 which `gpt2.load` opens, and beside it `optimizer.safetensors`, `training.json`
-and `SHA256SUMS`, by which damage is noticed. It is written elsewhere and moved
-to its place when it is whole, so that a run may be killed at any moment.
+and `SHA256SUMS`, which reveals damage. It is written elsewhere and moved into
+place once it is complete, so a run may be killed at any moment.
 
-There are no random states in it: the data and the dropout of a step follow
-from the seed and the number of the step (see `gpt2.training.loop`).
+It holds no states of random generators: the rows and the dropout of a step
+follow from the seed and the number of the step (see `gpt2.training.loop`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gpt2.weights.formats import open_weights
 from gpt2.weights.saving import write_model, write_tensors
 
 _KEPT = 2
-"""How many checkpoints stay: the last one, and the one before it."""
+"""How many checkpoints to keep: the last one and the one before it."""
 
 OPTIMIZER, FACTS = "optimizer.safetensors", "training.json"
 _FILES = (
@@ -42,12 +42,12 @@ _FILES = (
 
 
 class ResumeError(ValueError):
-    """A run cannot go on from what is there."""
+    """A folder cannot be used to begin a run, or to resume one."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands."""
+    """How far a run has come."""
 
     step: int = 0
     """Steps taken."""
@@ -55,14 +55,29 @@ class Progress:
     """The lowest held-out loss so far, in nats per token."""
     best_step: int = 0
     n_without_best: int = 0
-    """Looks at the held-out loss since the best."""
+    """Measurements of the held-out loss since the best one."""
     n_tokens: int = 0
     """Tokens trained on."""
+
+    def is_best(self, loss: float | None) -> bool:
+        """Record a measurement, and tell whether the model is the best so far.
+
+        Args:
+            loss: The held-out loss in nats per token; None if there is no
+                held-out text, and then the last model is the best.
+        """
+        best = self.best_loss
+        if loss is None or best is None or loss < best:
+            self.best_loss, self.best_step = loss, self.step
+            self.n_without_best = 0
+            return True
+        self.n_without_best += 1
+        return False
 
 
 @dataclass
 class State:
-    """A checkpoint's content, as read from its folder."""
+    """The content of a checkpoint, except for its model."""
 
     folder: Path
     progress: Progress
@@ -70,11 +85,11 @@ class State:
     data: int
     """The fingerprint of the corpus."""
     optimizer: dict[str, Tensor]
-    """Adam's means, by parameter: `wte.weight/exp_avg`."""
+    """The optimizers' state, named like `wte.weight/exp_avg`."""
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the whole checkpoints of a run, the oldest first."""
+    """Return the folders of a run's checkpoints, the oldest first."""
     found = [
         path
         for path in (folder / "checkpoints").glob("step-*")
@@ -84,13 +99,14 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def check_folder(folder: Path, resume: bool) -> None:
-    """Refuse to begin a run where there is one, or to go on with none.
+    """Check that a folder has a run to resume, or room for a new one.
 
     Raises:
-        ResumeError: It is so.
+        ResumeError: The folder is in the wrong state for `resume`: it has no
+            checkpoint to resume from, or has one that would be overwritten.
     """
     if resume and not checkpoints(folder):
-        raise ResumeError(f"{folder} holds no checkpoint to go on from")
+        raise ResumeError(f"{folder} holds no checkpoint to resume from")
     if not resume and checkpoints(folder):
         raise ResumeError(
             f"{folder} holds a run already; resume it, or choose another "
@@ -99,7 +115,7 @@ def check_folder(folder: Path, resume: bool) -> None:
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say in which fields two descriptions differ; empty if in none."""
+    """Say in which fields two mappings differ; empty if in none."""
     return ", ".join(
         f"{key:.80} was {was.get(key)!s:.80} and is {now.get(key)!s:.80}"
         for key in dict.fromkeys([*was, *now])
@@ -110,7 +126,7 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def write_snapshot(
     folder: Path, model: GPT2, tokenizer: Tokenizer | None, step: int
 ) -> None:
-    """Keep a model as it is after a step, for looking at it later.
+    """Save a copy of the model as it is after a step.
 
     Raises:
         OSError: It cannot be written.
@@ -132,19 +148,19 @@ def write_checkpoint(
     """Write a checkpoint, and remove all but the last two.
 
     Args:
-        folder: The run's.
+        folder: The run's folder.
         model: Whole, on the CPU.
-        tokenizer: Saved along with it, if given.
-        optimizer: As in `State`.
-        progress: Where the run stands.
-        settings: The run's.
+        tokenizer: Saved with the model, unless None.
+        optimizer: The optimizers' state, whole and on the CPU, as in `State`.
+        progress: How far the run has come.
+        settings: The run's settings.
         data: The fingerprint of the corpus.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        OSError: It cannot be written; those that were there still are.
+        OSError: It cannot be written; earlier checkpoints are intact.
     """
     place = folder / "checkpoints" / f"step-{progress.step:08d}"
     facts = {
@@ -163,11 +179,11 @@ def write_checkpoint(
 
 
 def read_checkpoint(folder: Path) -> State:
-    """Read a run's last checkpoint, without its model.
+    """Read a run's last checkpoint, except for its model.
 
     Raises:
-        ResumeError: There is none, or it is damaged: a file does not have the
-            checksum that it was written with, or makes no sense.
+        ResumeError: There is none, or it is damaged: a file does not match its
+            checksum, or its content is invalid.
     """
     check_folder(folder, resume=True)
     place = checkpoints(folder)[-1]
@@ -191,10 +207,10 @@ def read_checkpoint(folder: Path) -> State:
 def _read_progress(
     facts: Mapping[str, Any], step: int, path: Path
 ) -> Progress:
-    """Read where a run stood after a step.
+    """Read how far a run had come after a step.
 
     Raises:
-        ValueError: A field is missing, of another kind, or out of range.
+        ValueError: A field is missing, of the wrong type, or out of range.
     """
     saved = field(facts, "progress", dict, path, ValueError)
     kinds = {f.name: int for f in fields(Progress)} | {
@@ -213,8 +229,8 @@ def _read_progress(
     }
     if progress.step != step:
         raise ValueError(
-            f"{path}: field 'step' must be {step}, as its folder says, got "
-            f"{progress.step}"
+            f"{path}: field 'step' must be {step}, as in the folder's name, "
+            f"got {progress.step}"
         )
     for name, limit in most.items():
         if not 0 <= (value := getattr(progress, name)) <= limit:
@@ -226,13 +242,13 @@ def _read_progress(
 
 
 def unreadable(place: Path, error: Exception) -> ResumeError:
-    """Return the error that says so of a checkpoint, and what to do."""
+    """Return an error that says why, and what to resume from instead."""
     earlier = checkpoints(place.parent.parent)
     for other in reversed(earlier[: earlier.index(place)]):
         with suppress(ValueError):
             check_sums(other, _FILES, ValueError)
-            way_out = f"; remove it to go on from {other}"
+            way_out = f"; remove it to resume from {other}"
             break
     else:
-        way_out = ", and there is no earlier one to go on from"
+        way_out = "; there is no earlier one to resume from"
     return ResumeError(f"{place} cannot be read: {error}{way_out}")

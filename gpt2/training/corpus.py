@@ -1,7 +1,7 @@
-"""What a run learns from: stories or text files, as tokens.
+"""A run's corpus: stories or text files, as tokens.
 
-The tokens are written once into the run's folder, with the tokenizer and a
-note of what they were made from.
+The tokens are written once to the run's folder, with the tokenizer and a
+recipe: a note of what they were made from.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from gpt2.data import Tokens
 
-# The first stories of a stream are learned from, this many are held out, and
-# the streams begin at different seeds.
+# Stories to train on and held-out stories are drawn from different seeds.
 _HELD_OUT_STORIES = 5_000
 _TRAINING_SEED, _HELD_OUT_SEED = 1, 2
 _TOKENIZER_CHARACTERS = 10_000_000
 _BLOCK_CHARACTERS = 1 << 20
 
-# The files of tokens have checksums of their own.
+# The files of tokens carry checksums of their own.
 _SUMMED = (
     *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
     "recipe.json",
@@ -44,26 +43,26 @@ TokenizerName = Literal["own", "gpt2", "bytes"]
 
 @dataclass(frozen=True)
 class Source:
-    """What is learned from, and how it is cut into tokens."""
+    """What to train on, and which tokenizer to use."""
 
     files: tuple[Path, ...] | None = None
     """Text files, in UTF-8; None: stories."""
     n_stories: int = 400_000
-    """How many stories to write, where there are no files."""
+    """How many stories to generate, if there are no files."""
     held_out: float = 0.05
-    """How much of the files to keep for measuring, from 0 up to but not 1."""
+    """Share of the files to hold out, from 0 up to but not 1."""
     tokenizer: TokenizerName = "own"
-    """`own`: learned from the texts, or that of `model`; `gpt2`: OpenAI's;
+    """`own`: trained on the texts, or that of `model`; `gpt2`: OpenAI's;
     `bytes`: no merges."""
     n_vocab: int = 1440
-    """Entries of a tokenizer that is learned."""
+    """Vocabulary size of a tokenizer that is trained."""
     model: str | None = None
-    """A checkpoint that a run goes on from, whose tokenizer it needs."""
+    """A checkpoint to fine-tune, whose tokenizer is used."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a run is trained and measured on."""
+    """What a run trains on and is measured on."""
 
     tokens: Tokens
     held_out: Tokens | None
@@ -77,22 +76,22 @@ def prepare(
     resume: bool = False,
     preparing: Callable[[], object] = lambda: None,
 ) -> Data:
-    """Make the tokenizer and the files of tokens, or find them made.
+    """Make the tokenizer and the files of tokens, unless they are there.
 
-    They are kept with a note of what they were made from, and made anew if
-    that has changed.
+    If their recipe has changed, they are made again.
 
     Args:
-        source: What they are made from.
-        folder: The run's; they go into its folder `data`.
-        resume: The run is to go on, so nothing may have changed.
+        source: What to make them from.
+        folder: The run's folder; they go into its subfolder `data`.
+        resume: The run resumes, so the recipe must not have changed.
         preparing: Called before they are made, which takes a while.
 
     Raises:
-        ResumeError: They belong to a run that is to go on, and have changed;
-            or they are damaged.
-        ValueError: There is a folder `data` that no run has made, or the texts
-            changed while they were read.
+        ResumeError: The recipe has changed in a run that resumes, or the files
+            are damaged.
+        ValueError: A folder `data` is there that no run has made, the texts
+            changed while they were read, or a file is empty or not UTF-8.
+        OSError: A text cannot be read, or a file cannot be written.
     """
     from gpt2.data import read_tokens
     from gpt2.training.checkpoint import ResumeError, differences
@@ -100,7 +99,7 @@ def prepare(
     place = folder / "data"
     recipe = _recipe(source)
     note = place / "recipe.json"
-    mend(place)  # which a run may have left that was killed
+    mend(place)  # a run that was killed may have left it half moved
     made_from = read_json_object(note, ResumeError) if note.exists() else {}
     if made_from != recipe:
         if made_from and resume:
@@ -110,14 +109,14 @@ def prepare(
             )
         if place.exists() and not made_from:
             raise ValueError(
-                f"{place} is there, and no run has made it; choose another "
+                f"{place} exists, and no run has made it; choose another "
                 f"folder to train in"
             )
         preparing()
         with replacing(place, leaves=lambda name: True) as stage:
             _make_data(source, stage)
             if _recipe(source) != recipe:
-                raise ValueError("the data changed while they were read")
+                raise ValueError("the texts changed while they were read")
             (stage / note.name).write_text(json.dumps(recipe), "utf-8")
             write_sums(stage, [n for n in _SUMMED if (stage / n).exists()])
     check_sums(place, _SUMMED, ResumeError)
@@ -131,7 +130,7 @@ def prepare(
 
 
 def _recipe(source: Source) -> dict[str, Any]:
-    """Return what decides the tokenizer and the tokens."""
+    """Return everything that determines the tokenizer and the tokens."""
     from gpt2.data import checksum
 
     recipe: dict[str, Any] = {
@@ -141,9 +140,9 @@ def _recipe(source: Source) -> dict[str, Any]:
     if source.model is None and source.tokenizer == "own":
         recipe["n_vocab"] = source.n_vocab
     if source.files is None:
-        told = "\n".join(_stories(_TRAINING_SEED, 20))
+        examples = "\n".join(_stories(_TRAINING_SEED, 20))
         recipe["stories"] = source.n_stories
-        recipe["grammar"] = f"{crc32(told.encode()):08x}"
+        recipe["grammar"] = f"{crc32(examples.encode()):08x}"
     files = source.files or ()
     for path in files:
         if path.stat().st_size == 0:
@@ -154,11 +153,11 @@ def _recipe(source: Source) -> dict[str, Any]:
 
 
 def _make_data(source: Source, place: Path) -> None:
-    """Make the tokenizer, and the files of tokens with it."""
+    """Make the tokenizer, and encode the texts with it."""
     from gpt2.data import write_tokens
 
     tokenizer = _tokenizer(source)
-    # Where every row begins with a story, so should a prompt.
+    # Rows of stories begin with an end of text, so prompts should, too.
     tokenizer.add_bos_token = not source.files
     tokenizer.write(place)
     held_out = (
@@ -175,11 +174,20 @@ def _make_data(source: Source, place: Path) -> None:
 
 
 def entropy(n_rows: int, tokenizer: Tokenizer, context: int) -> float | None:
-    """Return how surprising the stories are that the loss is measured on.
+    """Return the entropy of the held-out stories, in nats per token.
 
-    In nats per token, by the stories' own odds: no model can do better but by
-    luck. None if one is too long for the context, since then the loss is
-    measured on beginnings, which are more surprising than the rest.
+    It follows from the probabilities of the language, and no model can have a
+    lower loss except by chance.
+
+    Args:
+        n_rows: How many stories the held-out loss is measured on.
+        tokenizer: Which encodes them.
+        context: Tokens per row.
+
+    Returns:
+        -log p of the stories over their number of tokens; or None if one does
+        not fit the context: then the loss is measured on beginnings, which
+        are less predictable than the rest.
     """
     texts = list(_stories(_HELD_OUT_SEED, min(n_rows, _HELD_OUT_STORIES)))
     lengths = [len(_ended(tokenizer, text)) for text in texts]
@@ -192,10 +200,11 @@ def _tokenizer(source: Source) -> Tokenizer:
     if source.model is not None:
         from gpt2.weights import loading
         from gpt2.weights.formats import open_weights
+        from gpt2.weights.locating import locate
 
-        place = loading.locate(source.model)
-        infos = open_weights(place.weights).infos
-        config = loading.read_config(place, infos)
+        place = locate(source.model)
+        weights = open_weights(place.weights)
+        config = loading.read_config(place, weights.infos, weights.fields)
         return loading.read_tokenizer(place.folder, config)
     if source.tokenizer == "gpt2":
         return Tokenizer.gpt2()
@@ -213,7 +222,7 @@ def _stories(seed: int, count: int) -> Iterator[str]:
 
 
 def _up_to(texts: Iterator[str], most: int) -> Iterator[str]:
-    """Pass texts on until they have `most` characters."""
+    """Yield texts until they have `most` characters."""
     for text in texts:
         yield text
         most -= len(text)
@@ -222,21 +231,21 @@ def _up_to(texts: Iterator[str], most: int) -> Iterator[str]:
 
 
 def _texts(source: Source) -> Iterator[str]:
-    """Read the files block by block, so that none has to fit into memory."""
+    """Read the files in blocks, so that none has to fit into memory."""
     for path in source.files or ():
         yield from _blocks(path)
 
 
-# Up to the last place where white space follows a character that shows: from
-# the one to the other, no token crosses.
+# Up to the last place where a visible character is followed by white space:
+# no token crosses such a place.
 _UP_TO_SEAM = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 
 
 def _blocks(path: Path) -> Iterator[str]:
-    """Read a file in blocks, of which each can be encoded by itself.
+    """Read a file in blocks that can be encoded one by one.
 
-    The tokens are those of the whole, unless a block has no place to cut it,
-    being one word or nothing but white space: then a token may be cut.
+    The tokens are those of the whole file, unless a block is a single word or
+    nothing but white space: then it is cut anywhere, perhaps within a token.
     """
     rest = ""
     longest = len(END_OF_TEXT)
@@ -246,7 +255,7 @@ def _blocks(path: Path) -> Iterator[str]:
             found = _UP_TO_SEAM.match(rest)
             cut = max(found.end() if found else 0, rest.rfind(END_OF_TEXT))
             if cut <= 0 and len(rest) > 2 * longest:
-                cut = len(rest) - longest  # never through an end of text
+                cut = len(rest) - longest  # never within an end of text
             if cut > 0:
                 yield rest[:cut]
                 rest = rest[cut:]
@@ -262,7 +271,7 @@ def _read(file: TextIO) -> str:
 
 
 def _chunks(source: Source, tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Encode the training texts, with an end of text behind each document."""
+    """Encode the training texts, with an end of text after each document."""
     if source.files is None:
         for text in _stories(_TRAINING_SEED, source.n_stories):
             yield _ended(tokenizer, text)

@@ -1,10 +1,10 @@
-"""The loss of a step, a piece at a time.
+"""Cross-entropy in chunks, to save memory.
 
-The logits of 4 times 256 tokens are, over GPT-2's vocabulary, 50 million
-numbers. PyTorch's cross-entropy makes their probabilities and then their
-gradients, all in float32: more memory than anything else in the step needs,
-fetched anew from the system each time. Here only some rows at a time are ever
-float32, and what stays is the gradient, in the precision of the logits.
+Over GPT-2's vocabulary, the logits of 4 times 256 tokens are 50 million
+numbers. PyTorch's cross-entropy holds their probabilities and then their
+gradients in float32, which takes more memory than the rest of the step. Here,
+only some rows at a time are converted to float32, and only the gradient is
+kept, in the precision of the logits.
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ _NUMBERS_AT_A_TIME = 2**22
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return what `F.cross_entropy` returns for these logits in float32.
+    """Compute `F.cross_entropy(logits.float(), targets)` with less memory.
 
-    Its gradient can be asked for once.
+    The gradient is computed with the loss and scaled in place, so `backward`
+    can run only once.
 
     Args:
-        logits: (N, V), of any floating dtype.
-        targets: (N,) int64 token ids; where `IGNORED`, a row does not count.
+        logits: (N, V) of any floating dtype.
+        targets: (N,) int64 token ids; rows with `IGNORED` do not count.
 
     Returns:
-        The mean of -log p of the targets that count; a float32 scalar.
+        The mean of -log p of the targets that count, in nats; a float32
+        scalar.
     """
     return _CrossEntropy.apply(logits, targets)
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """The gradient of -log p at the logits is p, less 1 at the target.
+    """The gradient of -log p(target) with respect to the logits is p - y.
 
-    It needs the probabilities, as the loss does; so it is made with it.
+    Here y is 1 at the target and 0 elsewhere. Loss and gradient need the same
+    probabilities, so `forward` computes both.
     """
 
     @staticmethod
@@ -46,8 +49,8 @@ class _CrossEntropy(torch.autograd.Function):
         counts = targets != IGNORED  # (N,)
         n_targets = counts.sum()
         tokens = targets.where(counts, 0)[:, None]  # (N, 1)
-        wanted = ctx.needs_input_grad[0]
-        gradient = torch.empty_like(logits) if wanted else None
+        needed = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(logits) if needed else None
         total = logits.new_zeros((), dtype=torch.float32)
         for i in range(0, len(logits), n_rows):
             rows = slice(i, i + n_rows)

@@ -1,4 +1,4 @@
-"""One run at a time in one folder."""
+"""A lock that admits one run at a time to a folder."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _LOCK = ".running"
 
 @dataclass(frozen=True)
 class Hold:
-    """A run's hold on its folder."""
+    """A run's lock on its folder."""
 
     folder: Path
     inode: tuple[int, int]
-    """Of the file that is locked in it."""
+    """Device and inode of the lock file."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """See that the folder is there before and, on errors, after writing.
+        """Check for the folder before writing and, if that fails, after it.
 
         Raises:
-            OSError: It was removed or moved.
+            OSError: The folder was removed or moved.
         """
         self._check()
         try:
@@ -44,17 +44,17 @@ class Hold:
         if inode != self.inode:
             raise OSError(
                 f"{self.folder} was removed or replaced while a run was "
-                f"training in it; the run ends, and writes nothing more"
+                f"training in it; the run stops without saving"
             )
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[Hold]:
-    """Keep other runs out of a folder, and mend what a killed one has left.
+    """Keep other runs out of a folder, and repair what a killed one left.
 
     Raises:
-        ResumeError: Another run, which is alive, is in it.
-        OSError: The folder cannot be made.
+        ResumeError: Another run is training in it.
+        OSError: The folder cannot be created.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -65,7 +65,7 @@ def hold(folder: Path) -> Iterator[Hold]:
                 f"{folder} is in use: another run is training in it; wait for "
                 f"it, stop it, or choose another folder"
             ) from None
-        (folder / _LOCK).touch()  # where a file system has no locks
+        (folder / _LOCK).touch()  # for file systems without locks
         for place in (folder, folder / "checkpoints", folder / "snapshots"):
             mend(place)
         yield Hold(folder, _inode(folder / _LOCK))

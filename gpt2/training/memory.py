@@ -1,9 +1,11 @@
-"""Keeping the memory that a step frees for the next one.
+"""Keep the memory that one training step frees for the next.
 
-A step of training asks for activations and gradients, frees them, and the next
-one asks for as much again. The C library gives freed memory back to the system
-as soon as there is much of it, and the system hands it out anew, page by page
-and filled with zeros: in a small model a sixth of the time of a step.
+A step allocates activations and gradients and frees them, and the next step
+allocates as much again. The C library returns large freed blocks to the
+system, which then hands out the same memory page by page, filled with zeros.
+`benchmarks/freed_memory.py` measures the difference: without this module, a
+step takes 9 % more processor time for a model of 3 million parameters, and 6 %
+more for GPT-2 124M.
 """
 
 from __future__ import annotations
@@ -23,14 +25,14 @@ _LARGEST_MMAP_THRESHOLD = 32 * 2**20
 
 @contextmanager
 def freed_memory_kept(device: torch.device) -> Iterator[None]:
-    """Let this process keep what it frees, for as long as this lasts.
+    """Make glibc keep freed memory until the end of the `with` statement.
 
-    Pieces of more than 32 MB go back all the same: kept, they leave holes that
-    nothing else fits into.
+    Blocks of more than 32 MB are still returned: kept, they would fragment the
+    heap.
 
     Args:
-        device: Where the tensors are. On a GPU, PyTorch does this by itself.
-            Where the C library is not glibc, nothing happens either.
+        device: Where the tensors are. On a GPU this does nothing, as PyTorch
+            keeps memory there itself; nor does it with another C library.
     """
     libc: Any = ctypes.CDLL(None) if os.name == "posix" else None
     if device.type != "cpu" or not hasattr(libc, "mallopt"):
@@ -41,6 +43,6 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        # What glibc would have arrived at after freeing pieces of this size.
+        # glibc's own choice after it has freed blocks of this size.
         libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
         libc.malloc_trim(0)

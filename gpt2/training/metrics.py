@@ -1,4 +1,4 @@
-"""The record of a run, and its picture."""
+"""The record of a run's losses, and a plot of it."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from gpt2.training.loop import Report
 RECORD = "metrics.jsonl"
 PICTURE = "loss.png"
 _TRAINING, _HELD_OUT, _ENTROPY = "#9ca3af", "#dc2626", "#1f2937"
-"""The colours of the three lines."""
+"""The colours of the three curves."""
 
 _MOST_BYTES = 1_000_000
-"""Of a line; one of a step has 200."""
+"""The longest line that is read; the line of a step has about 200 bytes."""
 
 
 class Metrics:
-    """A file with one line of JSON for each step of a run."""
+    """A file of JSON lines: the facts of a run, and then its steps."""
 
     def __init__(self, folder: Path, facts: dict[str, Any], step: int) -> None:
-        """Begin the record, or go on with one.
+        """Begin a record, or continue one.
 
         Args:
-            folder: The run's.
-            facts: For the first line: what there is to know of the run.
-            step: How many steps the run has taken. Lines of later ones, which
-                a run that was killed may have left, are dropped.
+            folder: The run's folder.
+            facts: What to write into the first line.
+            step: How many steps the run has taken. Lines of later steps, left
+                by a run that was killed, are dropped.
 
         Raises:
-            ResumeError: The record to go on with is damaged.
+            ResumeError: The record to continue is damaged.
+            OSError: It cannot be written.
         """
         path = folder / RECORD
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,10 +48,8 @@ class Metrics:
         self.file = path.open("a", encoding="utf-8")
 
     def add(self, report: Report) -> None:
-        """Add a step."""
-        self._write({k: v for k, v in asdict(report).items() if v is not None})
-
-    def _write(self, line: dict[str, Any]) -> None:
+        """Add a step, readable at once."""
+        line = {k: v for k, v in asdict(report).items() if v is not None}
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
 
@@ -60,9 +59,9 @@ class Metrics:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Read a run's record: first its facts, then its steps.
+    """Read a run's record: its facts, followed by its steps.
 
-    A last line that was not written whole is left out.
+    An incomplete last line is skipped.
 
     Raises:
         ResumeError: The record is missing or damaged.
@@ -82,17 +81,17 @@ def read(folder: Path) -> list[dict[str, Any]]:
             f"bytes"
         )
     if not lines:
-        raise ResumeError(f"{path} has no line with the facts of a run")
+        raise ResumeError(f"{path} has no line with the facts of the run")
     return lines
 
 
 def _checked(text: bytes, name: str, is_first: bool) -> dict[str, Any]:
-    """Parse a line, and see that its fields are of their kinds.
+    """Parse a line, and check the types of its fields.
 
     Args:
         text: The line.
-        name: What to call it in a message.
-        is_first: Whether it has facts, or else a step.
+        name: How error messages refer to it.
+        is_first: Whether it is the line of facts.
     """
     line = parse_json(text, name, ResumeError)
     if not isinstance(line, dict):
@@ -109,10 +108,14 @@ def _checked(text: bytes, name: str, is_first: bool) -> dict[str, Any]:
 
 
 def draw(folder: Path) -> Path:
-    """Draw a run's loss, and the floor under it where that is known.
+    """Plot a run's losses, and the entropy of its text if that is known.
 
     Returns:
-        The picture's path.
+        The plot's path.
+
+    Raises:
+        ResumeError: The record is missing or damaged.
+        OSError: The plot cannot be written.
     """
     from matplotlib.figure import Figure
 

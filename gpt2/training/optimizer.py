@@ -1,4 +1,4 @@
-"""The optimizers: AdamW for everything, or Muon for the matrices inside."""
+"""The optimizers: AdamW, or Muon for the matrices of the layers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,26 @@ _ADAM = ("exp_avg", "exp_avg_sq", "step")
 def make_optimizers(
     model: nn.Module, settings: TrainingSettings
 ) -> list[torch.optim.Optimizer]:
-    """Return what changes a model's parameters, each of them once.
+    """Return optimizers that together own each parameter of a model once.
 
-    Weight decay pulls matrices towards 0. A norm's scale belongs at 1 and a
-    bias anywhere, so those are not pulled. Loshchilov and Hutter (2019).
+    Weight decay pulls matrices towards 0. Biases and the scales of norms are
+    exempt: a scale's neutral value is 1. Loshchilov and Hutter (2019),
+    algorithm 2.
 
-    AdamW looks at every number by itself. Muon looks at a matrix as a whole,
-    and takes a step of the same length in each of its directions, those that
-    the gradient hardly shows included: Jordan et al. (2024). It is for the
-    matrices of the layers; embeddings, of which a batch uses a few rows, and
-    vectors stay with AdamW. Scaled so that both move numbers by about as much
-    (Liu et al., 2025), the two share one learning rate.
+    AdamW scales every number's gradient by itself. Muon orthogonalises the
+    update of a whole matrix, so that it is equally long in all directions,
+    even those that the gradient barely shows: Jordan et al. (2024). It gets
+    the matrices of the layers. The embeddings, of which a batch uses only some
+    rows, and the vectors stay with AdamW. Muon's updates are scaled to the
+    usual size of AdamW's (Liu et al., 2025, section 2.2), so that both share
+    one learning rate.
+
+    Args:
+        model: Its matrices to the layers are named `h.*`.
+        settings: Which optimizer, the decay, and AdamW's betas.
+
+    Returns:
+        AdamW, and after it Muon if it has any parameters.
     """
     tables, inside, vectors = [], [], []
     for name, parameter in model.named_parameters():
@@ -63,7 +72,7 @@ def make_optimizers(
 def set_learning_rate(
     optimizers: Sequence[torch.optim.Optimizer], rate: float
 ) -> None:
-    """Give all groups the learning rate of the coming step."""
+    """Set the learning rate of all parameter groups."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -72,7 +81,7 @@ def set_learning_rate(
 def read_state(
     model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> dict[str, Tensor]:
-    """Return the optimizers' numbers, named `parameter/what`."""
+    """Return the optimizers' tensors, named like `wte.weight/exp_avg`."""
     return {
         f"{name}/{what}": value
         for name, parameter in model.named_parameters()
@@ -87,19 +96,20 @@ def check_state(
     state: Mapping[str, Tensor],
     step: int,
 ) -> None:
-    """Check that `write_state` can give a state to the optimizers.
+    """Check a state before `write_state` gives it to the optimizers.
 
-    Their kernels believe the shapes, and would write beyond a smaller tensor.
+    Their fused kernels trust the shapes, and would write past the end of a
+    tensor that is too small.
 
     Args:
-        model: Whole.
-        optimizers: Its.
-        state: What is to be written.
-        step: The number of steps after which it was read.
+        model: Whole, not sharded.
+        optimizers: The model's optimizers.
+        state: What `read_state` returned in an earlier process.
+        step: The number of steps that the optimizers had taken then.
 
     Raises:
         ValueError: A tensor is missing or unknown, has another shape or dtype
-            than its parameter, or holds what no step leaves there.
+            than its parameter, or holds values that no step produces.
     """
     expected = {
         f"{name}/{what}": parameter
@@ -124,12 +134,12 @@ def check_state(
             )
         if name.endswith("/exp_avg_sq") and least < 0:
             raise ValueError(
-                f"tensor {name!r} is a mean of squares, and holds {least}"
+                f"tensor {name!r} is a mean of squares, but holds {least}"
             )
         if is_count and least != step:
             raise ValueError(
-                f"tensor {name!r} must be {step}, the number "
-                f"of steps, got {least}"
+                f"tensor {name!r} must be {step}, the number of steps, got "
+                f"{least}"
             )
 
 
@@ -139,9 +149,13 @@ def write_state(
     state: Mapping[str, Tensor],
     workers: Workers,
 ) -> None:
-    """Give the optimizers the numbers that `read_state` returned.
+    """Give the optimizers the tensors that `read_state` returned.
 
-    They have to be such that `check_state` passes them.
+    Args:
+        model: The model, sharded or not.
+        optimizers: The model's optimizers.
+        state: Whole tensors, which `check_state` has checked.
+        workers: Which may shard them.
     """
     owners = {
         parameter: optimizer.state[parameter]
@@ -151,18 +165,18 @@ def write_state(
     }
     for name, parameter, what in _names(model, optimizers):
         value = state[f"{name}/{what}"]
-        # The fused kernel wants even its counter where the parameter is.
+        # The fused kernel needs its step counter on the parameter's device.
         owners[parameter][what] = (
             value.to(parameter.device, copy=True)
             if what == "step"
-            else workers.part_of(value, parameter)
+            else workers.shard(value, parameter)
         )
 
 
 def _names(
     model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> Iterator[tuple[str, Tensor, str]]:
-    """Give what the optimizers keep: whose it is, and what it is called."""
+    """Yield, for each tensor of the state: parameter name, it, and key."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     for optimizer in optimizers:
         muon = isinstance(optimizer, torch.optim.Muon)

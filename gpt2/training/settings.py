@@ -1,12 +1,14 @@
-"""How a training run goes."""
+"""The settings of a training run, and their defaults."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from gpt2.data import Windows
+if TYPE_CHECKING:  # for a type only: the command's --help needs no torch
+    from gpt2.data import Windows
 
 Precision = Literal["float32", "bfloat16"]
 OptimizerName = Literal["adamw", "muon"]
@@ -14,56 +16,83 @@ OptimizerName = Literal["adamw", "muon"]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything that decides the outcome of a run, beside model and data."""
+    """Everything but model and data that decides the outcome of a run.
 
-    n_steps: int = 1000
-    """How many times the weights are changed."""
-    batch_size: int = 32
-    """Rows for each step, over all processes and micro-batches."""
+    The defaults suit a small model and any text; `for_stories` has those of
+    the shipped model. `gpt2 train` takes its defaults from here.
+    """
+
+    n_steps: int = 7500
+    """Optimizer steps."""
+    batch_size: int = 48
+    """Rows per step, over all processes and micro-batches."""
     n_accumulate: int = 1
-    """Micro-batches that a step's rows are cut into, where memory is short."""
+    """Micro-batches per step and process; more of them need less memory."""
     context: int | None = None
-    """Tokens in a row; None: the model's `n_ctx`."""
+    """Tokens per row; None: the model's `n_ctx`."""
     windows: Windows = "anywhere"
-    """What a row is: see `gpt2.data.draw_batch`."""
-    optimizer: OptimizerName = "adamw"
-    """`muon`: for the matrices of the layers; the rest stays with AdamW. See
-    `gpt2.training.optimizer`."""
-    learning_rate: float = 1e-3
-    """The highest, reached after the warm-up."""
-    final_learning_rate: float = 1e-4
-    """Where the cosine ends."""
-    n_warmup: int = 100
-    """Steps over which the learning rate rises from 0."""
-    weight_decay: float = 0.1
-    """Of matrices; norms and biases are left alone."""
+    """What a row holds; see `gpt2.data.draw_batch`."""
+    optimizer: OptimizerName = "muon"
+    """`muon` for the matrices of the layers, with AdamW for the rest; or
+    `adamw` for all. See `gpt2.training.optimizer`."""
+    learning_rate: float = 2e-3
+    """The highest learning rate, reached at the end of the warm-up."""
+    final_learning_rate: float = None  # type: ignore[assignment]
+    """The last learning rate; None: a hundredth of the highest."""
+    n_warmup: int = 200
+    """Steps over which the learning rate rises from near 0."""
+    weight_decay: float = 0.01
+    """Decay of matrices; norms and biases have none."""
     beta_1: float = 0.9
-    """How much of the mean gradient each step of AdamW keeps."""
+    """AdamW's decay of the mean gradient."""
     beta_2: float = 0.95
-    """The same for the mean squared gradient."""
+    """AdamW's decay of the mean squared gradient."""
     clip: float = 1.0
-    """The longest gradient; a longer one is scaled down to it."""
-    precision: Precision = "float32"
-    """`bfloat16`: matrix products in it, by autocast; weights stay float32."""
-    fused_attention: bool = True
-    """False spells attention out, which on a CPU can be faster for short
-    contexts."""
+    """Maximum norm of the gradient; a longer one is scaled down to it."""
+    precision: Precision = "bfloat16"
+    """Of the matrix products, by autocast; the weights stay float32."""
+    fused_attention: bool = False
+    """Use PyTorch's fused attention. On a CPU, explicit attention was faster
+    for 256 tokens."""
     compile: bool = False
-    """Let `torch.compile` fuse the model; slow to start, faster to run."""
+    """Run the model through `torch.compile`: a slow start, then faster."""
     seed: int = 0
-    """Of the order of the data and of dropout."""
-    evaluate_every: int = 100
-    """Steps between two looks at the held-out loss."""
-    evaluate_rows: int = 64
-    """Rows that it is measured on, the same every time."""
+    """Seed of the rows and of dropout."""
+    evaluate_every: int = 200
+    """Steps between measurements of the held-out loss."""
+    evaluate_rows: int = 256
+    """Rows to measure it on, always the same."""
     patience: int | None = None
-    """Stop after so many looks without a new best; None: never."""
-    save_every: int = 100
-    """Steps between two checkpoints."""
+    """Stop after this many measurements without a new best; None: never."""
+    save_every: int = 200
+    """Steps between checkpoints."""
+
+    @classmethod
+    def for_stories(cls, *, new: bool = True, **changes: Any) -> Self:
+        """Return settings for a model of stories.
+
+        Args:
+            new: The model is untrained; the shipped model was trained so.
+                Otherwise it is fine-tuned, at a lower learning rate.
+            **changes: Fields that are to differ.
+
+        Raises:
+            ValueError: A field has a value that is not allowed.
+        """
+        own = dict(STORIES)
+        if changes.get("batch_size", cls.batch_size) % own["n_accumulate"]:
+            del own["n_accumulate"]
+        if new:
+            own |= NEW_STORIES
+        return cls(**own | changes)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
-        for name, least in _LEAST.items():
+        """Fill in the final learning rate, and check all values."""
+        if self.final_learning_rate is None:
+            object.__setattr__(
+                self, "final_learning_rate", self.learning_rate / 100
+            )
+        for name, least in LEAST.items():
             value = getattr(self, name)
             if value is None and name in ("context", "patience"):
                 continue
@@ -72,41 +101,40 @@ class TrainingSettings:
                     f"{name} must be a whole number, {least} or more; got "
                     f"{value}"
                 )
-        rate, rows = self.learning_rate, self.batch_size
-        for name, fine, allowed in (
-            (
-                "n_accumulate",
-                rows % self.n_accumulate == 0,
-                f"a divisor of batch_size, {rows}",
-            ),
-            ("learning_rate", 0 < rate < math.inf, "above 0, and finite"),
-            (
-                "final_learning_rate",
-                0 <= self.final_learning_rate <= rate,
-                f"from 0 to learning_rate, {rate}",
-            ),
-            (
-                "weight_decay",
-                0 <= self.weight_decay < math.inf,
-                "0 or more, and finite",
-            ),
-            ("beta_1", 0 <= self.beta_1 < 1, "from 0 up to but not 1"),
-            ("beta_2", 0 <= self.beta_2 < 1, "from 0 up to but not 1"),
-            ("clip", 0 < self.clip < math.inf, "above 0, and finite"),
-            ("windows", *_one_of(self.windows, Windows)),
-            ("optimizer", *_one_of(self.optimizer, OptimizerName)),
-            ("precision", *_one_of(self.precision, Precision)),
-        ):
-            if not fine:
+        for name, is_allowed, allowed in self._conditions():
+            if not is_allowed:
                 raise ValueError(
                     f"{name} must be {allowed}; got {getattr(self, name)}"
                 )
 
+    def _conditions(self) -> Iterator[tuple[str, bool, str]]:
+        """Yield a field's name, whether it is allowed, and what would be."""
+        from gpt2.data import Windows
+
+        rate, rows = self.learning_rate, self.batch_size
+        fits = rows % self.n_accumulate == 0
+        yield "n_accumulate", fits, f"a divisor of batch_size, {rows}"
+        for name in ("learning_rate", "clip"):
+            fits = 0 < getattr(self, name) < math.inf
+            yield name, fits, "above 0, and finite"
+        fits = 0 <= self.final_learning_rate <= rate
+        yield "final_learning_rate", fits, f"from 0 to learning_rate, {rate}"
+        fits = 0 <= self.weight_decay < math.inf
+        yield "weight_decay", fits, "0 or more, and finite"
+        for name in ("beta_1", "beta_2"):
+            yield name, 0 <= getattr(self, name) < 1, "from 0 up to but not 1"
+        choices = {**CHOICES, "windows": get_args(Windows)}
+        for name, values in choices.items():
+            fits = getattr(self, name) in values
+            yield name, fits, f"one of {', '.join(values)}"
+
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step: a line up, then half a cosine.
 
+        Loshchilov and Hutter (2017), equation 5, without restarts.
+
         Args:
-            step: From 0.
+            step: Counted from 0.
         """
         if step < self.n_warmup:
             return self.learning_rate * (step + 1) / self.n_warmup
@@ -117,7 +145,23 @@ class TrainingSettings:
         return self.final_learning_rate + height * cosine
 
 
-_LEAST = {
+# Rows of stories end where their story ends, and the rows of a step come
+# sorted by length: smaller parts need less padding.
+STORIES: dict[str, Any] = {"windows": "documents", "n_accumulate": 3}
+"""What `for_stories` changes."""
+
+# Decay holds back the logits of words that never come: with it, a model of
+# stories ends with more probability on words that cannot follow.
+NEW_STORIES: dict[str, Any] = {"learning_rate": 4e-3, "weight_decay": 0.0}
+"""What `for_stories` changes for an untrained model."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": get_args(OptimizerName),
+    "precision": get_args(Precision),
+}
+"""The values of the fields that have a few."""
+
+LEAST = {
     "n_steps": 1,
     "batch_size": 1,
     "n_accumulate": 1,
@@ -129,8 +173,4 @@ _LEAST = {
     "patience": 1,
     "save_every": 1,
 }
-
-
-def _one_of(name: str, kind: Any) -> tuple[bool, str]:
-    names = get_args(kind)
-    return name in names, f"one of {', '.join(names)}"
+"""The least value of the fields that are whole numbers."""

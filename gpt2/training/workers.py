@@ -1,8 +1,8 @@
 """One training run in several processes, on one machine or on many.
 
-`torchrun` starts the processes and tells each its number. Each has the whole
-model (`ddp`) or a share of it (`fsdp`), computes the gradients of its part of
-every batch, and takes the same step as the others.
+`torchrun` starts the processes and numbers them. Each holds the whole model
+(`ddp`) or a shard of it (`fsdp`), computes the gradients of its rows of every
+batch, and takes the same steps as the others.
 """
 
 from __future__ import annotations
@@ -25,40 +25,45 @@ Sharing = Literal["ddp", "fsdp"]
 
 @dataclass(frozen=True)
 class Workers:
-    """This process, and how many there are beside it."""
+    """This process, and what it knows of the others."""
 
     rank: int = 0
-    """The number of this one, from 0."""
-    count: int = 1
+    """The number of this process, from 0."""
+    world_size: int = 1
+    """How many processes there are."""
     device: torch.device = CPU
     sharing: Sharing = "ddp"
-    """Whether each process has the whole model or a share of it."""
+    """Whether each process holds the whole model or a shard of it."""
 
     _last_work: ClassVar[dist.Work | None] = None
 
     @classmethod
     def join(cls, device: str = "cpu", sharing: Sharing = "ddp") -> Workers:
-        """Meet the other processes, if `torchrun` has started any."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        if count == 1:
+        """Join the other processes, if `torchrun` has started any.
+
+        Raises:
+            RuntimeError: There are fewer CUDA devices than processes.
+        """
+        world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        if world_size == 1:
             return cls(device=torch.device(device))
-        place = torch.device(device)
-        if place.type == "cuda":
-            place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            if (n_devices := torch.cuda.device_count()) <= place.index:
+        own = torch.device(device)
+        if own.type == "cuda":
+            own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            if (n_devices := torch.cuda.device_count()) <= own.index:
                 raise RuntimeError(
-                    f"there are {n_devices} CUDA devices here, and more "
-                    f"processes"
+                    f"each process needs a CUDA device; process {own.index} "
+                    f"found only {n_devices} on this machine"
                 )
-            torch.cuda.set_device(place)
-        backend = "nccl" if place.type == "cuda" else "gloo"
-        # The first process may take long over the data, while the others wait.
+            torch.cuda.set_device(own)
+        backend = "nccl" if own.type == "cuda" else "gloo"
+        # The others wait while the first process prepares the data.
         dist.init_process_group(backend, timeout=timedelta(hours=3))
-        return cls(dist.get_rank(), count, place, sharing)
+        return cls(dist.get_rank(), world_size, own, sharing)
 
     def leave(self) -> None:
-        """Part from the others."""
-        if self.count > 1:
+        """Leave the group of processes."""
+        if self.world_size > 1:
             dist.destroy_process_group()
 
     @property
@@ -67,78 +72,82 @@ class Workers:
         return self.rank == 0
 
     @property
-    def divides_model(self) -> bool:
-        """Whether no process has the whole model."""
-        return self.count > 1 and self.sharing == "fsdp"
+    def shards_model(self) -> bool:
+        """Whether each process holds only a shard of the model."""
+        return self.world_size > 1 and self.sharing == "fsdp"
 
-    def share(self, model: nn.Module) -> nn.Module:
-        """Return the model as the training loop is to call it."""
-        if self.count == 1:
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the model as the training loop has to call it."""
+        if self.world_size == 1:
             return model
         if self.sharing == "ddp":
             return nn.parallel.DistributedDataParallel(model)
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        mesh = init_device_mesh(self.device.type, (self.count,))
+        mesh = init_device_mesh(self.device.type, (self.world_size,))
         for layer in cast(nn.ModuleList, model.h):
             fully_shard(layer, mesh=mesh)
-        # Not even the outermost part stays whole after a forward pass: then
-        # the model's parameters are the optimizer's at any time.
+        # Reshard even the root after the forward pass: then the parameters
+        # are at all times those that the optimizer has.
         fully_shard(model, mesh=mesh, reshard_after_forward=True)
         return model
 
-    def without_sync(
-        self, model: nn.Module, last: bool
+    def synced(
+        self, model: nn.Module, sync: bool
     ) -> AbstractContextManager[None]:
-        """Keep gradients to oneself until the last micro-batch of a step."""
-        if self.count == 1:
+        """Exchange gradients after this backward pass, or keep them local.
+
+        Args:
+            model: What `wrap` returned.
+            sync: True for the last micro-batch of a step.
+        """
+        if self.world_size == 1:
             return nullcontext()
         if self.sharing == "fsdp":
-            # `fully_shard` gave the module this method, unknown to its class.
-            model.set_requires_gradient_sync(last)  # type: ignore[operator]
+            # `fully_shard` added this method; the type checker cannot know.
+            model.set_requires_gradient_sync(sync)  # type: ignore[operator]
             return nullcontext()
         ddp = cast(nn.parallel.DistributedDataParallel, model)
-        return nullcontext() if last else ddp.no_sync()
+        return nullcontext() if sync else ddp.no_sync()
 
     def sum(self, value: Tensor) -> Tensor:
-        """Return the sum of a tensor over all processes."""
-        if self.count > 1:
+        """Return the sum of a tensor over all processes, in place."""
+        if self.world_size > 1:
             work = cast(dist.Work, dist.all_reduce(value, async_op=True))
             work.wait()
-            # Kept: else a thread of gloo's may be the last to hold it, and
-            # needs the interpreter to let go. A process that ends meanwhile
-            # has the interpreter, and would wait for that thread for ever.
+            # Keep a reference. Otherwise one of gloo's threads may be the last
+            # to hold it, and needs the interpreter lock to free it; a process
+            # that is exiting holds that lock and would wait for the thread
+            # forever.
             Workers._last_work = work
         return value
 
     def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.count > 1:
+        """Wait until every process has called this."""
+        if self.world_size > 1:
             dist.barrier()
 
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gather tensors of which each process may have a share, on the CPU.
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return a whole tensor on the CPU, detached.
 
-        All processes have to call it, and all get the whole.
+        If it is sharded, all processes have to call this.
         """
         from torch.distributed.tensor import DTensor
 
-        return {
-            name: (
-                tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            )
-            .detach()
-            .cpu()
-            for name, tensor in tensors.items()
-        }
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        return full.detach().cpu()
 
-    def part_of(self, whole: Tensor, like: Tensor) -> Tensor:
-        """Cut this process's share out of a tensor, where `like` is one."""
+    def gather_all(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gather each of some named tensors, as `gather` does."""
+        return {name: self.gather(tensor) for name, tensor in tensors.items()}
+
+    def shard(self, full: Tensor, like: Tensor) -> Tensor:
+        """Return a copy of a tensor, sharded if `like` is."""
         from torch.distributed.tensor import DTensor, distribute_tensor
 
         if isinstance(like, DTensor):
             return distribute_tensor(
-                whole.to(self.device), like.device_mesh, like.placements
+                full.to(self.device), like.device_mesh, like.placements
             )
-        return whole.to(self.device, copy=True)
+        return full.to(self.device, copy=True)

@@ -1,6 +1,6 @@
-"""Checkpoints: find, fetch, check, read and write them.
+"""Find, fetch, check, read and write checkpoints.
 
-The only place that knows file formats. `layout` says which tensors there are,
-`formats` and `tensorflow` open files, `hub` fetches them, `loading` and
-`saving` bring them into a model and out of it.
+No other part of the package knows their formats. `layout` lists a GPT-2's
+tensors, `formats` opens files, `hub` fetches them, and `locating`, `loading`
+and `saving` take a checkpoint from its name to a model and back.
 """

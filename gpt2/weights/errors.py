@@ -1,5 +1,5 @@
-"""What goes wrong with checkpoints."""
+"""The error of everything that reads checkpoints."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged, or not one of a GPT-2."""
+    """A checkpoint is missing or damaged, or is not a GPT-2's."""

@@ -1,8 +1,8 @@
-"""Weights in files: find them, see what they hold, and map them into memory.
+"""Find files of weights, list their tensors, and map them into memory.
 
-Three formats are read: safetensors (one file, or several with an index),
-PyTorch's pickles (the same), and TensorFlow's checkpoints, in which OpenAI
-published GPT-2.
+There are four formats: safetensors and PyTorch's pickles, each as one file or
+as several with an index; TensorFlow's checkpoints, in which OpenAI published
+GPT-2; and the files of llm.c.
 """
 
 from __future__ import annotations
@@ -14,85 +14,134 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2.files.reading import field, is_there, read_json_object
-from gpt2.weights import tensorflow
+from gpt2.files.reading import (
+    field,
+    is_there,
+    open_file,
+    read_json_object,
+)
+from gpt2.weights import archive, tensorflow
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.layout import OUTPUT, TensorInfo, our_name
+from gpt2.weights.foreign import foreign_file
+from gpt2.weights.layout import OUTPUT, TensorInfo, gpt2_name, our_names
+from gpt2.weights.llm_c import MAGIC as LLM_C
+from gpt2.weights.llm_c import open_llm_c
 from gpt2.weights.pytorch import open_pytorch
 from gpt2.weights.raw import WEIGHT_DTYPES
 from gpt2.weights.safetensors_header import read_safetensors_header
 
-if TYPE_CHECKING:  # looking into a file should not wait for torch
+if TYPE_CHECKING:  # `inspect` needs no torch
     from torch import Tensor
 
-SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
-INDEX_FILES = (
+WEIGHT_FILES = (
+    "model.safetensors",
     "model.safetensors.index.json",
+    "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+"""The files of weights, and the indexes of several, in order of preference."""
+
+NANOGPT = "ckpt.pt"
+"""The file in which nanoGPT saves a run."""
 
 _MOST_REPEATS, _MOST_REPEATED_BYTES = 64, 7_000_000_000
-"""How much larger than its file a model may be whose tensors share their
-numbers, as layers can: GPT-2 XL has 48, and takes 6.2 GB."""
+"""How much larger than its file a model may be whose tensors share storage, as
+layers can: GPT-2 XL has 48 layers, and takes 6.2 GB."""
 
 _LARGEST_INDEX = 16_000_000  # bytes; GPT-2 XL's has 60,000
 
 
 @dataclass(frozen=True)
 class Weights:
-    """An opened checkpoint: what it holds is known, its data not yet read."""
+    """An opened checkpoint: its tensors are known, their data not yet read."""
 
     path: Path
     """The file, or the index of several."""
     format: str
-    """`safetensors`, `PyTorch` or `TensorFlow`."""
+    """`safetensors`, `PyTorch`, `TensorFlow` or `llm.c`."""
     infos: Mapping[str, TensorInfo]
-    """Every tensor, under the file's own name for it."""
+    """Every tensor, by the file's own name for it."""
     read: Callable[[str], Tensor]
-    """Return one of them, mapped from the file: writing to it changes memory
-    and never the file."""
+    """Return a tensor by that name, mapped from the file. Writing to it
+    changes memory and never the file."""
     verify: Callable[[], None]
-    """Compare all data with the checksums that the format keeps: CRC-32C in
-    TensorFlow's, CRC-32 in PyTorch's archives, and none in safetensors and in
-    PyTorch's older files. Half a gigabyte takes less than a second."""
+    """Compare all data with the file's checksums: CRC-32C in TensorFlow's
+    format, CRC-32 in PyTorch's archives; safetensors and PyTorch's older
+    format have none. Half a gigabyte takes less than a second."""
+    fields: Mapping[str, Any] | None = None
+    """The config in the file itself, if it has one, by the names of a
+    `config.json`."""
+    notes: tuple[str, ...] = ()
+    """What was found in the file, and what was inferred from it."""
 
 
 def find_weights(folder: Path) -> Path | None:
-    """Return the file that `open_weights` should open in `folder`, if any.
+    """Return the file that `open_weights` should open in a folder, if any.
 
-    Where there are several kinds, safetensors come first and TensorFlow last.
+    `WEIGHT_FILES` come first, in their order, then TensorFlow's, and nanoGPT's
+    last.
     """
-    for name in (SINGLE_FILES[0], INDEX_FILES[0], *SINGLE_FILES, *INDEX_FILES):
+    for name in WEIGHT_FILES:
         if is_there(folder / name):
             return folder / name
-    return tensorflow.find(folder)
+    if (found := tensorflow.find(folder)) is not None:
+        return found
+    return folder / NANOGPT if is_there(folder / NANOGPT) else None
+
+
+def is_index(path: Path) -> bool:
+    """Tell by its name whether a file is the index of several."""
+    return path.name.endswith(".index.json")
 
 
 def open_weights(path: Path) -> Weights:
-    """Open a file of weights, or the index of several, by its name.
+    """Open a file of weights, or the index of several.
+
+    Its name decides how, but for the files of llm.c, and for those of PyTorch
+    under another name, such as `last.ckpt`.
 
     Raises:
         CheckpointError: The file is missing, damaged, or of no known format.
     """
-    if path.name.endswith(".index.json"):
+    if is_index(path):
         return _open_shards(path)
-    if path.suffix == ".safetensors":
-        return _open_safetensors(path)
-    if path.suffix in (".bin", ".pt", ".pth"):
-        return _open_pytorch(path)
     if path.suffix == ".index":
         return _open_tensorflow(path)
+    start = _first_bytes(path)
+    if start.startswith(LLM_C):
+        return _open_llm_c(path)
+    if (what := foreign_file(path, start)) is not None:
+        raise CheckpointError(f"{path} {what}")
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path)
+    pickled = start.startswith((archive.MAGIC, b"\x80"))
+    if path.suffix in (".bin", ".pt", ".pth") or pickled:
+        return _open_pytorch(path)
     raise CheckpointError(
-        f"{path} is not called like a file of weights: *.safetensors, *.bin, "
-        f"*.pt, *.index.json, or model.ckpt.index"
+        f"{path} does not have the name of a file of weights: expected "
+        f"*.safetensors, *.bin, *.pt, *.index.json, or model.ckpt.index"
     )
 
 
+def _first_bytes(path: Path) -> bytes:
+    """Return up to 8 bytes; none if the readers will refuse to open it."""
+    try:
+        if path.is_file():
+            with open_file(path, CheckpointError) as file:
+                return file.read(8)
+    except (OSError, CheckpointError):
+        pass
+    return b""
+
+
 def read_shard_index(path: Path) -> dict[str, str]:
-    """Read which file beside an index holds which tensor.
+    """Read from an index which file beside it holds which tensor.
+
+    Returns:
+        The file's name for each tensor's name.
 
     Raises:
-        CheckpointError: The index is damaged, or names a file elsewhere.
+        CheckpointError: The index is damaged, or lists a file elsewhere.
     """
     index = read_json_object(path, CheckpointError, _LARGEST_INDEX)
     files = field(index, "weight_map", dict, path, CheckpointError)
@@ -100,9 +149,9 @@ def read_shard_index(path: Path) -> dict[str, str]:
         raise CheckpointError(f"{path}: field 'weight_map' is empty")
     for file in files.values():
         plain = isinstance(file, str) and Path(file).name == file
-        if not plain or len(file) > 255 or file.endswith(".index.json"):
+        if not plain or len(file) > 255 or is_index(Path(file)):
             raise CheckpointError(
-                f"{path} names {file!r:.80}, which is not a file of weights "
+                f"{path} lists {file!r:.80}, which is not a file of weights "
                 f"beside it"
             )
     return files
@@ -111,7 +160,7 @@ def read_shard_index(path: Path) -> dict[str, str]:
 def _open_safetensors(path: Path) -> Weights:
     infos = read_safetensors_header(path)
 
-    @cache  # opened for each tensor, the file would be mapped as often
+    @cache  # map the file once, and not for each tensor
     def opened() -> Any:
         from safetensors import safe_open
 
@@ -130,36 +179,58 @@ def _open_safetensors(path: Path) -> Weights:
 
 
 def _open_pytorch(path: Path) -> Weights:
-    """Open one of PyTorch's own files, without running what it may contain."""
+    """Open one of PyTorch's files, without running any code in it."""
     file = open_pytorch(path)
     infos = {
         name: TensorInfo(view.storage.dtype, view.shape, path.name)
         for name, view in file.views.items()
     }
-    # Views may share their numbers. All the same, a small file must not make
-    # a model that fills the memory.
-    used = [name for name in infos if our_name(name) not in (None, OUTPUT)]
+    # Tensors may share storage, but a small file must not expand to a model
+    # that fills the memory.
+    ours = our_names(infos)
+    used = [name for name in infos if ours[name] not in (None, OUTPUT)]
     needed = sum(infos[name].n_bytes for name in used)
     size = len(file.data)
     most = max(size, min(_MOST_REPEATS * size, _MOST_REPEATED_BYTES))
     if needed > most:
         raise CheckpointError(
             f"{path} has {size:,} bytes, and its tensors would take "
-            f"{needed:,}: too many are the same numbers"
+            f"{needed:,}: too many share the same storage"
         )
     sharing = Counter(file.views[name].storage.key for name in used)
 
     def read(name: str) -> Tensor:
         tensor = file.tensor(name)
-        # Otherwise what is written to one would change another.
+        # Otherwise, writing to one tensor would change another.
         shared = sharing[file.views[name].storage.key] > 1
         return tensor.clone() if shared else tensor
 
-    return Weights(path, "PyTorch", infos, read, file.verify)
+    return Weights(
+        *(path, "PyTorch", infos, read, file.verify),
+        fields=file.state.fields,
+        notes=file.state.notes,
+    )
+
+
+def _open_llm_c(path: Path) -> Weights:
+    """Open a checkpoint of llm.c, whose tensors have the model's names."""
+    file = open_llm_c(path)
+    infos = {
+        name: TensorInfo(file.dtype, shape, path.name)
+        for name, shape in file.shapes.items()
+    }
+    padding = (
+        f"{file.n_padding} rows of padding behind the vocabulary are not read"
+    )
+    return Weights(
+        *(path, "llm.c", infos, file.tensor, lambda: None),
+        fields=file.fields,
+        notes=(padding,) if file.n_padding else (),
+    )
 
 
 def _open_shards(path: Path) -> Weights:
-    """Open several files by the index that says which tensor is in which."""
+    """Open several files of weights by their index."""
     files = read_shard_index(path)
     shards = {
         file: open_weights(path.parent / file)
@@ -168,8 +239,8 @@ def _open_shards(path: Path) -> Weights:
     for name, file in files.items():
         if name not in shards[file].infos:
             raise CheckpointError(
-                f"{path} promises tensor {name!r:.80} in {file}, and it is "
-                f"not there"
+                f"{path} lists tensor {name!r:.80} in {file}, which has no "
+                f"such tensor"
             )
     infos = {name: shards[files[name]].infos[name] for name in files}
 
@@ -192,9 +263,9 @@ def _open_tensorflow(path: Path) -> Weights:
     infos = {}
     for name, entry in entries.items():
         shape = entry.shape
-        known = tensorflow.gpt2_name(name) is not None
+        known = gpt2_name(name) is not None
         if known and name.endswith("/w") and shape[:1] == (1,):
-            shape = shape[1:]  # a linear map is a convolution of width 1
+            shape = shape[1:]  # OpenAI's linear map: a width-1 convolution
         infos[name] = TensorInfo(entry.dtype, shape, path.name)
 
     @cache

@@ -1,4 +1,4 @@
-"""Checkpoints from the Hugging Face hub, by way of its cache on this disk."""
+"""Fetch checkpoints from the Hugging Face hub, through its cache."""
 
 from __future__ import annotations
 
@@ -6,43 +6,44 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gpt2.files.errors import first_line
 from gpt2.files.reading import SETTINGS_BYTES, read_json_object
 from gpt2.weights.digests import sha256
 from gpt2.weights.errors import CheckpointError
+from gpt2.weights.foreign import adapter_among, foreign_among
 from gpt2.weights.formats import (
-    INDEX_FILES,
-    SINGLE_FILES,
+    WEIGHT_FILES,
     find_weights,
+    is_index,
     read_shard_index,
 )
 from gpt2.weights.layout import TensorInfo
 from gpt2.weights.pins import HUB_PRESETS, Pin
 from gpt2.weights.safetensors_header import header_end, parse_header
 
-# What comes along with the weights, where the repository has it.
+# Files to fetch besides the weights, if the repository has them.
 _VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json")
 _COMPANIONS = (*_VOCABULARIES, "tokenizer_config.json", "added_tokens.json")
 
-_PATIENCE = 10.0  # seconds to wait for the hub's first word
+_PATIENCE = 10.0  # seconds to wait for the hub's first answer
 _USUAL_HEADER = 100_000  # bytes; GPT-2 XL's is shorter
 
 
 def fetch(pin: Pin) -> Path:
-    """Return a folder with a repository's checkpoint, fetched if need be.
+    """Return a folder with a repository's checkpoint; fetch it if needed.
 
-    A complete copy in the cache is used as it is, without asking the network.
-    What is fetched is shown with a progress bar, and compared with the
-    SHA-256 where that is known.
+    A complete copy in the cache is used without accessing the network.
+    Downloads show a progress bar, and are compared with their SHA-256 where
+    it is known.
 
     Raises:
         CheckpointError: There is no such repository, it holds no GPT-2, a file
-            is not what it should be, or there is neither network nor copy.
+            differs from the published one, or there is neither a network nor
+            a copy.
     """
     folder = cached(pin)
     if folder is not None and _has_its_tokenizer(folder, pin):
         return folder
-    import huggingface_hub as hub
-
     try:
         files = _files(pin)
         if pin.sha256:
@@ -50,30 +51,32 @@ def fetch(pin: Pin) -> Path:
         names = [name for name in _COMPANIONS if name in files]
         names.append(_weights_among(files, pin))
         for name in names:
-            path = Path(
-                hub.hf_hub_download(pin.repo, name, revision=pin.revision)
-            )
-            _verify(path, pin.sha256.get(name))
-            if name in INDEX_FILES:
+            path = _download(pin, name)
+            if is_index(path):
                 names.extend(sorted(set(read_shard_index(path).values())))
-        # Last of all, so that a folder with a config is one that is complete.
-        path = Path(
-            hub.hf_hub_download(pin.repo, "config.json", revision=pin.revision)
-        )
-        _verify(path, pin.sha256.get("config.json"))
-    except Exception as error:  # the client has dozens, of several libraries
+        # The config comes last: a folder that has one is complete.
+        return _download(pin, "config.json").parent
+    except Exception as error:  # of dozens of classes, from several libraries
         if folder is not None:
             return folder
         raise _explained(pin, error) from error
-    return path.parent
+
+
+def _download(pin: Pin, name: str) -> Path:
+    """Download a file into the cache, and compare it with its SHA-256."""
+    import huggingface_hub as hub
+
+    path = Path(hub.hf_hub_download(pin.repo, name, revision=pin.revision))
+    _verify(path, pin.sha256.get(name))
+    return path
 
 
 def _has_its_tokenizer(folder: Path, pin: Pin) -> bool:
-    """Tell whether nothing is missing beside the weights.
+    """Tell whether all files beside the weights are complete.
 
-    Another program may have fetched the weights alone, which will do for a
-    preset: GPT-2's own tokenizer is to be had elsewhere. And somebody may have
-    deleted a file, to which the cache's link is then left.
+    Another program may have fetched the weights alone; that suffices for a
+    preset, because GPT-2's own tokenizer is available elsewhere. If somebody
+    deleted a file from the cache, a broken link is left.
     """
     names = [name for name in _COMPANIONS if os.path.lexists(folder / name)]
     if not all((folder / name).exists() for name in names):
@@ -97,44 +100,40 @@ def cached(pin: Pin) -> Path | None:
     if folder is None or weights is None:
         return None
     if pin.sha256 and weights.name not in pin.sha256:
-        return None  # other weights of the same model, of which less is known
-    if weights.name in INDEX_FILES:
+        return None  # weights of the same model, but with no known digest
+    if is_index(weights):
         shards = set(read_shard_index(weights).values())
         if not all((folder / shard).is_file() for shard in shards):
             return None
     return folder
 
 
-def look(pin: Pin) -> tuple[dict[str, Any], str, dict[str, TensorInfo]]:
-    """Read a repository's config and the headers of its weights, no more.
+def read_headers(
+    pin: Pin,
+) -> tuple[dict[str, Any], str, dict[str, TensorInfo]]:
+    """Fetch a repository's config and the headers of its weights, no more.
 
     Returns:
-        The config's fields, the name of the file of weights, and what it says
-        of each tensor.
+        The config's fields, the name of the file of weights, and its tensors
+        by name.
 
     Raises:
-        CheckpointError: As `fetch`; or the weights are not in safetensors, the
-            one format that can be looked into from afar.
+        CheckpointError: As for `fetch`; or there are no weights in
+            safetensors, the only format whose header can be fetched alone.
     """
-    import huggingface_hub as hub
-
     try:
         files = _files(pin)
-        config = Path(
-            hub.hf_hub_download(pin.repo, "config.json", revision=pin.revision)
-        )
-        _verify(config, pin.sha256.get("config.json"))
+        config = _download(pin, "config.json")
         file = _weights_among(files, pin)
-        if file == INDEX_FILES[0]:
-            index = hub.hf_hub_download(pin.repo, file, revision=pin.revision)
-            shards = sorted(set(read_shard_index(Path(index)).values()))
-        elif file == SINGLE_FILES[0]:
-            shards = [file]
-        else:
+        if not file.startswith("model.safetensors"):
             raise CheckpointError(
-                f"{pin.repo} has no safetensors, and other weights cannot be "
-                f"looked into without fetching them"
+                f"{pin.repo} has no safetensors; weights in other formats "
+                f"cannot be inspected without fetching them"
             )
+        shards = [file]
+        if is_index(Path(file)):
+            index = read_shard_index(_download(pin, file))
+            shards = sorted(set(index.values()))
         infos = {
             name: info
             for shard in shards
@@ -147,7 +146,7 @@ def look(pin: Pin) -> tuple[dict[str, Any], str, dict[str, TensorInfo]]:
 
 
 def _header(pin: Pin, name: str) -> dict[str, TensorInfo]:
-    """Fetch the header of one file of safetensors, and read it."""
+    """Fetch and parse the header of a safetensors file."""
     path = Path(pin.repo, name)
     start, size = _fetch_start(pin, name, _USUAL_HEADER)
     end = header_end(start, size, path)
@@ -157,10 +156,10 @@ def _header(pin: Pin, name: str) -> dict[str, TensorInfo]:
 
 
 def _fetch_start(pin: Pin, name: str, count: int) -> tuple[bytes, int]:
-    """Fetch the first bytes of a file, and learn how many it has in all."""
+    """Fetch the first `count` bytes of a file, and its size in bytes."""
     from huggingface_hub import get_session, hf_hub_url
 
-    # Public, but missing from the list of names that the type checker goes by.
+    # Public, but missing from the stubs.
     from huggingface_hub.utils import (  # type: ignore[attr-defined]
         build_hf_headers,
         hf_raise_for_status,
@@ -172,7 +171,7 @@ def _fetch_start(pin: Pin, name: str, count: int) -> tuple[bytes, int]:
         timeout=_PATIENCE,
     )
     hf_raise_for_status(response)
-    # "bytes 0-99999/548105171"; or the file is no longer than asked for.
+    # "bytes 0-99999/548105171"; absent if the server sent the whole file.
     _, _, size = response.headers.get("content-range", "").rpartition("/")
     start = response.content
     return start, int(size) if size.isdecimal() else len(start)
@@ -181,12 +180,12 @@ def _fetch_start(pin: Pin, name: str, count: int) -> tuple[bytes, int]:
 def _files(pin: Pin) -> set[str]:
     """Ask the hub which files a repository has.
 
-    Nothing else is asked before this: it is tried once and not for long, where
-    a download without a network would be tried again for half a minute.
+    This is the first request, because it fails soon if there is no network; a
+    download would retry for half a minute.
 
     Raises:
-        CheckpointError: There is no config among them, or the hub knows it to
-            be that of another kind of model.
+        CheckpointError: There is no config, or the hub lists the repository
+            as another kind of model.
     """
     import huggingface_hub as hub
 
@@ -194,30 +193,32 @@ def _files(pin: Pin) -> set[str]:
         pin.repo, revision=pin.revision, timeout=_PATIENCE
     )
     files = {file.rfilename for file in info.siblings or []}
+    if (what := adapter_among(files)) is not None:
+        raise CheckpointError(f"{pin.repo} on the hub {what}")
     if "config.json" not in files:
         raise CheckpointError(f"{pin.repo} on the hub has no config.json")
     kind = (info.config or {}).get("model_type", "gpt2")
     if kind != "gpt2":
         raise CheckpointError(
-            f"{pin.repo} on the hub is a {kind!r} model, and this is only "
-            f"GPT-2"
+            f"{pin.repo} on the hub is a {kind!r} model; expected 'gpt2'"
         )
     return files
 
 
 def _weights_among(files: set[str], pin: Pin) -> str:
     """Return which of a repository's files to fetch for the weights."""
-    for name in (SINGLE_FILES[0], INDEX_FILES[0], *SINGLE_FILES, *INDEX_FILES):
+    for name in WEIGHT_FILES:
         if name in files:
             return name
+    if (what := foreign_among(files)) is not None:
+        raise CheckpointError(f"{pin.repo} on the hub {what}")
     raise CheckpointError(
-        f"{pin.repo} on the hub has none of {', '.join(SINGLE_FILES)} and "
-        f"{', '.join(INDEX_FILES)}"
+        f"{pin.repo} on the hub has none of {', '.join(WEIGHT_FILES)}"
     )
 
 
 def _verify(path: Path, expected: str | None) -> None:
-    """Compare a fetched file with its published SHA-256, where known.
+    """Compare a downloaded file with its published SHA-256, if known.
 
     Raises:
         CheckpointError: They differ. The file is removed from the cache.
@@ -229,13 +230,13 @@ def _verify(path: Path, expected: str | None) -> None:
         path.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path} has SHA-256 {found}, and the published file has "
-            f"{expected}; it was damaged or replaced on its way here, and is "
+            f"{expected}; it was damaged or replaced in transit, and has been "
             f"removed"
         )
 
 
 def _explained(pin: Pin, error: Exception) -> CheckpointError:
-    """Say in one line what went wrong, and what can be done."""
+    """Say in one line what went wrong, and what the user can do."""
     from huggingface_hub import errors
 
     if isinstance(error, CheckpointError):
@@ -247,22 +248,15 @@ def _explained(pin: Pin, error: Exception) -> CheckpointError:
             f"the Hugging Face hub has no public model {pin.repo!r}; a "
             f"private one needs `hf auth login`"
         )
+    reason = first_line(error).rstrip(".")
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return CheckpointError(
-            f"{pin.repo} on the hub lacks a file: {_first_line(error)}"
-        )
+        return CheckpointError(f"{pin.repo} on the hub lacks a file: {reason}")
     if isinstance(error, OSError) and error.errno is not None:
         return CheckpointError(
-            f"{pin.repo} cannot be kept in this machine's cache: {error}"
+            f"{pin.repo} cannot be stored in the cache: {error}"
         )
     return CheckpointError(
-        f"{pin.repo} is not in this machine's cache, and the Hugging Face hub "
-        f"cannot be reached ({_first_line(error)}). Connect to the network "
-        f"once, and it stays; or fetch the files elsewhere and name their "
-        f"folder instead"
+        f"{pin.repo} is not in the cache, and the Hugging Face hub cannot be "
+        f"reached ({reason}). Connect to the network once, and it will be "
+        f"cached; or fetch the files elsewhere, and load their folder instead"
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Which files on the Hugging Face hub a preset stands for, byte by byte."""
+"""The files on the Hugging Face hub that the presets stand for."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpt2.config import PRESETS
 from gpt2.weights.digests import sha256
 from gpt2.weights.errors import CheckpointError
 
 
 @dataclass(frozen=True)
 class Pin:
-    """Exactly which files a preset stands for."""
+    """A repository on the hub, at a revision, with its files' digests."""
 
     repo: str
     revision: str = "main"
     sha256: Mapping[str, str] = field(default_factory=dict)
-    """The files whose content is known, by name. Where some are, nothing else
-    is read."""
+    """The SHA-256 of each file, by name, where it is known. Unless it is
+    empty, no other file is read."""
 
 
-# Only of the 124M checkpoint is the content known here byte by byte; for the
-# larger ones, names, shapes and sizes are checked as for any file.
+# Only the digests of the 124M checkpoint are known here. The larger ones are
+# checked like any other file: names, shapes and sizes.
 HUB_PRESETS = {
+    **{name: Pin(f"openai-community/{name}") for name in PRESETS},
     "gpt2": Pin(
         "openai-community/gpt2",
         "607a30d783dfa663caf39e06633721c8d4cfcd7e",
@@ -42,9 +44,6 @@ HUB_PRESETS = {
             "15c86f34fe77e44d9ddeb43ff940931f",
         },
     ),
-    "gpt2-medium": Pin("openai-community/gpt2-medium"),
-    "gpt2-large": Pin("openai-community/gpt2-large"),
-    "gpt2-xl": Pin("openai-community/gpt2-xl"),
 }
 
 
@@ -52,20 +51,20 @@ def check_pinned(pin: Pin, paths: Iterable[Path]) -> None:
     """Compare files of a repository with their published SHA-256.
 
     Args:
-        pin: Without SHA-256 of any file, nothing is compared.
-        paths: Files in the cache. One that has not changed since it was last
-            compared is not read again.
+        pin: The repository. If it has no digests, nothing is compared.
+        paths: Files in the cache. A file that has not changed since the last
+            comparison is not read again.
 
     Raises:
-        CheckpointError: One has another SHA-256, or none that is known.
+        CheckpointError: A file has another SHA-256, or no known one.
     """
     for path in paths if pin.sha256 else ():
         expected = pin.sha256.get(path.name)
         if expected is None:
             raise CheckpointError(
-                f"{path} is not one of the files that {pin.repo} stands for "
+                f"{path} is not one of the known files of {pin.repo} "
                 f"({', '.join(pin.sha256)}); remove it, or load its folder by "
-                f"the folder's name"
+                f"path"
             )
         if (found := sha256(path, expected)) != expected:
             raise CheckpointError(

@@ -1,11 +1,11 @@
 """Read PyTorch's own files, without PyTorch's own reader.
 
-Since version 1.6, `torch.save` writes a zip archive of records that are not
-compressed: a pickle, `data.pkl`, which says what the tensors are called and
-how each looks into its storage, and the storages, `data/0` and so on. The
-older format has five pickles behind one another, and then the storages. What
-a pickle says is found out without running it (`pickle_program`). No size in a
-file is believed until it has been held against the file.
+Since version 1.6, `torch.save` writes an uncompressed zip archive. Its record
+`data.pkl` is a pickle that names the tensors and describes each as a view of a
+storage; the storages are the records `data/0` and so on. The older format is a
+sequence of five pickles, followed by the storages. `pickle_program` interprets
+the pickles without running them. No size in a file is trusted until it has
+been compared with the file.
 
 Source: torch/serialization.py.
 """
@@ -20,14 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2.files.reading import map_file
 from gpt2.weights.archive import MAGIC, Record, find_records
+from gpt2.weights.containers import State, find_state
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.pickle_program import View, follow
+from gpt2.weights.pickle_objects import Storage, View
+from gpt2.weights.pickle_program import interpret
+from gpt2.weights.pickle_values import Dictionary, PlainObject
 from gpt2.weights.raw import DTYPE_BYTES, tensor_of
 
-if TYPE_CHECKING:  # looking into a file should not wait for torch
+if TYPE_CHECKING:  # `inspect` needs no torch
     from torch import Tensor
 
-# That of a GPT-2 XL has 60 KB. The limit makes a hostile one cheap to refuse.
+# GPT-2 XL's has 60 KB. The limit bounds the cost of a hostile one.
 _MOST_PICKLE_BYTES = 1_000_000
 
 # The first two pickles of the older format.
@@ -36,7 +39,7 @@ _OLD_MAGIC, _OLD_VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 @dataclass(frozen=True)
 class PyTorchFile:
-    """An opened file: all but the numbers has been read."""
+    """An opened file; only its numbers have not been read."""
 
     path: Path
     data: memoryview
@@ -44,11 +47,15 @@ class PyTorchFile:
     views: Mapping[str, View]
     """Every tensor, by name."""
     records: Mapping[str, Record]
-    """What lies where, by the names that an archive has for it: the storage
-    `0` is `data/0`."""
+    """The records by their names in an archive: storage `0` is `data/0`."""
+    state: State
+    """The dictionary of the tensors, and the config saved beside it."""
 
     def tensor(self, name: str) -> Tensor:
-        """Return a tensor where it lies; writing to it spares the file."""
+        """Return a tensor, mapped if it is contiguous.
+
+        Writing to it changes memory and never the file.
+        """
         view = self.views[name]
         record = self.records[f"data/{view.storage.key}"]
         data = self.data[record.begin : record.end]
@@ -57,62 +64,80 @@ class PyTorchFile:
         return seen.contiguous()
 
     def verify(self) -> None:
-        """Compare everything with its checksum; the older format has none.
+        """Compare all records with their checksums, if they have any.
 
         Raises:
-            CheckpointError: One differs.
+            CheckpointError: A checksum differs.
         """
         for name, record in self.records.items():
             record.check(self.data, name, self.path)
 
 
 def open_pytorch(path: Path) -> PyTorchFile:
-    """Open a file with a dictionary of tensors.
+    """Open a file that holds a dictionary of tensors.
 
     Raises:
         CheckpointError: It is damaged, or holds anything else.
     """
     data = map_file(path, CheckpointError)
     read = _read_archive if data[:4] == MAGIC else _read_old
-    views, records = read(data, path)
+    state, views, records = read(data, path)
     for name, view in views.items():
         storage = view.storage
         record = records.get(f"data/{storage.key}", Record(0, 0))
         expected = storage.n_numbers * DTYPE_BYTES[storage.dtype]
         if (found := record.end - record.begin) != expected:
             raise CheckpointError(
-                f"{path}: tensor {name!r:.80} lies in a storage that should "
-                f"have {expected:,} bytes, and the file has {found:,} of it"
+                f"{path}: the storage of tensor {name!r:.80} should have "
+                f"{expected:,} bytes, and has {found:,}"
             )
-    return PyTorchFile(path, data, views, records)
+    return PyTorchFile(path, data, views, records, state)
+
+
+def _state(value: Any, path: Path) -> tuple[State, dict[str, View]]:
+    """Find the state dict in what a file holds, and check it."""
+    state = find_state(value, str(path))
+    return state, _views(state.tensors, path)
 
 
 def _views(value: Any, path: Path) -> dict[str, View]:
-    """Refuse what is not a dictionary from names to tensors."""
+    """Check that a value is a dictionary from names to tensors."""
     if not isinstance(value, dict):
         raise CheckpointError(
-            f"{path} holds a {_kind(value)}, and a dictionary from names to "
-            f"tensors was expected"
+            f"{path} holds a {_kind(value)}; expected a dictionary from names "
+            f"to tensors"
+        )
+    if isinstance(value, Dictionary) and value.other_key:
+        raise CheckpointError(
+            f"{path} holds a dictionary with a key of type "
+            f"{value.other_key}; expected a dictionary from names to tensors"
         )
     for name, view in value.items():
         if not isinstance(view, View):
             raise CheckpointError(
-                f"{path} holds a {_kind(view)} under {name!r:.80}, and a "
-                f"plain tensor under a name was expected"
+                f"{path} holds a {_kind(view)} under {name!r:.80}; expected a "
+                f"plain tensor under each name"
             )
     return value
 
 
 def _kind(value: Any) -> str:
-    return "Tensor" if isinstance(value, View) else type(value).__name__
+    match value:
+        case View():
+            return "Tensor"
+        case PlainObject():
+            return f"{value.kind.partition(' ')[2]!r:.80} object"
+        case Dictionary():
+            return "dict"
+    return type(value).__name__
 
 
 def _read_archive(
     data: memoryview, path: Path
-) -> tuple[dict[str, View], dict[str, Record]]:
+) -> tuple[State, dict[str, View], dict[str, Record]]:
     """Find the records of an archive, and read its pickle."""
     listed = find_records(data, path)
-    # torch.serialization.set_crc32_options(False) leaves 0 everywhere.
+    # torch.serialization.set_crc32_options(False) writes 0 for every CRC.
     summed = any(record.crc32 for record in listed.values())
     records = {
         name.partition("/")[2]: (
@@ -122,20 +147,21 @@ def _read_archive(
     }
     if len(records) < len(listed) or "data.pkl" not in records:
         raise CheckpointError(
-            f"{path} is an archive, but not one that PyTorch writes: it "
-            f"should have one folder with a data.pkl"
+            f"{path} is an archive, but not one of PyTorch's: expected one "
+            f"folder with a data.pkl"
         )
     order = _contents("byteorder", records, data, path) or b"little"
     if order != b"little":
         raise _unreadable(path, f"its numbers are {order[:20]!r}-endian")
     program = _contents("data.pkl", records, data, path)
-    return _views(follow(io.BytesIO(program), str(path)), path), records
+    value = interpret(io.BytesIO(program), str(path))
+    return *_state(value, path), records
 
 
 def _contents(
     name: str, records: Mapping[str, Record], data: memoryview, path: Path
 ) -> bytes:
-    """Return a small record; nothing if it is not there."""
+    """Return the data of a small record; nothing if there is no such one."""
     if name not in records:
         return b""
     record = records[name]
@@ -151,18 +177,20 @@ def _contents(
 
 def _read_old(
     data: memoryview, path: Path
-) -> tuple[dict[str, View], dict[str, Record]]:
+) -> tuple[State, dict[str, View], dict[str, Record]]:
     """Read the five pickles of the older format, and find the storages."""
     stream = io.BytesIO(data[:_MOST_PICKLE_BYTES])
-    if follow(stream, str(path)) != _OLD_MAGIC:
-        raise _unreadable(path, "it begins with some other pickle")
-    version, system, value, keys = (follow(stream, str(path)) for _ in "1234")
+    if interpret(stream, str(path)) != _OLD_MAGIC:
+        raise _unreadable(path, "it begins with another pickle")
+    version, system = (interpret(stream, str(path)) for _ in "12")
+    storages: dict[str, Storage] = {}
+    value = interpret(stream, str(path), storages)
+    keys = interpret(stream, str(path))
     if version != _OLD_VERSION or not isinstance(system, dict):
-        raise _unreadable(path, "it is of some other version")
+        raise _unreadable(path, "it has an unknown version")
     if system.get("little_endian") is not True:
         raise _unreadable(path, "its numbers are big-endian")
-    views = _views(value, path)
-    storages = {view.storage.key: view.storage for view in views.values()}
+    state, views = _state(value, path)
     if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
         raise _unreadable(path, "it has no list of storages")
     if sorted(keys) != sorted(storages):
@@ -177,12 +205,12 @@ def _read_old(
             raise _unreadable(
                 path,
                 f"its storage {key!r:.80} should end at byte {end:,} of "
-                f"{len(data):,}; it may not have been fetched whole",
+                f"{len(data):,}; the download may be incomplete",
             )
         records[f"data/{key}"] = Record(begin, end)
     if end != len(data):
         raise _unreadable(path, f"{len(data) - end:,} bytes are left over")
-    return views, records
+    return state, views, records
 
 
 def _unreadable(path: Path, reason: str) -> CheckpointError:

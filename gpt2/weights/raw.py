@@ -1,10 +1,10 @@
-"""Numbers as they lie in files."""
+"""Numbers as they are stored in files."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # looking into a file should not wait for torch
+if TYPE_CHECKING:  # `inspect` needs no torch
     from torch import Tensor
 
 DTYPE_BYTES = {
@@ -19,25 +19,25 @@ DTYPE_BYTES = {
     "U8": 1,
     "BOOL": 1,
 }
-"""Bytes per number, by the names that safetensors gives the dtypes."""
+"""Bytes per number, by safetensors' names of the dtypes."""
 
 WEIGHT_DTYPES = ("F32", "F16", "BF16")
-"""The dtypes in which weights are read."""
+"""The dtypes that weights may have."""
 
 MOST_DIMENSIONS = 8
-"""Of a tensor in any kind of file; GPT-2 needs 2, and 4 for its masks."""
+"""Limit for a tensor in any file; GPT-2 needs 2, and 4 for its masks."""
 
 
 def tensor_of(data: memoryview, dtype: str, begin: int) -> Tensor:
-    """Return numbers where they lie, or a copy if they lie badly.
+    """Return numbers as a view of the file, or as a copy if misaligned.
 
     Args:
-        data: Their bytes, the least significant first.
+        data: Their bytes, little-endian.
         dtype: One of `WEIGHT_DTYPES`.
-        begin: Where in the mapped file they begin.
+        begin: The offset of the data in the mapped file, in bytes.
 
     Returns:
-        (N,). Writing to it changes memory and never the file.
+        (N,) of that dtype. Writing to it changes memory and never the file.
     """
     import torch
 
@@ -46,5 +46,5 @@ def tensor_of(data: memoryview, dtype: str, begin: int) -> Tensor:
     if not len(data):
         return torch.empty(0, dtype=kind)
     found = torch.frombuffer(data, dtype=kind)
-    # Behind an odd number of smaller numbers, say.
+    # Misaligned, for instance, after an odd number of 2-byte values.
     return found.clone() if begin % kind.itemsize else found

@@ -1,6 +1,6 @@
-"""Read the table and the messages that TensorFlow's index is made of.
+"""Read the sorted table and the protobuf messages of TensorFlow's index.
 
-A table of names and values, sorted by name, as LevelDB writes it::
+The table maps names to values, and has LevelDB's format::
 
     +-----------------------------+
     | data block:                 |     footer   handles of the meta block and
@@ -16,11 +16,11 @@ A table of names and values, sorted by name, as LevelDB writes it::
     record   shared, unshared, length (three varints), the name's last
              `unshared` bytes, the value's `length` bytes
 
-Numbers are little-endian. The names are sorted, and each borrows its first
-`shared` bytes from the one before it. A varint has seven bits to a byte, the
-lowest first; the eighth says that more bytes follow. Values are protobuf
-messages: tags (8 * field number + wire type), each followed by what its wire
-type announces.
+Numbers are little-endian. The names are sorted, and each shares its first
+`shared` bytes with the name before it. A varint stores seven bits per byte,
+lowest first; the eighth bit is set if another byte follows. The values are
+protobuf messages: each field is a tag (8 * field number + wire type) and a
+value, whose encoding depends on the wire type.
 
 Sources: TensorFlow's core/lib/io/format.cc and core/lib/io/table_format.txt.
 """
@@ -30,28 +30,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gpt2.weights.crc import masked_crc
 from gpt2.weights.errors import CheckpointError
 
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _FOOTER_BYTES = 48
-# GPT-2's names have 23 bytes at most. The limit makes a hostile index cheap
-# to refuse.
+# GPT-2's names have at most 23 bytes. The limit bounds the cost of a hostile
+# index.
 _MAX_NAME_BYTES = 512
 
 
 class TensorFlowCheckpointError(CheckpointError):
-    """A TensorFlow checkpoint is damaged, or not of a kind that is read."""
+    """A TensorFlow checkpoint is damaged, or of an unsupported kind."""
 
 
 def expect(fine: bool, came: str, expected: str) -> None:
-    """Raise an error that says what came and what was expected."""
+    """Raise an error that says what was found and expected, unless fine."""
     if not fine:
         raise TensorFlowCheckpointError(f"{came}, expected {expected}")
 
 
 @contextmanager
 def within(place: object) -> Iterator[None]:
-    """Put `place` before the message of an error raised within."""
+    """Prefix errors raised within with a place."""
     try:
         yield
     except TensorFlowCheckpointError as error:
@@ -59,7 +60,7 @@ def within(place: object) -> Iterator[None]:
 
 
 class _Cursor:
-    """Walk through bytes, never past their end."""
+    """Read bytes in order, never past their end."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -86,34 +87,12 @@ class _Cursor:
         return value
 
 
-def crc_remainder(data: bytes | memoryview, register: int) -> int:
-    """Divide by CRC-32C's polynomial, from a register of 32 bits on."""
-    for byte in data:
-        register = _REMAINDERS[(register ^ byte) & 0xFF] ^ (register >> 8)
-    return register
-
-
-def _remainder_of_byte(register: int) -> int:
-    for _ in range(8):
-        register = (register >> 1) ^ (0x82F63B78 if register & 1 else 0)
-    return register
-
-
-_REMAINDERS = [_remainder_of_byte(byte) for byte in range(256)]
-
-
-def masked_crc(register: int) -> int:
-    """Finish a CRC and disguise it, since data may hold CRCs themselves."""
-    crc = register ^ 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
 def _block(data: bytes, offset: int, size: int) -> bytes:
     """Check one block of an index and return its body."""
     end, footer = offset + size, len(data) - _FOOTER_BYTES
     block = f"a block from byte {offset} to byte {end + 5}"
     expect(end + 5 <= footer, block, f"its end before byte {footer}")
-    came = masked_crc(crc_remainder(data[offset : end + 1], 0xFFFFFFFF))
+    came = masked_crc(data[offset : end + 1])
     stored = int.from_bytes(data[end + 1 : end + 5], "little")
     expect(came == stored, f"{block} with CRC {came:#x}", f"{stored:#x}")
     kind = "1 (compressed with snappy)" if data[end] == 1 else data[end]
@@ -123,8 +102,8 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
 
 def _records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield the keys and values of one block."""
-    # At a restart the key is whole, which serves a binary search. We do not
-    # search: we read from the start.
+    # Restarts, where keys are stored whole, serve binary search. Reading from
+    # the start needs none.
     restarts = int.from_bytes(body[-4:], "little")
     end = len(body) - 4 - 4 * restarts
     expect(end >= 0, f"a block of {len(body)} bytes", f"{restarts} restarts")
@@ -145,13 +124,13 @@ def read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     came = f"{len(data)} bytes that end in {data[-8:].hex() or 'nothing'}"
     expect(fine, came, f"{_FOOTER_BYTES} or more, ending in {_MAGIC.hex()}")
     footer = _Cursor(data[-_FOOTER_BYTES:-8])
-    footer.varint(), footer.varint()  # the meta block, which holds nothing
+    footer.varint(), footer.varint()  # the meta block, which is empty
     index_block = _block(data, footer.varint(), footer.varint())
     end, previous = 0, None
     for _, value in _records(index_block):
         handle = _Cursor(value)
         offset, size = handle.varint(), handle.varint()
-        # So each block is read once, however many handles there are.
+        # This bounds the work: no block is read twice.
         expect(offset >= end, f"a block at byte {offset}", f"from {end} on")
         end = offset + size
         for key, record in _records(_block(data, offset, size)):

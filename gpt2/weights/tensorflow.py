@@ -1,7 +1,7 @@
 """Read OpenAI's original GPT-2 checkpoints without TensorFlow.
 
-TensorFlow's Saver writes an index, which says where each tensor lies, and
-data files, which hold the tensors' bytes one after the other::
+TensorFlow's Saver writes an index, which says where each tensor is, and data
+files, which hold the tensors' bytes one after the other::
 
     model.ckpt.index                    model.ckpt.data-00000-of-00001
     +-----------------------------+     +----------------------------+
@@ -10,7 +10,7 @@ data files, which hold the tensors' bytes one after the other::
     |   ...                       |     | ...                        |
     +-----------------------------+     +----------------------------+
 
-`sorted_table` reads the index as such; here is what the entries mean.
+`sorted_table` reads the table in the index; this module reads its entries.
 Source: TensorFlow's core/protobuf/tensor_bundle.proto.
 """
 
@@ -20,12 +20,12 @@ import math
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt2.files.reading import map_file, open_file, read_bytes
+from gpt2.weights.crc import masked_crc_of_large
 from gpt2.weights.raw import (
     DTYPE_BYTES,
     MOST_DIMENSIONS,
@@ -36,48 +36,44 @@ from gpt2.weights.sorted_table import (
     TensorFlowCheckpointError as TensorFlowCheckpointError,
 )
 from gpt2.weights.sorted_table import (
-    crc_remainder,
     expect,
-    masked_crc,
     read_message,
     read_table,
     within,
 )
 
-if TYPE_CHECKING:  # looking into an index should not wait for them
-    import numpy as np
+if TYPE_CHECKING:  # `inspect` needs no torch
     from torch import Tensor
 
-# TensorFlow's number of a dtype: safetensors' name of it.
+# TensorFlow's numbers of the dtypes, and safetensors' names.
 _DTYPES = {1: "F32", 2: "F64", 3: "I32", 9: "I64", 14: "BF16", 19: "F16"}
-# The 124M model has an index of 5 KB. The limit makes a hostile one cheap to
-# refuse.
+# GPT-2 124M's index has 5 KB. The limit bounds the cost of a hostile one.
 _MOST_INDEX_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """What an index says of a tensor."""
+    """The entry of a tensor in an index."""
 
     name: str
     dtype: str
-    """As in safetensors: `F32`; or `DT_` and TensorFlow's number of it."""
+    """safetensors' name, `F32`; or `DT_` and TensorFlow's number."""
     shape: tuple[int, ...]
     shard: int
-    """The number of the data file that holds it, from 0."""
+    """The number of its data file, from 0."""
     offset: int
-    """Where it begins in that file, in bytes."""
+    """Its offset in that file, in bytes."""
     size: int
-    """In bytes."""
+    """Its size, in bytes."""
     crc32c: int
     """The masked CRC-32C of these bytes."""
 
 
 def _shape(data: bytes) -> tuple[int, ...]:
-    """Read a TensorShapeProto: dim 2 (with size 1), unknown_rank 3."""
+    """Read a TensorShapeProto: dim 2 (its size 1), unknown_rank 3."""
     numbers, nested = read_message(data)
     counts = [read_message(dim)[0].get(1, 0) for dim in nested.get(2, [])]
-    # A varint has no sign: -1 is written as 2**64 - 1.
+    # Varints are unsigned: -1 is stored as 2**64 - 1.
     shape = tuple(n if n < 2**63 else n - 2**64 for n in counts)
     known = len(shape) <= MOST_DIMENSIONS and not numbers.get(3)
     fine = known and all(n >= 0 for n in shape)
@@ -94,7 +90,7 @@ def _entry(name: str, value: bytes, num_shards: int) -> TensorEntry:
 
     Its fields: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6.
     """
-    # TensorFlow names the parts of a sliced tensor by control characters.
+    # The names of a sliced tensor's parts contain control characters.
     expect(name.isprintable(), "a part of a tensor", "whole, named tensors")
     numbers, nested = read_message(value)
     number, shard, offset, size, crc32c = (
@@ -111,12 +107,12 @@ def _entry(name: str, value: bytes, num_shards: int) -> TensorEntry:
 
 
 def _bundle(index_path: Path) -> tuple[int, dict[str, TensorEntry]]:
-    """Read an index: how many data files there are, and every entry."""
+    """Read an index: the number of data files, and the entries by name."""
     data = read_bytes(index_path, TensorFlowCheckpointError, _MOST_INDEX_BYTES)
     with within(index_path):
         table = read_table(data)
         key, value = next(table, (b"no name", b""))
-        expect(key == b"", f"{key!r} first", "the header, named by nothing")
+        expect(key == b"", f"{key!r} first", "the header, whose name is empty")
         # BundleHeaderProto: num_shards 1, endianness 2 (0 is little).
         numbers, _ = read_message(value)
         num_shards, endianness = numbers.get(1, 0), numbers.get(2, 0)
@@ -168,19 +164,19 @@ def read_tensors(
 ) -> dict[str, Tensor]:
     """Map tensors of a checkpoint into memory, by name.
 
-    A page of a data file is read when it is first used. Writing to a tensor
-    changes memory and never the file.
+    The system reads a page of a data file when it is first used. Writing to a
+    tensor changes memory and never the file.
 
     Args:
         index_path: The file whose name ends in `.index`.
-        names: The tensors to read; all if None.
+        names: The tensors to read; all by default.
 
     Returns:
-        float32, float16 or bfloat16 tensors.
+        The tensors by name, float32, float16 or bfloat16.
 
     Raises:
         TensorFlowCheckpointError: A file is missing or damaged, the index
-            has no such name, or a tensor to read is of another dtype.
+            lacks a name, or a tensor has another dtype.
     """
     tensors: dict[str, Tensor] = {}
     for entry, data in _mapped(index_path):
@@ -196,41 +192,16 @@ def read_tensors(
     return tensors
 
 
-_LAYER = re.compile(
-    r"model/h(0|[1-9][0-9]*)/(ln_[12]/[gb]"
-    r"|(?:attn/c_attn|attn/c_proj|mlp/c_fc|mlp/c_proj)/[wb])"
-)
-_OUTSIDE = {
-    "model/wte": "wte.weight",
-    "model/wpe": "wpe.weight",
-    "model/ln_f/g": "ln_f.weight",
-    "model/ln_f/b": "ln_f.bias",
-}
-
-
-def gpt2_name(tf_name: str) -> str | None:
-    """Return our state dict's name for one of OpenAI's variables, or None.
-
-    >>> gpt2_name("model/h0/attn/c_attn/w")
-    'h.0.attn.c_attn.weight'
-    """
-    if match := _LAYER.fullmatch(tf_name):
-        *path, kind = match[2].split("/")
-        kind = "bias" if kind == "b" else "weight"
-        return ".".join(["h", match[1], *path, kind])
-    return _OUTSIDE.get(tf_name)
-
-
 def find(folder: Path) -> Path | None:
     """Return the index of the checkpoint in a folder, if there is one.
 
-    First comes what the text file `checkpoint` names, then `model.ckpt.index`,
-    then the only `*.ckpt*.index`.
+    It is the one that the text file `checkpoint` names, else
+    `model.ckpt.index`, else the only `*.ckpt*.index`.
 
     Raises:
         TensorFlowCheckpointError: There are several of the last kind.
     """
-    wanted = ["model.ckpt.index"]
+    preferred = ["model.ckpt.index"]
     if (folder / "checkpoint").is_file():
         with open_file(
             folder / "checkpoint", TensorFlowCheckpointError
@@ -238,12 +209,12 @@ def find(folder: Path) -> Path | None:
             text = file.read(2**16).decode(errors="replace")
         for key, _, path in (line.partition(":") for line in text.split("\n")):
             if key.strip() == "model_checkpoint_path":
-                # Only the last part of the path still holds in this folder.
+                # The path is that of the machine that wrote the checkpoint.
                 last = re.split(r"[/\\]", path.strip().strip('"'))[-1]
-                wanted.insert(0, f"{last}.index")
+                preferred.insert(0, f"{last}.index")
     indexes = [path for path in folder.glob("*.index") if path.is_file()]
     found = {path.name: path for path in sorted(indexes)}
-    for name in wanted:
+    for name in preferred:
         if name in found:
             return found[name]
     others = [name for name in found if ".ckpt" in name]
@@ -252,30 +223,8 @@ def find(folder: Path) -> Path | None:
     return found[others[0]] if others else None
 
 
-_ROW_WORDS = 4096
-
-
-@cache
-def _row_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Tabulate what half a word, low or high, is a row of words later."""
-    import numpy as np
-
-    # The remainder is linear: those of 32 single bits give all, by XOR.
-    row = bytes(4 * _ROW_WORDS)
-    bits = [np.uint32(crc_remainder(row, 1 << bit)) for bit in range(32)]
-    low = high = np.zeros(1, np.uint32)
-    for low_bit, high_bit in zip(bits[:16], bits[16:], strict=True):
-        low = np.concatenate([low, low ^ low_bit])
-        high = np.concatenate([high, high ^ high_bit])
-    return low, high
-
-
 def verify_checksums(index_path: Path) -> None:
     """Compare the numbers in the data files with their checksums.
-
-    Byte by byte, half a gigabyte would take minutes. A row of words takes
-    little longer than a word, and a row can be moved onto the next one without
-    a change of the remainder, until one row is left: about a second.
 
     Args:
         index_path: The file whose name ends in `.index`.
@@ -284,21 +233,9 @@ def verify_checksums(index_path: Path) -> None:
         TensorFlowCheckpointError: A checksum differs, or a file is missing or
             damaged.
     """
-    import numpy as np
-
-    low, high = _row_tables()
     for entry, data in _mapped(index_path):
-        if entry.dtype.startswith("DT_"):  # text is summed in another way
+        if entry.dtype.startswith("DT_"):  # text has another checksum
             continue
-        first = len(data) % (4 * _ROW_WORDS)
-        register = crc_remainder(data[:first], 0xFFFFFFFF)
-        rows = np.frombuffer(data[first:], "<u4").reshape(-1, _ROW_WORDS)
-        if len(rows):
-            row = rows[0].copy()
-            row[0] ^= register
-            for following in rows[1:]:
-                row = low[row & 0xFFFF] ^ high[row >> 16] ^ following
-            register = crc_remainder(row.tobytes(), 0)
-        came, stored = masked_crc(register), entry.crc32c
+        came, stored = masked_crc_of_large(data), entry.crc32c
         with within(f"{index_path}: tensor {entry.name!r}"):
             expect(came == stored, f"CRC {came:#x}", f"{stored:#x}")

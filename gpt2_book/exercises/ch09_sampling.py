@@ -9,62 +9,81 @@ import torch
 from torch import Tensor
 
 from gpt2.sampling import keep_top_p, scale_by_temperature
-from gpt2_book.exercises.checking import NotYet, call, describe, exercise, same
+from gpt2_book.exercises.checking import (
+    Mistake,
+    NotYet,
+    call,
+    describe,
+    exercise,
+    same,
+)
 
 
 @exercise("heat-and-cut")
 def heat_and_cut(answer: Any) -> str:
     """Exercise 9.2: a distribution for which the order matters."""
+    shares = _three_shares(answer)
+    logits = shares.log()[None]  # (1, V)
+    hot_first = _n_left(keep_top_p(scale_by_temperature(logits, 2.0), 0.7))
+    cut_first = _n_left(scale_by_temperature(keep_top_p(logits, 0.7), 2.0))
+    if hot_first > cut_first:
+        return (
+            f"temperature first leaves {hot_first} tokens, top-p first "
+            f"{cut_first}"
+        )
+    largest = shares.max().item()
+    if cut_first == 1:
+        heated = (shares.sqrt() / shares.sqrt().sum()).max().item()
+        raise NotYet(
+            f"1 token is left either way: the largest has {largest:.2f}, and "
+            f"at a temperature of 2 still {heated:.2f}, which reaches 0.7 "
+            "alone"
+        )
+    if cut_first == 2:
+        raise NotYet(
+            f"2 tokens are left either way: the largest has {largest:.2f}, "
+            "so it takes two even before the temperature; let one reach 0.7"
+        )
+    raise NotYet(
+        "all 3 tokens are left either way; without the temperature, fewer "
+        "should reach 0.7"
+    )
+
+
+def _three_shares(answer: Any) -> Tensor:
+    """Return the answer as three probabilities: (V,)."""
     try:
         shares = torch.as_tensor(answer, dtype=torch.float32).flatten()
     except (TypeError, ValueError, RuntimeError) as error:
         raise NotYet(
-            f"three probabilities are wanted; got {describe(answer)}"
+            f"expected three probabilities; got {describe(answer)}"
         ) from error
     if len(shares) != 3:
-        raise NotYet(f"three probabilities are wanted; got {len(shares)}")
+        raise NotYet(f"expected three probabilities; got {len(shares)}")
     if (shares <= 0).all():
-        raise NotYet("those are logarithms; probabilities are wanted")
+        raise NotYet("those are logarithms; give the probabilities themselves")
     if (shares < 0).any():
-        raise NotYet("one of them is negative, and no probability is")
+        raise NotYet("a probability cannot be negative, and one of yours is")
     if abs(shares.sum().item() - 1) > 1e-3:
-        raise NotYet(f"they add up to {shares.sum():.3g}, and not to 1")
-    logits = shares.log()[None]  # (1, V)
-    hot_first = n_left(keep_top_p(scale_by_temperature(logits, 2.0), 0.7))
-    cut_first = n_left(scale_by_temperature(keep_top_p(logits, 0.7), 2.0))
-    if hot_first > cut_first:
-        return f"{hot_first} are left where heat comes first, else {cut_first}"
-    tallest = shares.max().item()
-    if cut_first == 1:
-        heated = (shares.sqrt() / shares.sqrt().sum()).max().item()
         raise NotYet(
-            f"either way 1 is left: the tallest has {tallest:.2f}, and after "
-            f"the heat still {heated:.2f}, which reaches 0.7 alone"
+            f"your probabilities add up to {shares.sum():.3g}, not to 1"
         )
-    if cut_first == 2:
-        raise NotYet(
-            f"either way 2 are left: the tallest has {tallest:.2f}, so that "
-            "two are needed from the beginning; let one reach 0.7"
-        )
-    raise NotYet(
-        "either way 3 are left, and more there are not: fewer should be "
-        "needed at first"
-    )
+    return shares
 
 
-def n_left(logits: Tensor) -> int:
-    """Count what is not ruled out."""
+def _n_left(logits: Tensor) -> int:
+    """Count the tokens that are not ruled out."""
     return int((logits > -math.inf).sum())
 
 
 # Tokens, and the length of a run.
 TEXTS = (
-    # 3 5 has gone on in three ways; 7 3 5 in one, 5 in four.
+    # After 3 5, three tokens have followed; after 7 3 5, one; after 5, four.
     ([2, 3, 5, 9, 5, 8, 7, 3, 5, 4, 0, 3, 5, 6, 7, 3, 5], 3),
     ([4, 4, 4], 3),  # runs may overlap
     ([1, 2, 3, 4, 5, 2, 3, 4], 4),
     ([6, 1, 6], 2),
-    ([1, 2, 3], 3),  # nothing has come twice
+    ([1, 2, 3], 3),  # nothing is repeated
     ([5, 5], 4),  # shorter than a run
     ([8, 0, 8], 1),  # a run of one: no token may come back
 )
@@ -72,37 +91,56 @@ TEXTS = (
 
 @exercise("repeated-runs")
 def repeated_runs(answer: Any) -> str:
-    """Exercise 9.3: no run of `n` tokens comes twice."""
+    """Exercise 9.3: no run of `n` tokens occurs twice."""
     torch.manual_seed(9)
     for ids, n in TEXTS:
         logits, tokens = torch.randn(1, 11), torch.tensor([ids])
-        expected = allow(logits, ids, n)
-        mistakes = {
-            "what is ruled out gets minus infinity; a logit of 0 is a good "
-            "one": expected.masked_fill(expected == -math.inf, 0.0),
-            "a run may overlap with its first part; the last place is "
-            "missing": allow(logits, ids, n, but_last=True),
-            "it forbids runs of one token more: the last n - 1 tokens are "
-            "the beginning": allow(logits, ids, n + 1),
-            "it forbids too much: only where all of the last n - 1 tokens "
-            "have come before": allow(logits, ids, n - 1),
-            "it forbids whatever has come before, and not only what "
-            "completes a run": allow(logits, ids, 1),
-            "only the first place is found where the run has begun": (
-                allow(logits, ids, n, places=slice(None, 1))
-            ),
-            "only the last place is found where the run has begun": (
-                allow(logits, ids, n, places=slice(-1, None))
-            ),
-            "nothing is forbidden here": logits,
-        }
-        came = call(answer, logits, tokens, n)
-        what = f"the logits after {ids} for n={n}"
-        same(came, expected, what, mistakes)
-    return "seven texts, in some of which runs overlap or branch"
+        got = call(answer, logits, tokens, n)
+        right = _allow(logits, ids, n)
+        what = f"a logit after {ids} for n={n}"
+        same(got, right, what, _run_mistakes(logits, ids, n))
+    return "seven texts agree; in some of them, runs overlap or branch"
 
 
-def allow(
+def _run_mistakes(logits: Tensor, ids: list[int], n: int) -> list[Mistake]:
+    right = _allow(logits, ids, n)
+    return [
+        Mistake(
+            "set what you rule out to minus infinity; 0 is a good logit",
+            right.masked_fill(right == -math.inf, 0.0),
+        ),
+        Mistake(
+            "you leave out the last place; a run may overlap with its first "
+            "occurrence",
+            _allow(logits, ids, n, but_last=True),
+        ),
+        Mistake(
+            "you forbid runs that are one token too long; the last n - 1 "
+            "tokens are the beginning of a run",
+            _allow(logits, ids, n + 1),
+        ),
+        Mistake(
+            "you forbid too much: all of the last n - 1 tokens have to match",
+            _allow(logits, ids, n - 1),
+        ),
+        Mistake(
+            "you forbid every token of the text; forbid only what would "
+            "complete a run",
+            _allow(logits, ids, 1),
+        ),
+        Mistake(
+            "you stop at the first place where the run has begun",
+            _allow(logits, ids, n, places=slice(None, 1)),
+        ),
+        Mistake(
+            "you use only the last place where the run has begun",
+            _allow(logits, ids, n, places=slice(-1, None)),
+        ),
+        Mistake("you forbid nothing here", logits),
+    ]
+
+
+def _allow(
     logits: Tensor,
     ids: list[int],
     n: int,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt2_book.exercises.checking import call, exercise, same
+from gpt2_book.exercises.checking import Mistake, call, exercise, same
 
 
 @exercise("squared-error-gradient")
@@ -19,27 +19,32 @@ def squared_error_gradient(answer: Any) -> str:
         logits = torch.randn(size)
         p = logits.softmax(-1)
         off = p - F.one_hot(torch.tensor(target), size)
-        through = _through_softmax(off, p)
-        mistakes = {
-            "that is the gradient of the cross-entropy": off,
-            "that is the gradient at the probabilities; it has to go on "
-            "through the softmax": 2 * off,
-            "the factor 2 of the square is missing": through,
-            "the sign is wrong: a gradient points to where the loss grows": -2
-            * through,
-            "each probability depends on all the logits; you have followed "
-            "only the road from a logit to its own one": (
-                2 * off * p * (1 - p)
+        through = p * (off - (p * off).sum())
+        mistakes = [
+            Mistake("that is the gradient of the cross-entropy", off),
+            Mistake(
+                "that is the gradient at the probabilities; take it through "
+                "the softmax to the logits",
+                2 * off,
             ),
-            "the average that the softmax subtracts is missing": 2 * off * p,
-        }
-        same(
-            call(answer, logits, target),
-            2 * through,
-            f"the gradient for V={size}",
-            mistakes,
-        )
-    return "and where a token has next to no probability, it vanishes"
+            Mistake("the factor 2 of the square is missing", through),
+            Mistake(
+                "the sign is wrong: a gradient points to where the loss grows",
+                -2 * through,
+            ),
+            Mistake(
+                "each probability depends on all logits; you followed only "
+                "the path from each logit to its own probability",
+                2 * off * p * (1 - p),
+            ),
+            Mistake(
+                "the average that the softmax subtracts is missing",
+                2 * off * p,
+            ),
+        ]
+        got = call(answer, logits, target)
+        same(got, 2 * through, f"the gradient for V={size}", mistakes)
+    return "where a token has next to no probability, the gradient vanishes"
 
 
 @exercise("rms-norm-backward")
@@ -51,24 +56,31 @@ def rms_norm_backward(answer: Any) -> str:
         dy = torch.randn(shape)
         r = (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
         n = x / r
-        of_length = n * (dy * n).mean(-1, keepdim=True)
-        mistakes = {
-            "the road through r is missing: r is made of x too": dy / r,
-            "this norm hears the mean, so nothing of the gradient's mean is "
-            "taken away": (dy - dy.mean(-1, keepdim=True) - of_length) / r,
-            "the second term has the wrong sign": (dy + of_length) / r,
-            "the share along n is a mean over the vector, not a sum": (
-                dy - n * (dy * n).sum(-1, keepdim=True)
-            )
-            / r,
-            "the second term takes the normalised n where you have x": (
-                dy - x * (dy * x).mean(-1, keepdim=True)
-            )
-            / r,
-            "divide by r at the end": dy - of_length,
-        }
-        same(call(answer, dy, x), (dy - of_length) / r, "dx", mistakes)
-    return "it has no share along x, and may have one in the mean"
+        along = n * (dy * n).mean(-1, keepdim=True)
+        summed = n * (dy * n).sum(-1, keepdim=True)
+        along_x = x * (dy * x).mean(-1, keepdim=True)
+        mistakes = [
+            Mistake(
+                "the path through r is missing: r depends on x too", dy / r
+            ),
+            Mistake(
+                "this norm does not subtract the mean, so the gradient's mean "
+                "stays as well",
+                (dy - dy.mean(-1, keepdim=True) - along) / r,
+            ),
+            Mistake("the second term has the wrong sign", (dy + along) / r),
+            Mistake(
+                "the part along n is a mean over the vector, not a sum",
+                (dy - summed) / r,
+            ),
+            Mistake(
+                "the second term needs the normalised n; you use x there",
+                (dy - along_x) / r,
+            ),
+            Mistake("divide by r at the end", dy - along),
+        ]
+        same(call(answer, dy, x), (dy - along) / r, "dx", mistakes)
+    return "dx has no part along x, and its mean need not be 0"
 
 
 @exercise("padded-loss-gradient")
@@ -80,34 +92,44 @@ def padded_loss_gradient(answer: Any) -> str:
         targets = torch.randint(size, (n, length))
         targets[:, -1] = -100
         targets[-1, -2] = -100
-        counts = (targets != -100)[..., None]
-        off = logits.softmax(-1) - F.one_hot(targets.clamp(min=0), size)
-        asked = off * counts
-        mistakes = {
-            "the mean is over what counts; divide by the number of targets "
-            "that are not -100": asked / targets.numel(),
-            "at padding nothing was asked, so the gradient there is zero": off
-            / counts.sum(),
-            "padding is treated as if it counted": off / targets.numel(),
-            "the loss is a mean, so divide by the number of targets that "
-            "count": asked,
-            "at padding you have kept the probabilities; the whole row is "
-            "zero there": (
-                off + F.one_hot(targets.clamp(min=0), size) * ~counts
-            )
-            / counts.sum(),
-            "the sign is wrong: p - onehot": -asked / counts.sum(),
-            "each sequence is averaged by itself; the mean is over all "
-            "targets of the batch": asked / counts.sum(1, keepdim=True) / n,
-        }
-        same(
-            call(answer, logits, targets),
-            asked / counts.sum(),
-            f"the gradient for B={n}, T={length}, V={size}",
-            mistakes,
-        )
-    return "padding gets nothing, and does not count"
+        real = (targets != -100)[..., None]  # (B, T, 1)
+        one_hot = F.one_hot(targets.clamp(min=0), size)
+        off = logits.softmax(-1) - one_hot
+        got = call(answer, logits, targets)
+        what = f"the gradient for B={n}, T={length}, V={size}"
+        mistakes = _padding_mistakes(off, one_hot, real)
+        same(got, off * real / real.sum(), what, mistakes)
+    return "padding gets no gradient and is not counted"
 
 
-def _through_softmax(dp: Tensor, p: Tensor) -> Tensor:
-    return p * (dp - (p * dp).sum())
+def _padding_mistakes(
+    off: Tensor, one_hot: Tensor, real: Tensor
+) -> list[Mistake]:
+    n_real, n_targets = real.sum(), real.numel()
+    return [
+        Mistake(
+            "the mean is over the real targets; divide by the number of "
+            "targets that are not -100",
+            off * real / n_targets,
+        ),
+        Mistake(
+            "nothing is predicted at padding, so the gradient there is 0",
+            off / n_real,
+        ),
+        Mistake("you treat padding like a real target", off / n_targets),
+        Mistake(
+            "the loss is a mean; divide by the number of real targets",
+            off * real,
+        ),
+        Mistake(
+            "you keep the probabilities at padding; the whole row should be "
+            "0 there",
+            (off + one_hot * ~real) / n_real,
+        ),
+        Mistake("the sign is wrong: p - onehot", -off * real / n_real),
+        Mistake(
+            "you average each sequence by itself; the mean is over all "
+            "targets of the batch",
+            off * real / real.sum(1, keepdim=True) / len(real),
+        ),
+    ]

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt2_book.exercises.checking import NotYet, call, exercise, same
+from gpt2_book.exercises.checking import (
+    Mistake,
+    NotYet,
+    call,
+    exercise,
+    same,
+    unpack,
+)
 
 
 @exercise("absorbed-scale")
@@ -18,21 +25,16 @@ def absorbed_scale(answer: Any) -> str:
     for n_head, size in ((3, 4), (2, 9)):
         width = n_head * size
         weight, bias = torch.randn(width, 3 * width), torch.randn(3 * width)
-        came = call(answer, weight, bias, n_head)
-        if not isinstance(came, tuple | list) or len(came) != 2:
-            raise NotYet("return two things, the weight and the bias")
-        for new, old, name in (
-            (came[0], weight, "weight"),
-            (came[1], bias, "bias"),
-        ):
-            if not isinstance(new, Tensor) or new.shape != old.shape:
+        what = "two things, the weight and the bias"
+        new = unpack(call(answer, weight, bias, n_head), 2, what)
+        names = ("weight", "bias")
+        for got, old, name in zip(new, (weight, bias), names, strict=True):
+            if not isinstance(got, Tensor) or got.shape != old.shape:
                 raise NotYet(
                     f"the {name} should keep its shape, {tuple(old.shape)}"
                 )
-        _compare_scores(weight, bias, came[0], came[1], n_head)
-    return (
-        "so without the scale nothing is out of reach; it is only further away"
-    )
+        _compare_scores(weight, bias, new[0], new[1], n_head)
+    return "without the scale, the same scores are only further away"
 
 
 def _compare_scores(
@@ -42,9 +44,8 @@ def _compare_scores(
     new_bias: Tensor,
     n_head: int,
 ) -> None:
-    """Compare unscaled scores of the new maps with scaled ones of the old."""
+    """Compare the new maps' unscaled scores with the old maps' scaled ones."""
     width = weight.size(0)
-    size = width // n_head
     x = torch.randn(5, width)
     old, new = x @ weight + bias, x @ new_weight + new_bias
     if not torch.allclose(new[:, 2 * width :], old[:, 2 * width :], atol=1e-4):
@@ -52,32 +53,39 @@ def _compare_scores(
             "the values have changed, the last third of the columns; only "
             "scores are scaled"
         )
-
-    def scores(made: Tensor) -> Tensor:
-        query, key, _ = made.split(width, dim=-1)
-        query = query.unflatten(-1, (n_head, size)).transpose(0, 1)
-        key = key.unflatten(-1, (n_head, size)).transpose(0, 1)
-        return query @ key.mT  # (H, T, S)
-
-    plain = scores(old)
-    root = math.sqrt(size)
+    plain, root = _scores(old, n_head), math.sqrt(width // n_head)
     without_bias = x @ (weight / root) + bias
     without_bias[:, width:] = old[:, width:]
-    mistakes = {
-        "nothing has changed yet: the scores are as large as before": plain,
-        "the scores are divided by D, and should be by its root: queries and "
-        "keys were both divided by the root of D, or one of them by D": (
-            plain / size
+    mistakes = [
+        Mistake(
+            "nothing has changed yet: the scores are as large as before", plain
         ),
-        "the scores are divided by the root of C; each head is only D wide": (
-            plain / math.sqrt(width)
+        Mistake(
+            "your scores are divided by D instead of √D: you divided both "
+            "queries and keys by √D, or one of them by D",
+            plain / root**2,
         ),
-        "they are multiplied, and the scale divides": plain * root,
-        "the bias of the queries is part of the queries: divide it too": (
-            scores(without_bias)
+        Mistake(
+            "your scores are divided by √C; each head is only D wide",
+            plain / math.sqrt(width),
         ),
-    }
-    same(scores(new), plain / root, f"the scores with H={n_head}", mistakes)
+        Mistake("you multiply by the scale; divide by it", plain * root),
+        Mistake(
+            "the bias of the queries is part of the queries: divide it too",
+            _scores(without_bias, n_head),
+        ),
+    ]
+    what = f"the scores with H={n_head}"
+    same(_scores(new, n_head), plain / root, what, mistakes)
+
+
+def _scores(made: Tensor, n_head: int) -> Tensor:
+    """Return the scores (H, T, S) without their scale."""
+    query, key, _ = (
+        part.unflatten(-1, (n_head, -1)).transpose(0, 1)
+        for part in made.chunk(3, dim=-1)
+    )
+    return query @ key.mT
 
 
 @exercise("folded-feed-forward")
@@ -87,29 +95,25 @@ def folded_feed_forward(answer: Any) -> str:
     for width, inner in ((3, 12), (5, 7)):
         w_1, b_1 = torch.randn(width, inner), torch.randn(inner)
         w_2, b_2 = torch.randn(inner, width), torch.randn(width)
-        came = call(answer, w_1, b_1, w_2, b_2)
-        if not isinstance(came, tuple | list) or len(came) != 2:
-            raise NotYet("return two things, W and b")
-        same(
-            came[0],
-            w_1 @ w_2,
-            "W",
-            {
-                "W has the two maps in the wrong order: x meets W_1 first, "
-                "so it stands on the left": w_2 @ w_1,
-                "W is transposed: here a matrix is [in, out]": (w_1 @ w_2).T,
-            },
-        )
-        same(
-            came[1],
-            b_1 @ w_2 + b_2,
-            "b",
-            {
-                "b_1 goes through the second map as well": b_2,
-                "b_2 is still to be added": b_1 @ w_2,
-            },
-        )
-    return "a feed-forward without a bend is one matrix, [C, C]"
+        got = call(answer, w_1, b_1, w_2, b_2)
+        weight, bias = unpack(got, 2, "two things, W and b")
+        mistakes = [
+            Mistake(
+                "the two maps are in the wrong order: x meets W_1 first, so "
+                "W_1 stands on the left",
+                w_2 @ w_1,
+            ),
+            Mistake(
+                "W is transposed: a matrix is [in, out] here", (w_1 @ w_2).T
+            ),
+        ]
+        same(weight, w_1 @ w_2, "W", mistakes)
+        mistakes = [
+            Mistake("b_1 goes through the second map as well", b_2),
+            Mistake("b_2 is still to be added", b_1 @ w_2),
+        ]
+        same(bias, b_1 @ w_2 + b_2, "b", mistakes)
+    return "without its activation, a feed-forward network is one matrix"
 
 
 @exercise("fixed-norm")
@@ -121,24 +125,33 @@ def fixed_norm(answer: Any) -> str:
         weight, bias = torch.randn(width), torch.randn(width)
         centred = x - x.mean(-1, keepdim=True)
         own = centred.square().mean(-1, keepdim=True).sqrt()
-        mistakes = {
-            "it divides by each vector's own deviation; the number is to be "
-            "the same for all, `sigma`": centred / own * weight + bias,
-            "the mean of each vector is still to be subtracted": (
-                x / sigma * weight + bias
+        mistakes = [
+            Mistake(
+                "you divide by each vector's own deviation; divide all of "
+                "them by `sigma`",
+                centred / own * weight + bias,
             ),
-            "it subtracts one mean for all vectors; each has its own": (
-                (x - x.mean()) / sigma * weight + bias
+            Mistake(
+                "the mean of each vector is still to be subtracted",
+                x / sigma * weight + bias,
             ),
-            "divide by sigma, a deviation; it is no variance": (
-                centred / math.sqrt(sigma) * weight + bias
+            Mistake(
+                "you subtract one mean from all vectors; each has its own",
+                (x - x.mean()) / sigma * weight + bias,
             ),
-            "weight and bias are still to be applied": centred / sigma,
-            "the bias comes last and is not multiplied": (
-                (centred / sigma + bias) * weight
+            Mistake(
+                "divide by sigma itself; it is a deviation, not a variance",
+                centred / math.sqrt(sigma) * weight + bias,
             ),
-        }
-        came = call(answer, x, sigma, weight, bias)
-        expected = centred / sigma * weight + bias
-        same(came, expected, f"the result for sigma={sigma}", mistakes)
-    return "every vector keeps its own loudness"
+            Mistake(
+                "weight and bias are still to be applied", centred / sigma
+            ),
+            Mistake(
+                "the bias comes last and is not multiplied by the weight",
+                (centred / sigma + bias) * weight,
+            ),
+        ]
+        got = call(answer, x, sigma, weight, bias)
+        right = centred / sigma * weight + bias
+        same(got, right, f"the result for sigma={sigma}", mistakes)
+    return "every vector keeps its own scale"

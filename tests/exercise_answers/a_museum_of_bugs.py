@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 16: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 16."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt2 import next_token_loss
-from gpt2_book.exercises.ch16_a_museum_of_bugs import FAULTS
+from gpt2_book.exercises.specimens import FAULTS
 
 Parts = list[tuple[Tensor, Tensor]]
 Answers = tuple[object, dict[str, object]]
@@ -68,13 +68,11 @@ def specimen(right: str) -> Answers:
         if name not in (right, "healthy")
     }
     if right != "healthy":
-        wrong["it is not well: "] = "healthy"
+        wrong["the model is not healthy: "] = "healthy"
     wrong["the diagnoses are activation"] = "measles"
     return right, wrong
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "unbiased-norm": (
         lambda width: math.sqrt((width - 1) / width),
@@ -82,26 +80,28 @@ ANSWERS: dict[str, Answers] = {
             "the other way round": lambda width: math.sqrt(
                 width / (width - 1)
             ),
-            "by its root": lambda width: (width - 1) / width,
+            "by its square root": lambda width: (width - 1) / width,
             "how much larger the variance": lambda width: width / (width - 1),
-            "how much is lost": lambda width: (
+            "the share that is lost": lambda width: (
                 1 - math.sqrt((width - 1) / width)
             ),
-            "a function is wanted": 0.9974,
+            "expected a function": 0.9974,
         },
     ),
     "uneven-parts": (
         weighted(predicted),
         {
-            "the mean of the parts' means": weighted(lambda mask: 1),
+            "not yet: every part has the same weight": weighted(
+                lambda mask: 1
+            ),
             "weighted by their rows": weighted(len),
             "padding counts": weighted(lambda mask: mask[:, 1:].numel()),
             "one token too many": weighted(lambda mask: mask.sum().item()),
             "the loss grows": summed,
-            "up without their weights": weighted(predicted, False),
-            "the gradient is not: the mean": right_loss_mean_gradient,
+            "added up without weights": weighted(predicted, False),
+            "gradient is not: every part": right_loss_mean_gradient,
             "raises RuntimeError": backwards,
-            "no gradient has arrived": lambda model, parts: 1.0,
+            "there is no gradient": lambda model, parts: 1.0,
         },
     ),
     "specimen-a": specimen("cache"),

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 4: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 4."""
 
 from __future__ import annotations
 
@@ -23,20 +23,18 @@ def turned(*row: float) -> Tensor:
     return torch.cat([QUERY[:2], torch.tensor([row])])
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "key-bias": (
         lambda query, bias: query @ bias / math.sqrt(len(bias)),
         {
-            "divided by the root of D": lambda q, b: q @ b,
+            "scores are divided by √D": lambda q, b: q @ b,
             "not by D": lambda q, b: q @ b / len(b),
             "minus": lambda q, b: -q @ b / math.sqrt(len(b)),
             "one number for each query": lambda q, b: (
                 q * b / math.sqrt(len(b))
             ),
             "raises RuntimeError": lambda q, b: q.T @ b,
-            "a function is wanted": 0,
+            "expected a function": 0,
         },
     ),
     "window-mask": (
@@ -47,11 +45,11 @@ ANSWERS: dict[str, Answers] = {
             "the future": lambda n, width: (
                 torch.ones(n, n).triu(1 - width).bool()
             ),
-            "both sides": lambda n, width: (
+            "both ways": lambda n, width: (
                 window(n, width) | window(n, width).T
             ),
-            "no window": lambda n, width: causal_mask(n, n),
-            "exchanged": lambda n, width: ~window(n, width),
+            "the window is missing": lambda n, width: causal_mask(n, n),
+            "swapped": lambda n, width: ~window(n, width),
             "dtype torch.float32": lambda n, width: window(n, width).float(),
         },
     ),
@@ -60,7 +58,7 @@ ANSWERS: dict[str, Answers] = {
         {
             "only longer": QUERY * torch.tensor([[1.0], [1.0], [100.0]]),
             "the shape of": QUERY[2],
-            "which is to stay": 3 * turned(3.0, 1.0),
+            "that should stay": 3 * turned(3.0, 1.0),
             "lost gets": turned(0.0, 3.0),
             "her gets": turned(0.0, -3.0),
             "a longer query": turned(0.3, 0.1),

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 3: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 3."""
 
 from __future__ import annotations
 
@@ -61,27 +61,27 @@ ANSWERS: dict[str, Answers] = {
         {
             "that is the variance": lambda c: 1 / c,
             "that grows": lambda c: c**0.5,
-            "divides by C - 1": lambda c: (c - 1) ** -0.5,
-            "both directions for random": lambda c: (2 / c) ** 0.5,
+            "divide by C - 1": lambda c: (c - 1) ** -0.5,
+            "both directions as random": lambda c: (2 / c) ** 0.5,
             "that is the mean": lambda c: 0,
             "in 192 dimensions is": lambda c: 0.57735,
-            "a function is wanted": 0.036,
+            "expected a function": 0.036,
         },
     ),
     "sine-table": (
         by_loop(2),
         {
             "in two halves": halves,
-            "are exchanged": lambda n, width: (
+            "are swapped": lambda n, width: (
                 sines(n, width).unflatten(1, (-1, 2)).flip(2).flatten(1)
             ),
-            "the exponent is i / width here": by_loop(1),
-            "an angle of its own": all_different,
-            "twice what it should be": by_loop(4),
-            "not multiplied": multiplied,
-            "position is 1 here": by_loop(2, start=1),
-            "turned round": lambda n, width: sines(n, width).T,
-            "the base is": by_loop(2, base=1000),
+            "your exponent is i / width": by_loop(1),
+            "yours have one each": all_different,
+            "is doubled": by_loop(4),
+            "do not multiply": multiplied,
+            "first position is 1": by_loop(2, start=1),
+            "is transposed": lambda n, width: sines(n, width).T,
+            "your base is": by_loop(2, base=1000),
         },
     ),
 }

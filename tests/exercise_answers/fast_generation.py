@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 10: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 10."""
 
 from __future__ import annotations
 
@@ -65,25 +65,25 @@ ANSWERS: dict[str, Answers] = {
             ),
             "for 768 only": lambda c: (4608, 48 * c * c, 48 * c * c),
             "upside down": lambda c: (c / 6, 48 * c * c, 48 * c * c),
-            "a C too many": lambda c: (6 * c * c, 48 * c * c, 48 * c * c),
-            "those are numbers; each": lambda c: (6 * c, 12 * c**2, 12 * c**2),
+            "one C too many": lambda c: (6 * c * c, 48 * c * c, 48 * c * c),
+            "that counts numbers": lambda c: (6 * c, 12 * c**2, 12 * c**2),
             "a value as well": lambda c: (6 * c, 24 * c * c, 48 * c * c),
             "cache of all twelve": lambda c: (6 * c, 576 * c * c, 48 * c * c),
-            "numbers of the weights": lambda c: (6 * c, 48 * c**2, 12 * c**2),
+            "that counts weights": lambda c: (6 * c, 48 * c**2, 12 * c**2),
             "biases and norms": lambda c: (
                 6 * c,
                 48 * c * c,
                 4 * (12 * c * c + 13 * c),
             ),
-            "weights of attention": lambda c: (6 * c, 48 * c**2, 16 * c**2),
-            "three numbers are wanted": lambda c: 6 * c,
-            "a function is wanted": (4608, 28311552, 28311552),
+            "attention's weights": lambda c: (6 * c, 48 * c**2, 16 * c**2),
+            "expected three numbers": lambda c: 6 * c,
+            "expected a function": (4608, 28311552, 28311552),
         },
     ),
     "forget-positions": (
         forget,
         {
-            "it should forget 2": keep,
+            "it should drop 2": keep,
             "lengths are 7 and 9": first_only,
             "cuts the reserved memory down": cut,
             "still holds all 9": blank,

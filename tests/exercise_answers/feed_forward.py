@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 6: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 6."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ ANSWERS: dict[str, Answers] = {
     "scale-and-shift": (
         moved,
         {
-            "with the columns": lambda g, b, w, c: (g * w, b @ w + c),
+            "the columns of W by gamma": lambda g, b, w, c: (g * w, b @ w + c),
             "raises RuntimeError": lambda g, b, w, c: (
                 scaled(g, w),
                 b @ (w if w.size(0) == w.size(1) else w.T) + c,
             ),
             "adds up the rows": lambda g, b, w, c: (g @ w, b @ w + c),
-            "weight is still": lambda g, b, w, c: (w, b @ w + c),
+            "still the old weight": lambda g, b, w, c: (w, b @ w + c),
             "gone into the weight": lambda g, b, w, c: (
                 scaled(g + b, w),
                 c,
@@ -48,17 +48,17 @@ ANSWERS: dict[str, Answers] = {
             "beta is lost": lambda g, b, w, c: (scaled(g, w), c),
             "the old bias is lost": lambda g, b, w, c: (scaled(g, w), b @ w),
             "as it is; it should": lambda g, b, w, c: (scaled(g, w), b + c),
-            "beta is multiplied by gamma": lambda g, b, w, c: (
+            "multiply beta by gamma": lambda g, b, w, c: (
                 scaled(g, w),
                 b @ scaled(g, w) + c,
             ),
-            "bias is multiplied by gamma": lambda g, b, w, c: (
+            "multiply the old bias by gamma": lambda g, b, w, c: (
                 scaled(g, w),
                 b @ w + g * c,
             ),
             "that is W @ beta": lambda g, b, w, c: (scaled(g, w), w @ b + c),
-            "two tensors are wanted": lambda g, b, w, c: scaled(g, w),
-            "changes a tensor": lambda g, b, w, c: (
+            "expected two tensors": lambda g, b, w, c: scaled(g, w),
+            "modifies a tensor": lambda g, b, w, c: (
                 w.mul_(g[:, None]),
                 b @ w + c,
             ),
@@ -68,16 +68,16 @@ ANSWERS: dict[str, Answers] = {
         rms,
         {
             "that is the layer norm": lambda x: F.layer_norm(x, x.shape[-1:]),
-            "still subtracts": lambda x: (x - x.mean(-1, True)) / root(x),
+            "still subtract the": lambda x: (x - x.mean(-1, True)) / root(x),
             "standard deviation": lambda x: (
                 x / x.std(-1, keepdim=True, correction=0)
             ),
-            "without its root": lambda x: x / root(x) ** 2,
-            "not their sum": lambda x: F.normalize(x, dim=-1),
-            "it multiplies": lambda x: x * root(x),
+            "take its root": lambda x: x / root(x) ** 2,
+            "add up the squares": lambda x: F.normalize(x, dim=-1),
+            "multiply by the root": lambda x: x * root(x),
             "not the quotient": lambda x: root(x).expand_as(x),
-            "absolute values": lambda x: x / x.abs().mean(-1, keepdim=True),
-            "all vectors together": lambda x: x / x.square().mean().sqrt(),
+            "absolute value": lambda x: x / x.abs().mean(-1, keepdim=True),
+            "over all vectors": lambda x: x / x.square().mean().sqrt(),
             "over the positions": lambda x: (
                 x / x.square().mean(max(x.dim() - 2, 0), True).sqrt()
             ),

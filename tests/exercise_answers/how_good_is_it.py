@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 13: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 13."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ def best(
     return choose
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "least-gap": (
         lambda share, n: -math.log(share) / n,
@@ -44,8 +42,10 @@ ANSWERS: dict[str, Answers] = {
             math.log(perplexity) * n_tokens / n_words
         ),
         {
-            "is no sum": lambda p, n_tokens, n_words: p * n_tokens / n_words,
-            "are exchanged": lambda p, n_tokens, n_words: (
+            "do not add up": lambda p, n_tokens, n_words: (
+                p * n_tokens / n_words
+            ),
+            "are swapped": lambda p, n_tokens, n_words: (
                 p ** (n_words / n_tokens)
             ),
             "the loss per word": lambda p, n_tokens, n_words: (
@@ -54,7 +54,9 @@ ANSWERS: dict[str, Answers] = {
             "the same base": lambda p, n_tokens, n_words: (
                 2 ** (math.log(p) * n_tokens / n_words)
             ),
-            "is divided": lambda p, n_tokens, n_words: p * n_words / n_tokens,
+            "divide the perplexity": lambda p, n_tokens, n_words: (
+                p * n_words / n_tokens
+            ),
         },
     ),
     "per-byte-choice": (
@@ -65,7 +67,7 @@ ANSWERS: dict[str, Answers] = {
             ),
             "characters": best(len),
             "short endings win": best(lambda ending: 1),
-            "counts words": best(lambda ending: len(ending.split())),
+            "count words": best(lambda ending: len(ending.split())),
             "raises": lambda sums: 0,
         },
     ),

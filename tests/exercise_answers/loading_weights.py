@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 8: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 8."""
 
 from __future__ import annotations
 
@@ -70,28 +70,30 @@ ANSWERS: dict[str, Answers] = {
     "file-size": (
         size,
         {
-            "four bytes in float32": lambda c, n, masks: size(c, n, masks) / 4,
-            "those are bits": lambda c, n, masks: 8 * size(c, n, masks),
-            "that is float16": lambda c, n, masks: size(c, n, masks) // 2,
-            "it was to be without": lambda c, n, masks: size(c, n, True),
+            "in float32 each has four bytes": lambda c, n, masks: (
+                size(c, n, masks) / 4
+            ),
+            "that is in bits": lambda c, n, masks: 8 * size(c, n, masks),
+            "that is for float16": lambda c, n, masks: size(c, n, masks) // 2,
+            "that includes the masks": lambda c, n, masks: size(c, n, True),
             "the masks are missing": lambda c, n, masks: size(c, n, False),
-            "one for all": lambda c, n, masks: (
+            "one mask for the whole model": lambda c, n, masks: (
                 4 * (numbers(c, n) + masks * 1024**2)
             ),
-            "one byte for a number": lambda c, n, masks: (
+            "one byte for each number": lambda c, n, masks: (
                 4 * numbers(c, n) + masks * n * 1024**2
             ),
             "in the file once": lambda c, n, masks: (
                 size(c, n, masks) + 4 * 50257 * c
             ),
             "is 1557611200": lambda c, n, masks: 1_557_611_200,
-            "a function is wanted": 6_230_444_800,
+            "expected a function": 6_230_444_800,
         },
     ),
     "write-tensors": (
         writer(),
         {
-            "begins with 8 bytes": writer(length=lambda text: b""),
+            "8 bytes in front": writer(length=lambda text: b""),
             "little-endian": writer(
                 length=lambda text: struct.pack(">Q", len(text))
             ),
@@ -109,9 +111,9 @@ ANSWERS: dict[str, Answers] = {
                 offsets=lambda at, n: [at + 300, at + 300 + n]
             ),
             "order of its memory": writer(to_bytes=in_memory_order),
-            "come back as others": writer(order=-1),
+            "come back changed": writer(order=-1),
             "the shape of": writer(shape=lambda tensor: [tensor.numel()]),
-            "written F32": writer(dtype="float32"),
+            "read F32": writer(dtype="float32"),
             "there are gaps": writer(pad=bytes(8)),
             "wrote no file": lambda path, tensors: None,
             "raises": lambda path, tensors: torch.save(

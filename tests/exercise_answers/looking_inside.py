@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 15: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 15."""
 
 from __future__ import annotations
 
@@ -66,8 +66,6 @@ def patch(
     return logits
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "idle-scores": (
         idle,
@@ -78,57 +76,57 @@ ANSWERS: dict[str, Answers] = {
                 idle(n)[0] * (2 * n - 1) / (2 * n),
                 idle(n)[1],
             ),
-            "exchanged": lambda n: idle(n)[::-1],
-            "without a causal mask": lambda n: (1 / (2 * n), 1 / (2 * n)),
+            "swapped": lambda n: idle(n)[::-1],
+            "has no causal mask": lambda n: (1 / (2 * n), 1 / (2 * n)),
             "the second telling only": lambda n: (
                 idle(n)[0],
                 idle(n, first=0)[0],
             ),
-            "the first telling; nothing": lambda n: (
+            "the first telling, where nothing": lambda n: (
                 idle(n)[0],
                 sum(1 / (t + 1) for t in range(n)) / n,
             ),
-            "a pair is wanted": lambda n: idle(n)[0],
+            "expected a pair": lambda n: idle(n)[0],
         },
     ),
     "duplicate-scores": (
         duplicate,
         {
-            "the diagonal of induction, one": induction_scores,
-            "with a place of the first": lambda w, n: duplicate(w, n, 1),
+            "the induction diagonal, one": induction_scores,
+            "with one place of the first": lambda w, n: duplicate(w, n, 1),
             "on the other side": lambda w, n: duplicate(w, n, -1),
             "previous-token scores": lambda w, n: previous_token_scores(w),
             "lies the future": lambda w, n: duplicate(w, n, 2 * n),
-            "divided by all positions": lambda w, n: duplicate(w, n) / 2,
-            "not averaged over the rows": lambda w, n: w.diagonal(
+            "divide the sum by all positions": lambda w, n: (
+                duplicate(w, n) / 2
+            ),
+            "mean over the batch is missing": lambda w, n: w.diagonal(
                 offset=-n, dim1=-2, dim2=-1
             ).mean(-1),
-            "not averaged over the positions": lambda w, n: w.diagonal(
+            "mean over the positions is missing": lambda w, n: w.diagonal(
                 offset=-n, dim1=-2, dim2=-1
             ).mean(1),
-            "averaged over the heads": lambda w, n: duplicate(w, n).mean(1),
+            "average over the heads": lambda w, n: duplicate(w, n).mean(1),
         },
     ),
     "patch-one-head": (
         patch,
         {
-            "nothing was exchanged": lambda model, tokens, *rest: model(
-                tokens
-            ),
+            "nothing was patched": lambda model, tokens, *rest: model(tokens),
             "the logits of `source`": lambda m, tokens, source, *rest: m(
                 source
             ),
             "all heads": lambda *given: patch(*given, all_heads=True),
             "at all positions": lambda *given: patch(*given, everywhere=True),
-            "of another width": lambda *given: patch(*given, size=3),
-            "the two texts are exchanged": lambda m, tokens, source, *rest: (
+            "has the wrong width": lambda *given: patch(*given, size=3),
+            "the two texts are swapped": lambda m, tokens, source, *rest: (
                 patch(m, source, tokens, *rest)
             ),
-            "only the last position": lambda *given: patch(*given)[:, -1],
+            "the last position only": lambda *given: patch(*given)[:, -1],
             "a hook is still in place": lambda *given: patch(
                 *given, leave=True
             ),
-            "a function is wanted": torch.zeros(2, 5, 17),
+            "expected a function": torch.zeros(2, 5, 17),
         },
     ),
 }

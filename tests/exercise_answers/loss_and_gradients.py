@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 11: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 11."""
 
 from __future__ import annotations
 
@@ -47,8 +47,6 @@ def all_off(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.softmax(-1) - one_hot
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "squared-error-gradient": (
         squared_error,
@@ -57,7 +55,7 @@ ANSWERS: dict[str, Answers] = {
             "at the probabilities": lambda z, y: 2 * off(z, y),
             "the factor 2": lambda z, y: squared_error(z, y) / 2,
             "sign is wrong": lambda z, y: -squared_error(z, y),
-            "only the road": lambda z, y: (
+            "only the path": lambda z, y: (
                 2 * off(z, y) * z.softmax(-1) * (1 - z.softmax(-1))
             ),
             "the average": lambda z, y: 2 * off(z, y) * z.softmax(-1),
@@ -67,8 +65,8 @@ ANSWERS: dict[str, Answers] = {
     "rms-norm-backward": (
         rms,
         {
-            "road through r": lambda dy, x: dy / root(x),
-            "hears the mean": lambda dy, x: (
+            "path through r": lambda dy, x: dy / root(x),
+            "does not subtract the mean": lambda dy, x: (
                 rms(dy, x) - dy.mean(-1, keepdim=True) / root(x)
             ),
             "wrong sign": lambda dy, x: 2 * dy / root(x) - rms(dy, x),
@@ -80,21 +78,23 @@ ANSWERS: dict[str, Answers] = {
                 (dy - x * (dy * x).mean(-1, keepdim=True)) / root(x)
             ),
             "divide by r": lambda dy, x: rms(dy, x) * root(x),
-            "dx is at": lambda dy, x: rms(x, dy),
+            "(120 of 120 entries": lambda dy, x: rms(x, dy),
         },
     ),
     "padded-loss-gradient": (
         padded,
         {
-            "the mean is over what counts": lambda z, y: (
+            "the mean is over the real targets": lambda z, y: (
                 padded(z, y) * (y != -100).sum() / y.numel()
             ),
-            "nothing was asked": lambda z, y: (
+            "nothing is predicted at padding": lambda z, y: (
                 all_off(z, y) / (y != -100).sum()
             ),
-            "as if it counted": lambda z, y: all_off(z, y) / y.numel(),
+            "padding like a real target": lambda z, y: (
+                all_off(z, y) / y.numel()
+            ),
             "is a mean": lambda z, y: padded(z, y) * (y != -100).sum(),
-            "kept the probabilities": lambda z, y: (
+            "keep the probabilities": lambda z, y: (
                 padded(z, y)
                 + z.softmax(-1) * (y == -100)[..., None] / (y != -100).sum()
             ),

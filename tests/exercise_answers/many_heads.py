@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 5: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 5."""
 
 from __future__ import annotations
 
@@ -151,18 +151,18 @@ ANSWERS: dict[str, Answers] = {
                 (o[:, None] + torch.arange(d)).flatten(),
             ),
             "only the queries": lambda o, d: (places(o, d), places(o, d)),
-            "made of the queries' columns": lambda o, d: (
+            "from the columns of the queries": lambda o, d: (
                 places(o, d).repeat(3),
                 places(o, d),
             ),
-            "keys and values stay behind": lambda o, d: (
+            "keys and values are not reordered": lambda o, d: (
                 torch.cat(
                     [places(o, d), torch.arange(len(o) * d, 3 * len(o) * d)]
                 ),
                 places(o, d),
             ),
             "into H pieces": lambda o, d: (places(o, 3 * d), places(o, d)),
-            "two tensors are wanted": lambda o, d: columns(o, d),
+            "expected two tensors": lambda o, d: columns(o, d),
         },
     ),
     "shared-keys": (
@@ -170,16 +170,16 @@ ANSWERS: dict[str, Answers] = {
         {
             "see the future": Future,
             "not scaled": Unscaled,
-            "the root of C": ScaledByWidth,
+            "by √C": ScaledByWidth,
             "without swapping": Merged,
-            "where the key should be": ValueFirst,
+            "key and value are swapped": ValueFirst,
             "from the front": QueriesLast,
             "a key and a value for each head": KeysForAll,
             "are two": OneForBoth,
-            "the other way round": Torch,
+            "is transposed": Torch,
             "no `c_proj`": Renamed,
-            "an nn.Module is wanted": lambda width, n_head: width,
-            "a function is wanted": SharedKeys(12, 3).n_head,
+            "expected an nn.Module": lambda width, n_head: width,
+            "expected a function": SharedKeys(12, 3).n_head,
         },
     ),
 }

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 9: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 9."""
 
 from __future__ import annotations
 
@@ -69,31 +69,31 @@ ANSWERS: dict[str, Answers] = {
         torch.tensor([0.75, 0.15, 0.10]),
         {
             "still 0.75": [0.9, 0.1, 0.0],
-            "two are needed from the beginning": [0.6, 0.3, 0.1],
-            "more there are not": torch.ones(3) / 3,
+            "it takes two even before": [0.6, 0.3, 0.1],
+            "all 3 tokens are left": torch.ones(3) / 3,
             "add up to 1.5": [0.5, 0.5, 0.5],
             "those are logarithms": torch.tensor([0.75, 0.15, 0.10]).log(),
-            "is negative": [1.2, -0.1, -0.1],
-            "wanted; got 2": [0.8, 0.2],
-            "probabilities are wanted; got": "0.75, 0.15, 0.10",
+            "cannot be negative": [1.2, -0.1, -0.1],
+            "expected three probabilities; got 2": [0.8, 0.2],
+            "probabilities; got '0.75": "0.75, 0.15, 0.10",
         },
     ),
     "repeated-runs": (
         forbid,
         {
-            "a logit of 0": lambda logits, tokens, n: forbid(
+            "0 is a good logit": lambda logits, tokens, n: forbid(
                 logits, tokens, n
             ).nan_to_num(neginf=0.0),
-            "one token more": shifted(1),
-            "forbids too much": shifted(-1),
-            "whatever has come before": lambda logits, tokens, n: forbid(
+            "one token too long": shifted(1),
+            "forbid too much": shifted(-1),
+            "every token of the text": lambda logits, tokens, n: forbid(
                 logits, tokens, 1
             ),
-            "only the first place": first_place,
+            "stop at the first place": first_place,
             "may overlap": no_overlap,
             "raises IndexError": too_far,
-            "nothing is forbidden": lambda logits, tokens, n: logits,
-            "changes a tensor": in_place,
+            "forbid nothing": lambda logits, tokens, n: logits,
+            "modifies a tensor": in_place,
         },
     ),
 }

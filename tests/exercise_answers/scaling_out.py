@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 17: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 17."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ ANSWERS: dict[str, Answers] = {
             ),
             "not N D": lambda f, *rest: best_size(6 * f, *rest),
             "the forward pass": lambda f, *rest: best_size(3 * f, *rest),
-            "come down with the derivative": lambda f, a, x, b, y: best_size(
+            "the derivative brings down": lambda f, a, x, b, y: best_size(
                 f, a / x, x, b / y, y
             ),
-            "the power of N is": lambda f, a, x, b, y: (
+            "N stands to the power": lambda f, a, x, b, y: (
                 x * a / (y * b) * (f / 6) ** y
             ),
-            "changed places": lambda f, a, x, b, y: (
+            "beta B are swapped": lambda f, a, x, b, y: (
                 (y * b / (x * a) * (f / 6) ** y) ** (1 / (x + y))
             ),
-            "raised to alpha": lambda f, a, x, b, y: (
+            "raise the FLOPs to alpha": lambda f, a, x, b, y: (
                 (x * a / (y * b) * (f / 6) ** x) ** (1 / (x + y))
             ),
-            "give the lowest loss": lambda f, *rest: math.sqrt(f / 6 / 20),
-            "a number of parameters": lambda *given: "many",
-            "a function is wanted": 1e9,
+            "the size for 5e+20 FLOPs": lambda f, *rest: math.sqrt(f / 6 / 20),
+            "is 'many'": lambda *given: "many",
+            "expected a function": 1e9,
         },
     ),
     "rotary-halves": (
@@ -75,10 +75,10 @@ ANSWERS: dict[str, Answers] = {
             "where they were": lambda weight, n_head: weight.clone(),
             "wrong way round": backwards,
             "of the whole width": lambda weight, n_head: reorder(weight, 1),
-            "are exchanged": lambda weight, n_head: reorder(
+            "are swapped": lambda weight, n_head: reorder(
                 weight.unflatten(1, (-1, 2)).flip(-1).flatten(1), n_head
             ),
-            "the rows are moved": lambda weight, n_head: (
+            "you reorder the rows": lambda weight, n_head: (
                 reorder(weight.T, n_head).T
             ),
             "has shape": lambda weight, n_head: reorder(
@@ -90,11 +90,11 @@ ANSWERS: dict[str, Answers] = {
     "normed-scores": (
         normed_scores,
         {
-            "nothing is normed": scores,
-            "root of D is missing": lambda q, k: (
+            "nothing is normalised": scores,
+            "by √D is missing": lambda q, k: (
                 normed_scores(q, k) * math.sqrt(q.size(-1))
             ),
-            "not by D": lambda q, k: (
+            "you divide by D": lambda q, k: (
                 normed_scores(q, k) / math.sqrt(q.size(-1))
             ),
             "length 1": lambda q, k: scores(

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 2: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 2."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ANSWERS: dict[str, Answers] = {
     "longest-token": (
         lambda m: (2**m, "a" * 2**m),
         {
-            "one byte more": lambda m: (m + 1, "a" * 2**m),
-            "two bytes with each": lambda m: (2 * m, "a" * 2**m),
+            "one byte for each": lambda m: (m + 1, "a" * 2**m),
+            "two bytes for each": lambda m: (2 * m, "a" * 2**m),
             "one doubling too many": lambda m: (2 ** (m + 1), "a" * 2**m),
             "one doubling too few": lambda m: (2 ** (m - 1), "a" * 2**m),
             "there is room for": lambda m: (2**m, "a" * 2 ** (m - 1)),
-            "to double the last": lambda m: (
+            "should double the last": lambda m: (
                 2**m,
                 "abcdefghijklmnopqrstuvwxyz"[: m + 1] * 2,
             ),
             "has cut it": lambda m: (2**m, " a" * 2**m),
             "should be a str": lambda m: (2**m, b"a" * 2**m),
-            "two things are wanted": lambda m: 2**m,
+            "expected two things": lambda m: 2**m,
         },
     ),
     "single-digits": (
@@ -34,12 +34,12 @@ ANSWERS: dict[str, Answers] = {
             "still the old pattern": SPLIT_PATTERN,
             "'1001' is still one piece": ENDINGS
             + REST.replace(r"\p{N}|", r"\p{N}+|"),
-            "blind to case": OLD_ENDINGS + REST,
-            "is left": ENDINGS + REST.replace(r"|\s+(?!\S)|\s+", ""),
+            "case-insensitive": OLD_ENDINGS + REST,
+            "remains": ENDINGS + REST.replace(r"|\s+(?!\S)|\s+", ""),
             "every character": ENDINGS + REST.replace(r" ?\p{N}|", r" ?\d|"),
             "becomes": ENDINGS + REST.replace(r"|\s+(?!\S)", ""),
-            "cannot be read": "(" + ENDINGS + REST,
-            "a pattern is wanted": ["ELLA", "'S"],
+            "does not compile": "(" + ENDINGS + REST,
+            "expected a pattern": ["ELLA", "'S"],
         },
     ),
 }

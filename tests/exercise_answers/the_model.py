@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 7: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 7."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ ANSWERS: dict[str, Answers] = {
     "count-parameters": (
         count,
         {
-            "the last norm is missing": lambda v, n, c, d: (
+            "the final norm is missing": lambda v, n, c, d: (
                 count(v, n, c, d) - 2 * c
             ),
             "the two norms": lambda v, n, c, d: count(v, n, c, d) - 4 * c * d,
@@ -143,34 +143,36 @@ ANSWERS: dict[str, Answers] = {
             "a matrix of its own": lambda v, n, c, d: (
                 count(v, n, c, d) + v * c
             ),
-            "positions is missing": lambda v, n, c, d: count(v, 0, c, d),
+            "the position table is missing": lambda v, n, c, d: count(
+                v, 0, c, d
+            ),
             "both tables": lambda v, n, c, d: count(0, 0, c, d),
-            "that is one layer": lambda v, n, c, d: count(v, n, c, 1),
+            "a single layer": lambda v, n, c, d: count(v, n, c, 1),
             "one map from C to C": lambda v, n, c, d: (
                 count(v, n, c, d) - d * (2 * c**2 + 2 * c)
             ),
-            "out and not back": lambda v, n, c, d: (
+            "one up and one down": lambda v, n, c, d: (
                 count(v, n, c, d) - d * (4 * c**2 + c)
             ),
             "V=50257, n_ctx=1024, C=1600, L=48": lambda v, n, c, d: 124439808,
-            "a function is wanted": 124_439_808,
+            "expected a function": 124_439_808,
         },
     ),
     "parallel-layer": (
         ParallelLayer,
         {
             "that is the old layer": GPT2Layer,
-            "a norm of its own": TwoNorms,
-            "nobody reads": Leftover,
-            "what attention has added": OneAfterTheOther,
-            "the stream itself is missing": NoStream,
+            "share one norm": TwoNorms,
+            "no longer used": Leftover,
+            "reads the stream after attention": OneAfterTheOther,
+            "the residual stream is missing": NoStream,
             "added twice": Twice,
-            "instead of what attention reads": Chained,
+            "reads the output of attention": Chained,
             "see the future": Future,
-            "what is added to is `x`": OnTheStream,
-            "ignores the mask": AlwaysCausal,
-            "hand the cache on": NoCache,
-            "an nn.Module is wanted": lambda config: config.n_embd,
+            "add to `x` itself": OnTheStream,
+            "ignores its mask": AlwaysCausal,
+            "pass the cache on": NoCache,
+            "expected an nn.Module": lambda config: config.n_embd,
         },
     ),
 }

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 12: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 12."""
 
 from __future__ import annotations
 
@@ -38,16 +38,14 @@ ANSWERS: dict[str, Answers] = {
     "uncorrected-step": (
         lambda b1, b2, t: (1 - b1**t) / math.sqrt(1 - b2**t),
         {
-            "the root of v by which": lambda b1, b2, t: (
+            "by the square root of v": lambda b1, b2, t: (
                 (1 - b1**t) / (1 - b2**t)
             ),
-            "exchanged": lambda b1, b2, t: (1 - b2**t) / math.sqrt(1 - b1**t),
+            "swapped": lambda b1, b2, t: (1 - b2**t) / math.sqrt(1 - b1**t),
             "the corrected step": lambda b1, b2, t: 1,
             "whatever t is": lambda b1, b2, t: (1 - b1) / math.sqrt(1 - b2),
-            "m over the root": lambda b1, b2, t: (
-                math.sqrt(1 - b2**t) / (1 - b1**t)
-            ),
-            "the share of the beginning": lambda b1, b2, t: (
+            "m over √v": lambda b1, b2, t: math.sqrt(1 - b2**t) / (1 - b1**t),
+            "the weight of the initial value": lambda b1, b2, t: (
                 b1**t / math.sqrt(b2**t)
             ),
             "raises ZeroDivisionError": lambda b1, b2, t: (
@@ -60,11 +58,9 @@ ANSWERS: dict[str, Answers] = {
         {
             "mean of the means": lambda losses, masks: losses.mean(),
             "read and not predicted": weighted(lambda mask: mask.sum().item()),
-            "weighted by their rows": weighted(len),
-            "the padding counts too; the masks": weighted(
-                lambda mask: mask.numel()
-            ),
-            "though the first column": weighted(
+            "weight the parts by their rows": weighted(len),
+            "the padding too; the masks": weighted(lambda mask: mask.numel()),
+            "leave out the first column": weighted(
                 lambda mask: mask[:, 1:].numel()
             ),
             "the sum of the losses": lambda losses, masks: (
@@ -76,7 +72,7 @@ ANSWERS: dict[str, Answers] = {
     "plateau-rate": (
         plateau(),
         {
-            "do not fall": lambda step, n, warmup, decay: min(
+            "does not fall": lambda step, n, warmup, decay: min(
                 1.0, (step + 1) / warmup
             ),
             "the warm-up is missing": lambda step, n, warmup, decay: min(
@@ -90,7 +86,7 @@ ANSWERS: dict[str, Answers] = {
                 else (n - step) / (n - warmup)
             ),
             "goes above 1": plateau(top=math.inf),
-            "a number is wanted": lambda step, n, warmup, decay: "1",
+            "expected a number": lambda step, n, warmup, decay: "1",
         },
     ),
 }

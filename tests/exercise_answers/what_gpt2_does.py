@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 1: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 1."""
 
 from __future__ import annotations
 
@@ -52,36 +52,38 @@ ANSWERS: dict[str, Answers] = {
     "table-share": (
         lambda v, c, n: v / (v + 12 * n * c),
         {
-            "that is one layer": lambda v, c, n: v / (v + 12 * c),
+            "a single layer": lambda v, c, n: v / (v + 12 * c),
             "attention's 4 C² only": lambda v, c, n: v / (v + 4 * n * c),
             "that is 8 C²": lambda v, c, n: v / (v + 8 * n * c),
             "share of the layers": lambda v, c, n: (
                 12 * n * c / (v + 12 * n * c)
             ),
             "ratio of the table": lambda v, c, n: v / (12 * n * c),
-            "terms with C alone": lambda v, c, n: v / (v + n * (12 * c + 13)),
-            "that is V alone": lambda v, c, n: v / (v + 12 * n * c**2),
+            "terms that have C alone": lambda v, c, n: (
+                v / (v + n * (12 * c + 13))
+            ),
+            "used V alone": lambda v, c, n: v / (v + 12 * n * c**2),
             "between 0 and 1": lambda v, c, n: 100 * v / (v + 12 * n * c),
-            "a function is wanted": 0.31,
+            "expected a function": 0.31,
         },
     ),
     "draw-unused": (
         draw,
         {
-            "changes a tensor": without_a_copy,
-            "tokens that had been used": one_removed,
-            "draws from what was used": lambda p, u, g: (
+            "modifies a tensor": without_a_copy,
+            "500 draws gave a token": one_removed,
+            "draws from the used tokens": lambda p, u, g: (
                 u[torch.randint(len(u), (), generator=g)] if u else 0
             ),
             "the same token every time": lambda p, u, g: max(
                 (i for i in range(5) if i not in u), key=lambda i: float(p[i])
             ),
             "the same chance": lambda p, u, g: draw(torch.ones(5), u, g),
-            "had been used": shifted,
+            "that had been used": shifted,
             "the same seed": lambda p, u, g: draw(p, u, None),
             "one id": lambda p, u, g: p,
-            "changes `used`": and_note,
-            "a function is wanted": 1,
+            "modifies `used`": and_note,
+            "expected a function": 1,
         },
     ),
 }

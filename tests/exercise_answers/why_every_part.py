@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 14: the right one, and wrong ones."""
+"""Right and wrong answers to the exercises of chapter 14."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def fixed(x: Tensor, sigma: float, weight: Tensor, bias: Tensor) -> Tensor:
     return (x - x.mean(-1, keepdim=True)) / sigma * weight + bias
 
 
-# The name of each exercise: the right answer; and for some words that the
-# checker has to say, an answer that should make it say them.
 ANSWERS: dict[str, Answers] = {
     "absorbed-scale": (
         absorbed,
         {
             "nothing has changed": lambda w, b, h: (w, b),
-            "divided by D, and": lambda w, b, h: absorbed(w, b, h, both=True),
-            "divided by the root of C": lambda w, b, h: absorbed(
+            "divided by D instead of √D": lambda w, b, h: absorbed(
+                w, b, h, both=True
+            ),
+            "divided by √C": lambda w, b, h: absorbed(
                 w, b, h, factor=w.size(0) ** -0.5
             ),
-            "multiplied": lambda w, b, h: absorbed(
+            "multiply by the scale": lambda w, b, h: absorbed(
                 w, b, h, factor=math.sqrt(w.size(0) // h)
             ),
             "divide it too": lambda w, b, h: absorbed(
@@ -58,7 +58,7 @@ ANSWERS: dict[str, Answers] = {
             ),
             "the values have changed": lambda w, b, h: (w / 2, b / 2),
             "should keep its shape": lambda w, b, h: (w[:, : w.size(0)], b),
-            "return two things": lambda w, b, h: w,
+            "expected two things": lambda w, b, h: w,
         },
     ),
     "folded-feed-forward": (
@@ -78,7 +78,7 @@ ANSWERS: dict[str, Answers] = {
                 w_1 @ w_2,
                 b_1 + b_2,
             ),
-            "return two things": lambda w_1, b_1, w_2, b_2: w_1 @ w_2,
+            "expected two things": lambda w_1, b_1, w_2, b_2: w_1 @ w_2,
         },
     ),
     "fixed-norm": (
@@ -88,8 +88,8 @@ ANSWERS: dict[str, Answers] = {
                 x, x.std(-1, keepdim=True, correction=0), w, b
             ),
             "still to be subtracted": lambda x, s, w, b: x / s * w + b,
-            "one mean for all": lambda x, s, w, b: (x - x.mean()) / s * w + b,
-            "no variance": lambda x, s, w, b: fixed(x, math.sqrt(s), w, b),
+            "one mean from all": lambda x, s, w, b: (x - x.mean()) / s * w + b,
+            "not a variance": lambda x, s, w, b: fixed(x, math.sqrt(s), w, b),
             "still to be applied": lambda x, s, w, b: fixed(x, s, 1, 0),
             "not multiplied": lambda x, s, w, b: (fixed(x, s, 1, 0) + b) * w,
         },

@@ -1,4 +1,4 @@
-"""Mistakes one could make in the package: `mutations.py` tries them."""
+"""Mistakes that one could make in the package; see `mutations.py`."""
 
 from mistakes import (
     in_attention,

@@ -1,4 +1,4 @@
-"""Mistakes in `attention.py`: who looks at whom, and how much."""
+"""Mistakes in `attention.py` and `cache.py`."""
 
 from mistakes.mutation import Mutation
 
@@ -8,7 +8,7 @@ MODEL = "test_model.py"
 PARITY = "test_parity.py"
 
 MUTATIONS = [
-    # Who looks at whom.
+    # Which keys a query sees.
     Mutation(
         "the mask lets one later key through",
         "attention.py",
@@ -31,10 +31,10 @@ MUTATIONS = [
         (ATTENTION, MODEL),
     ),
     Mutation(
-        "the fused kernel lines up the first query with the first cached key",
+        "the fused kernel aligns the first query with the first cached key",
         "attention.py",
-        "mask is None and query.size(-2) == key.size(-2)",
-        "mask is None",
+        "(mask is not None or query.size(-2) != key.size(-2))",
+        "mask is not None",
         (ATTENTION, MODEL),
     ),
     Mutation(
@@ -45,14 +45,14 @@ MUTATIONS = [
         (ATTENTION,),
     ),
     Mutation(
-        "padding is looked at",
+        "padding is seen",
         "attention.py",
         "return real | itself",
         "return real | True",
         (ATTENTION, MODEL, PARITY),
     ),
     Mutation(
-        "padding may look at nothing, not even itself",
+        "padding sees nothing, not even itself",
         "attention.py",
         "return real | itself",
         "return real & (itself | True)",
@@ -76,8 +76,8 @@ MUTATIONS = [
     Mutation(
         "the fused scores are not scaled",
         "attention.py",
-        "is_causal=True",
-        "is_causal=True, scale=1.0",
+        "is_causal=causal",
+        "is_causal=causal, scale=1.0",
         (ATTENTION, LAYER, PARITY),
     ),
     Mutation(
@@ -87,7 +87,7 @@ MUTATIONS = [
         "scores.softmax(dim=-2)",
         (ATTENTION,),
     ),
-    # Maps and heads.
+    # Linear maps and heads.
     Mutation(
         "queries and keys are swapped",
         "attention.py",
@@ -146,7 +146,7 @@ MUTATIONS = [
         (ATTENTION, MODEL),
     ),
     Mutation(
-        "an overfull cache goes unnoticed",
+        "a full cache takes more",
         "cache.py",
         "end > room",
         "end > 2 * room",
@@ -176,7 +176,7 @@ MUTATIONS = [
         (ATTENTION, MODEL),
     ),
     Mutation(
-        "the weights spelled out have no dropout",
+        "the weights have no dropout where they are computed",
         "attention.py",
         "self.attn_dropout(weights)",
         "weights",
@@ -189,9 +189,9 @@ MUTATIONS = [
         "self.c_proj(merged)",
         (ATTENTION, LAYER, PARITY),
     ),
-    # How a model begins.
+    # Initialisation.
     Mutation(
-        "attention's way back into the stream begins too large",
+        "attention's output map starts too large",
         "attention.py",
         "width, width, std=config.residual_std",
         "width, width",

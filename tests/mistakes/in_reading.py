@@ -1,9 +1,10 @@
-"""Mistakes in what is read from files, and in what is accepted from them."""
+"""Mistakes in reading files, and in refusing bad ones."""
 
 from mistakes.mutation import Mutation
 
 CONFIG, HUB = "test_config.py", "test_hub.py"
 JSON, PYTORCH = "test_reading.py", "test_pytorch_files.py"
+OTHERS = "test_other_checkpoints.py"
 TENSORFLOW = "test_tensorflow_checkpoint.py"
 WEIGHTS = "test_weights.py"
 
@@ -25,7 +26,7 @@ MUTATIONS = [
     ),
     # Any file, and JSON.
     Mutation(
-        "of a name that comes twice in JSON the last one counts",
+        "a repeated name in JSON is accepted",
         "files/reading.py",
         "if len(fields) < len(pairs):",
         "if False:",
@@ -39,11 +40,11 @@ MUTATIONS = [
         (f"{JSON}::test_pipes_and_devices",),
     ),
     Mutation(
-        "true is a whole number",
+        "a boolean is accepted as an integer",
         "files/reading.py",
         "isinstance(value, bool) and bool not in kinds",
         "False",
-        (f"{JSON}::test_a_field_of_another_kind",),
+        (f"{JSON}::test_a_field_of_another_type",),
     ),
     # Files of PyTorch.
     Mutation(
@@ -68,29 +69,29 @@ MUTATIONS = [
         (f"{PYTORCH}::test_damaged_archives",),
     ),
     Mutation(
-        "the names in a pickle may be numbers",
+        "keys in a pickle may be numbers",
         "weights/pickle_program.py",
         "if type(name) is not str:",
         "if type(name) not in (str, int):",
         (f"{PYTORCH}::test_odd_pickles",),
     ),
     Mutation(
-        "a tensor may reach one number beyond its storage",
-        "weights/pickle_program.py",
+        "a tensor may exceed its storage by one number",
+        "weights/pickle_objects.py",
         "if needed > storage.n_numbers:",
         "if needed > storage.n_numbers + 1:",
         (f"{PYTORCH}::test_odd_pickles",),
     ),
     Mutation(
-        "a model may take far more room than its file",
+        "a model may take far more memory than its file",
         "weights/formats.py",
         "if needed > most:",
         "if needed > 99 * most:",
-        (f"{PYTORCH}::test_a_model_takes_little_more_room_than_its_file",),
+        (f"{PYTORCH}::test_a_model_takes_little_more_memory_than_its_file",),
     ),
     # Files of safetensors and of TensorFlow.
     Mutation(
-        "a hole between two tensors is accepted",
+        "a gap between two tensors is accepted",
         "weights/safetensors_header.py",
         "if begin != free:",
         "if begin < free:",
@@ -118,7 +119,7 @@ MUTATIONS = [
         (f"{TENSORFLOW}::test_hostile_indexes",),
     ),
     Mutation(
-        "every tensor is looked for in the first data file",
+        "every tensor is read from the first data file",
         "weights/tensorflow.py",
         ".data-{shard:05d}-of-",
         ".data-{0:05d}-of-",
@@ -167,30 +168,103 @@ MUTATIONS = [
         "if low.isnan():",
         (f"{WEIGHTS}::test_wrong_tensors",),
     ),
+    # Files of other programs.
+    Mutation(
+        "square matrices of nn.Linear are not transposed",
+        "weights/arrangement.py",
+        "elif transposed and ours.endswith(_LINEAR):",
+        "elif transposed and len(shape) == 2 and len(set(shape)) == 2 and (\n"
+        "            ours.endswith(_LINEAR)\n"
+        "        ):",
+        (f"{OTHERS}::test_transposed_weights_beside_a_config",),
+    ),
+    Mutation(
+        "nanoGPT's activation is the tanh form",
+        "weights/containers.py",
+        '"gelu" if exact else',
+        '"gelu_new" if exact else',
+        (f"{OTHERS}::test_nanogpt",),
+    ),
+    Mutation(
+        "biases that any file lacks are zero",
+        "weights/arrangement.py",
+        "    if not is_transposed(names, infos):\n        return",
+        "    if False:\n        return",
+        (f"{OTHERS}::test_biases_are_zero_in_nanogpts_world_alone",),
+    ),
+    Mutation(
+        "a prefix is taken off one of several models",
+        "weights/layout.py",
+        "if len(prefixes := find_prefixes(infos)) > 1:",
+        "if len(prefixes := find_prefixes(infos)) > 2:",
+        (f"{OTHERS}::test_two_models_in_one_file",),
+    ),
+    Mutation(
+        "a name in a pickle that is unknown may be kept",
+        "weights/pickle_program.py",
+        "if isinstance(last, ClassName) and instruction not in _OF_A_CLASS:",
+        "if False:",
+        (f"{OTHERS}::test_an_unknown_name_can_only_describe_an_object",),
+    ),
+    Mutation(
+        "llm.c's rows of padding are tokens",
+        "weights/llm_c.py",
+        'shapes["wte.weight"] = (n_vocab, width)',
+        'shapes["wte.weight"] = (n_rows, width)',
+        (f"{OTHERS}::test_llm_c",),
+    ),
+    Mutation(
+        "bytes behind the last tensor of llm.c are passed over",
+        "weights/llm_c.py",
+        "if expected != len(data):",
+        "if expected > len(data):",
+        (f"{OTHERS}::test_wrong_headers",),
+    ),
+    Mutation(
+        "an adapter beside the weights is passed over",
+        "weights/locating.py",
+        "weights = None if adapted else find_weights(folder)",
+        "weights = find_weights(folder)",
+        (f"{OTHERS}::test_an_adapter_beside_weights",),
+    ),
+    Mutation(
+        "dtypes of a mixed file are rounded to the narrowest",
+        "weights/arrangement.py",
+        'if len(found) == 1 else "float32"',
+        'if len(found) == 1 else "bfloat16"',
+        (f"{OTHERS}::test_mixed_dtypes",),
+    ),
+    Mutation(
+        "the first token without a row is encoded",
+        "weights/unresized.py",
+        "if token_id >= self.n_rows:",
+        "if token_id > self.n_rows:",
+        (f"{OTHERS}::test_a_token_without_a_row_is_refused_alone",),
+    ),
     # Files whose content is known.
     Mutation(
-        "a file is known again by its size alone",
+        "a cached digest is matched by the file's size alone",
         "weights/digests.py",
         "[info.st_size, info.st_mtime_ns, info.st_ctime_ns]",
         "[info.st_size]",
-        (f"{HUB}::test_remembers_a_file_as_it_stands",),
+        (f"{HUB}::test_caches_the_digest_of_an_unchanged_file",),
     ),
     Mutation(
-        "a preset takes files of which no digest is known",
+        "a preset accepts files without a known digest",
         "weights/pins.py",
         "if expected is None:\n",
         "if expected is None:\n            continue\n",
         (f"{HUB}::test_each_pinned_file_is_compared",),
     ),
     Mutation(
-        "a preset's copy on the disk is not compared with its digests",
+        "a preset's files on this disk are not compared with their digests",
         "weights/pins.py",
         "if (found := sha256(path, expected)) != expected:",
         "if not (found := sha256(path, expected)):",
         (f"{HUB}::test_each_pinned_file_is_compared",),
     ),
     Mutation(
-        "what is fetched is not compared with its digest",
+        "downloads are not compared with their digests",
         "weights/hub.py",
         "if (found := sha256(path, expected)) != expected:",
         "if not (found := sha256(path, expected)):",

@@ -1,4 +1,4 @@
-"""Mistakes in the other parts of the model."""
+"""Mistakes in the other components of the model."""
 
 from mistakes.mutation import Mutation
 
@@ -9,7 +9,7 @@ MODEL = "test_model.py"
 PARITY = "test_parity.py"
 
 MUTATIONS = [
-    # Who looks at whom.
+    # Which keys a query sees.
     Mutation(
         "the layer is not causal",
         "layer.py",
@@ -17,7 +17,7 @@ MUTATIONS = [
         "mask=mask, causal=False,",
         (LAYER, MODEL, PARITY),
     ),
-    # Maps and heads.
+    # Linear maps.
     Mutation(
         "a map forgets its bias",
         "linear.py",
@@ -27,29 +27,29 @@ MUTATIONS = [
     ),
     # The cache.
     Mutation(
-        "all layers share one memory",
+        "all layers share one cache",
         "model.py",
-        "memory[i]",
-        "memory[0]",
+        "cache.of_layers(n)",
+        "n * cache.of_layers(n)[:1]",
         (MODEL,),
     ),
     Mutation(
         "cached positions are not counted",
         "model.py",
-        "torch.arange(past, n_tokens,",
+        "torch.arange(past, past + n_new,",
         "torch.arange(0, n_new,",
         (MODEL,),
     ),
     # Activations and norms.
     Mutation(
-        "the exact GELU in the place of GPT-2's",
+        "the exact GELU instead of GPT-2's",
         "feed_forward.py",
         'F.gelu(x, approximate="tanh")',
         "F.gelu(x)",
         (FEED_FORWARD, LAYER, PARITY),
     ),
     Mutation(
-        "GPT-2's GELU in the place of the exact one",
+        "GPT-2's GELU instead of the exact one",
         "feed_forward.py",
         "F.gelu(x)",
         'F.gelu(x, approximate="tanh")',
@@ -63,22 +63,22 @@ MUTATIONS = [
         ("test_layer_norm.py", LAYER, PARITY),
     ),
     Mutation(
-        "epsilon is always GPT-2's",
+        "epsilon is always the default",
         "layer_norm.py",
         "self.bias, self.epsilon",
         "self.bias, 1e-5",
         ("test_layer_norm.py", PARITY),
     ),
-    # The stream.
+    # The residual stream.
     Mutation(
-        "attention replaces the stream",
+        "attention replaces the residual stream",
         "layer.py",
         "x = x + self.attn(",
         "x = self.attn(",
         (LAYER, PARITY),
     ),
     Mutation(
-        "the feed-forward network replaces the stream",
+        "the feed-forward network replaces the residual stream",
         "layer.py",
         "return x + self.mlp(self.ln_2(x))",
         "return self.mlp(self.ln_2(x))",
@@ -99,7 +99,7 @@ MUTATIONS = [
         (LAYER, PARITY),
     ),
     Mutation(
-        "the feed-forward network does not see what attention found",
+        "the feed-forward network does not see what attention added",
         "layer.py",
         "x = x + self.attn(self.ln_1(x), mask=mask, cache=cache)\n"
         "        return x + ",
@@ -129,7 +129,21 @@ MUTATIONS = [
         (MODEL, PARITY),
     ),
     Mutation(
-        "positions begin at 1",
+        "one token too many is accepted",
+        "model.py",
+        "(last := int(positions.max())) >= n_ctx",
+        "(last := int(positions.max())) > n_ctx",
+        (MODEL,),
+    ),
+    Mutation(
+        "a list of ids is taken for a tensor",
+        "model.py",
+        "isinstance(tokens, Tensor) and tokens.dtype in whole",
+        "tokens.dtype in whole",
+        (MODEL,),
+    ),
+    Mutation(
+        "positions start at 1",
         "embeddings.py",
         "cumsum(dim=-1) - 1",
         "cumsum(dim=-1) - 0",
@@ -144,7 +158,7 @@ MUTATIONS = [
     ),
     # The output and the loss.
     Mutation(
-        "the output does not teach the embeddings",
+        "the output passes no gradient to the embeddings",
         "model.py",
         "F.linear(hidden, self.wte.weight)",
         "F.linear(hidden, self.wte.weight.detach())",
@@ -159,7 +173,7 @@ MUTATIONS = [
         (MODEL, PARITY),
     ),
     Mutation(
-        "the last column in the place of the last token",
+        "the last column instead of the last token",
         "model.py",
         "n_new - 1 - real.flip(-1).argmax(dim=-1)",
         "n_new - 1 - 0 * real.flip(-1).argmax(dim=-1)",
@@ -180,7 +194,7 @@ MUTATIONS = [
         (MODEL, PARITY),
     ),
     Mutation(
-        "padding is predicted from",
+        "tokens after padding are predicted",
         "model.py",
         "attention_mask[:, :-1].bool() & attention_mask[:, 1:].bool()",
         "attention_mask[:, 1:].bool()",
@@ -215,23 +229,23 @@ MUTATIONS = [
         "F.dropout(self.wte",
         (MODEL, PARITY),
     ),
-    # How a model begins.
+    # Initialisation.
     Mutation(
-        "the feed-forward network's way back begins too large",
+        "the feed-forward network's output map starts too large",
         "feed_forward.py",
         "config.inner_size, config.n_embd, std=config.residual_std",
         "config.inner_size, config.n_embd",
         (FEED_FORWARD, MODEL),
     ),
     Mutation(
-        "one addition per layer is counted",
+        "one addition per layer is counted instead of two",
         "config.py",
         "math.sqrt(2 * self.n_layer)",
         "math.sqrt(self.n_layer)",
         ("test_config.py", ATTENTION, FEED_FORWARD, MODEL),
     ),
     Mutation(
-        "positions begin as large as tokens",
+        "positions start as large as tokens",
         "model.py",
         "Embedding(config.n_ctx, config.n_embd, std=0.01)",
         "Embedding(config.n_ctx, config.n_embd)",

@@ -1,4 +1,4 @@
-"""What a mistake is: one piece of one source file, replaced."""
+"""A mistake: a change to one piece of one source file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Mutation:
     file: str
     old: str
     new: str
-    noticed_by: tuple[str, ...]
+    caught_by: tuple[str, ...]
     """Test files, or single tests such as `test_hub.py::test_fetches_once`;
-    each must notice it by itself."""
+    each must catch it by itself."""
 
     def apply(self, package: Path) -> None:
         """Make the mistake in this copy of the package.
 
         Raises:
-            ValueError: The source has changed, and the mutation must follow.
+            ValueError: The source does not contain `old` exactly once.
         """
         path = package / self.file
         source = path.read_text(encoding="utf-8")
