@@ -13,9 +13,11 @@ from itertools import product
 
 import pytest
 
+from gpt2.config import GPT2Config
 from gpt2.tokenizer.bpe import END_OF_TEXT, TokenizerError
 from gpt2.tokenizer.settings import Finding, Settings
 from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.weights.loading import read_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
@@ -492,6 +494,20 @@ def test_saving_removes_vocabularies_of_other_kinds(tmp_path):
     spaced.save(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"tokenizer.json", "tokenizer_config.json"}
+
+
+def test_no_vocabulary_stands_in_for_one_of_another_kind(tmp_path):
+    """Even if the model has as many rows as GPT-2."""
+    config = GPT2Config()
+    for name in ("config.json", "tokenizer_config.json"):
+        path = tmp_path / name
+        path.write_text('{"tokenizer_class": "BertTokenizer"}')
+        with pytest.raises(TokenizerError, match=f"{name}.*BertTokenizer"):
+            read_tokenizer(tmp_path, config)
+        path.unlink()
+    (tmp_path / "vocab.txt").write_text("[PAD]")
+    with pytest.raises(TokenizerError, match=r"vocab\.txt.*WordPiece"):
+        read_tokenizer(tmp_path, config)
 
 
 # Folders of transformers
