@@ -28,7 +28,6 @@ from gpt2.tokenizer.bpe import (
 )
 from gpt2.tokenizer.configuration import (
     ADDED,
-    CONFIG,
     NAMES,
     SETTINGS,
     Added,
@@ -83,14 +82,15 @@ def find_vocabulary(folder: Path) -> tuple[Path, Path] | None:
 
 
 def vocabulary_files(folder: Path) -> list[Path]:
-    """List the files in a folder that `read_vocabulary` reads."""
-    found = find_vocabulary(folder)
-    if found is None:
+    """List the files in a folder that `read_vocabulary` reads.
+
+    The model's config is left out, of which it reads only a few fields.
+    """
+    if find_vocabulary(folder) is None:
         return []
-    files = dict.fromkeys(found)  # one entry if both paths are the same file
-    others = (ADDED, NAMES, SETTINGS, CONFIG)
-    files |= {folder / name: None for name in others}
-    return [path for path in files if is_there(path)]
+    kinds = [name for names in FILE_NAMES for name in dict.fromkeys(names)]
+    names = (*kinds, ADDED, NAMES, SETTINGS)
+    return [folder / name for name in names if is_there(folder / name)]
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:

@@ -6,6 +6,7 @@ tokens around it. Hugging Face's tokenizers library defines what each of these
 steps does and their order; `gpt2.tokenizer.pipeline` reads them from its file.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -118,8 +119,9 @@ class Search:
     ) -> None:
         """Take the id of each token, and how each is found."""
         self.ids, self.finding = dict(ids), dict(finding)
-        names = sorted(map(regex.escape, ids), key=len, reverse=True)
-        self._pattern = regex.compile("|".join(names)) if names else None
+        names = sorted(map(re.escape, ids), key=len, reverse=True)
+        # Of names alone, `re` makes a pattern ten times as fast as `regex`.
+        self._pattern = re.compile("|".join(names)) if names else None
 
     def split(self, text: str) -> Iterator[str | int]:
         """Yield the text between the tokens, and their ids, in order."""
