@@ -445,7 +445,7 @@ def test_what_somebody_chose_goes_before_the_default(tmp_path):
 
 def test_without_an_end_the_error_says_how_to_name_one(tmp_path):
     trained(special=["<s>", "</s>"]).save(str(tmp_path / "tokenizer.json"))
-    refused(tmp_path, r"<s>, </s>.*tokenizer_config\.json.*eos_token")
+    refused(tmp_path, r"'<s>', '</s>'.*tokenizer_config\.json.*eos_token")
 
 
 ODD_CONFIGS = {

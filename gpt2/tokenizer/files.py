@@ -11,6 +11,7 @@ as does version 4 except for its slow `GPT2Tokenizer`; so does this package,
 and it warns where the two disagree.
 """
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,36 +136,18 @@ def _read(folder: Path) -> Vocabulary:
 
 def _assemble(contents: Contents, configuration: Configuration) -> Vocabulary:
     """Put the parts of a vocabulary together, and check them."""
-    ids, added = dict(contents.ids), dict(contents.added)
-    next_id = max([-1, *ids.values(), *(a.token_id for a in added.values())])
-    for name in configuration.special:
-        if name not in ids and name not in added:
-            next_id += 1
-            added[name] = Added(next_id, True, Finding())
-    # An added token may be one that merges make, too: then it is found whole.
-    made = {"".join(merge.split(" ")) for _, merge in contents.merges}
-    made |= CHARACTER_TO_BYTE.keys()
-    for name, token in added.items():
-        if ids.get(name, token.token_id) != token.token_id:
-            raise TokenizerError(
-                f"{contents.added_path}: {name!r:.80} has id "
-                f"{token.token_id}, and id {ids[name]} in the vocabulary"
-            )
-        if name not in made:
-            ids.pop(name, None)
+    added = _with_named(contents, configuration)
+    ids = _without_added(contents, added)
     added_ids = {name: token.token_id for name, token in added.items()}
+    known = ids | added_ids
     files = dict.fromkeys(ids, contents.ids_path)
     files |= dict.fromkeys(added, contents.added_path)
-    _check_order(ids | added_ids, files)
-    known = ids | added_ids
-    named = {name: known[name] for name in configuration.special}
+    _check_order(known, files)
     ranks = _take_ranks(ids, contents.merges, contents.merges_path)
-    special = {n: t.token_id for n, t in added.items() if t.special}
-    special |= {
-        n: i for n, i in added_ids.items() if n in configuration.special
-    }
-    words = {n: i for n, i in added_ids.items() if n not in special}
-    special_tokens = ids | named | special
+    special = [name for name, token in added.items() if token.special]
+    special += configuration.special
+    special_tokens = ids | {name: known[name] for name in special}
+    words = {n: i for n, i in added_ids.items() if n not in special_tokens}
     settings = replace(
         contents.settings,
         words=words,
@@ -176,6 +159,45 @@ def _assemble(contents: Contents, configuration: Configuration) -> Vocabulary:
     )
     settings = _configured(settings, contents, configuration, special_tokens)
     return Vocabulary(ranks, special_tokens, settings)
+
+
+def _with_named(
+    contents: Contents, configuration: Configuration
+) -> dict[str, Added]:
+    """Return the added tokens, and the named tokens that have no id yet.
+
+    As in transformers, these get the next ids, in the order of their roles.
+    """
+    added = dict(contents.added)
+    in_use = [token.token_id for token in added.values()]
+    next_id = max([-1, *in_use, *contents.ids.values()]) + 1
+    for name in configuration.special:
+        if name not in contents.ids and name not in added:
+            added[name] = Added(next_id, True, Finding())
+            next_id += 1
+    return added
+
+
+def _without_added(
+    contents: Contents, added: Mapping[str, Added]
+) -> dict[str, int]:
+    """Return the ids of the vocabulary without those of added tokens.
+
+    An added token that merges make, too, stays: it is found whole where the
+    text has it, and made by merges within other pieces.
+    """
+    ids = dict(contents.ids)
+    made = {"".join(merge.split(" ")) for _, merge in contents.merges}
+    made |= CHARACTER_TO_BYTE.keys()
+    for name, token in added.items():
+        if ids.get(name, token.token_id) != token.token_id:
+            raise TokenizerError(
+                f"{contents.added_path}: {name!r:.80} has id "
+                f"{token.token_id}, and id {ids[name]} in the vocabulary"
+            )
+        if name not in made:
+            ids.pop(name, None)
+    return ids
 
 
 def _configured(
@@ -194,7 +216,7 @@ def _configured(
         raise TokenizerError(
             f"{contents.ids_path}: no token is known to end a text, neither "
             f"<|endoftext|> nor an eos_token; the special tokens are "
-            f"{', '.join(special_tokens) or 'none'}. Write which one does to "
+            f"{reprlib.repr(list(special_tokens))}. Write which one does to "
             f'{configuration.path}, such as {{"eos_token": "</s>"}}'
         )
     bos = configuration.choose("bos", special_tokens) or eos

@@ -482,7 +482,11 @@ def _in_order(
 
 
 def _check_size(added: Mapping[str, int]) -> None:
-    """Refuse added tokens that nobody can have wanted."""
+    """Refuse added tokens that take too long to compile.
+
+    Raises:
+        TokenizerError: They have too many bytes.
+    """
     size = sum(len(to_utf8(name)) for name in added)
     if size > _MOST_SPECIAL_BYTES:
         raise TokenizerError(
