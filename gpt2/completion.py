@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
-from gpt2.dropout import without_dropout
-from gpt2.generation import stream
+from gpt2.generation import Continuations, stream
 from gpt2.model import LanguageModel
 from gpt2.prediction import Candidate, Prediction
 from gpt2.sampling import Sampling, seeded
@@ -90,6 +89,7 @@ def stream_text(
         max_new_tokens,
         sampling,
         stop_tokens=[end],
+        n_vocab=tokenizer.n_vocab,
         seed=seed,
     )
     new = (int(token) for token in drawn)
@@ -149,6 +149,10 @@ def predict(
 ) -> Prediction:
     """Predict the token after a prompt, and keep every step on the way.
 
+    Probabilities are over the tokenizer's tokens, even if the model's table is
+    padded beyond them. (Losses, in training and in `gpt2.evaluation.text`, are
+    over all rows.)
+
     Args:
         model: Any GPT-2.
         tokenizer: The one that the model was trained with.
@@ -164,7 +168,8 @@ def predict(
     """
     ids = encode_prompt(tokenizer, prompt)
     tokens = torch.tensor([ids], device=model.device)
-    logits = without_dropout(model)(tokens, last_only=True).float()  # (1, V)
+    prompts = Continuations(model, tokens, 0, None, (), 1, tokenizer.n_vocab)
+    logits = prompts.next_logits().float()  # (1, V)
     chances = sampling.filter(logits, tokens).softmax(dim=-1)[0]  # (V,)
     generator = seeded(seed, tokens.device)
     drawn = sampling.choose(logits, tokens, generator=generator)  # (1,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,27 @@ def test_continues_greedily() -> None:
     }
     found = continues_greedily(model, BYTES, list(answers), 2)
     assert found == list(answers.values())
+
+
+class Padded(Biased):
+    """The same with three more rows, each likelier than `a`."""
+
+    def forward(self, tokens, attention_mask=None, **_):
+        logits = super().forward(tokens)
+        return torch.nn.functional.pad(logits, (0, 3), value=5.0)
+
+
+def test_losses_are_over_all_rows_and_answers_over_tokens() -> None:
+    model = Padded(replace(CONFIG, n_vocab=260))
+    (one,) = score(model, [[1, *BYTES.encode("ab")]])
+    total = 255 + math.exp(2) + math.exp(1) + 3 * math.exp(5)
+    expected = torch.tensor([2.0, 1.0]) - math.log(total)
+    torch.testing.assert_close(one.log_probabilities, expected)
+    loss = text_loss(model, BYTES, "ab").nats
+    assert loss == pytest.approx(-float(expected.sum()))
+    # Greedy decoding never answers with a row that has no token.
+    asked = [("x", "aaa"), ("x", "ab")]
+    assert continues_greedily(model, BYTES, asked) == [True, False]
 
 
 class FirstWins(GPT2):

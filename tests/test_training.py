@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from generating import with_spare_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -1454,6 +1455,23 @@ def test_it_goes_on_from_a_checkpoint(
         assert torch.equal(tensor, begun.state_dict()[name])
     last = model.state_dict()["wte.weight"]
     assert 0 < (last - begun.wte.weight).abs().max() < 1e-7
+
+
+def test_a_sample_has_no_row_without_a_token(
+    text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(CONFIG, n_vocab=257, n_ctx=20)
+    wide = with_spare_rows(new_model(config))
+    gpt2.save(wide, Tokenizer.bytes_only(), tmp_path / "old")
+    arguments = ["train", str(tmp_path / "new"), *SMALL]
+    arguments += ["--data", str(text_file), "--learning-rate=1e-9"]
+    arguments += ["--model", str(tmp_path / "old"), "--evaluate-every=1"]
+    assert main([*arguments, "--save-every=1"]) == 0
+    err = capfd.readouterr().err
+    assert all(f"[step {step}]" in err for step in (1, 2, 3))
+    assert list((tmp_path / "new" / "checkpoints").iterdir())
+    model, tokenizer = gpt2.load(tmp_path / "new")
+    assert (model.config.n_vocab, tokenizer.n_vocab) == (257 + 47, 257)
 
 
 @pytest.mark.parametrize(

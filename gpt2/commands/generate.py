@@ -184,6 +184,7 @@ def _beam(
         options.max_tokens,
         n_beams=options.beams,
         stop_tokens=[tokenizer.end_of_text],
+        n_vocab=tokenizer.n_vocab,
     )
     added = best[0, len(ids) :].tolist()
     if tokenizer.end_of_text in added:

@@ -40,8 +40,12 @@ def score(
     batch_size: int = 16,
     *,
     n_last: Sequence[int] | None = None,
+    n_vocab: int | None = None,
 ) -> Iterator[Score]:
     """Score sequences of up to `n_ctx + 1` tokens, one by one.
+
+    The softmax is over all rows of the model's table, as in training, even if
+    the table is padded beyond the tokenizer's tokens.
 
     Args:
         model: A `GPT2` or a packed model; runs without dropout.
@@ -50,6 +54,8 @@ def score(
             padded, which does not change the scores.
         n_last: How many tokens at the end of each sequence to score. None:
             all but the first, which has no context.
+        n_vocab: The number of tokens, which `likeliest` is decided among; as
+            for `gpt2.generate`.
 
     Returns:
         An iterator of one `Score` per sequence; the model runs as it is read.
@@ -75,7 +81,7 @@ def score(
                 f"of {len(sequence)} tokens; got {n}"
             )
         check_ids(torch.tensor(sequence), model.config.n_vocab, "tokens")
-    return _scores(model, sequences, batch_size, n_last)
+    return _scores(model, sequences, batch_size, n_last, n_vocab)
 
 
 @torch.no_grad()
@@ -84,6 +90,7 @@ def _scores(
     sequences: Sequence[Sequence[int]],
     batch_size: int,
     n_last: Sequence[int],
+    n_vocab: int | None,
 ) -> Iterator[Score]:
     """Run the model and yield scores; `score` has checked the arguments."""
     model = without_dropout(model)
@@ -95,7 +102,8 @@ def _scores(
         logits = model(tokens[:, :-1], mask[:, :-1]).float()  # (B, T, V)
         targets = tokens[:, 1:, None]  # (B, T, 1)
         log_p = logits.log_softmax(dim=-1).gather(-1, targets).squeeze(-1)
-        likeliest = logits.argmax(dim=-1) == targets.squeeze(-1)  # (B, T)
+        best = logits[..., :n_vocab].argmax(dim=-1)  # (B, T)
+        likeliest = best == targets.squeeze(-1)  # (B, T)
         ends = mask.sum(dim=-1) - 1  # (B,), where the padding begins
         for row, (end, n) in enumerate(
             zip(ends.tolist(), n_last[batch], strict=True)
@@ -156,7 +164,8 @@ def text_loss(
     Every token is predicted once, the first one from `<|endoftext|>`. A window
     of `n_ctx` tokens advances by `stride` tokens, and only the tokens new to
     it count. So every token past the first window is predicted from at least
-    `n_ctx - stride` tokens.
+    `n_ctx - stride` tokens. Probabilities are over all rows of the model's
+    table, as in training; see `score`.
 
     Args:
         model: A `GPT2` or a packed model.
@@ -308,7 +317,13 @@ def continues_greedily(
         context = [tokenizer.end_of_text, *tokenizer.encode(prompt)][-room:]
         sequences.append(context + answer)
         n_answer.append(len(answer))
-    scores = score(model, sequences, batch_size, n_last=n_answer)
+    scores = score(
+        model,
+        sequences,
+        batch_size,
+        n_last=n_answer,
+        n_vocab=tokenizer.n_vocab,
+    )
     return [bool(one.likeliest.all()) for one in scores]
 
 
