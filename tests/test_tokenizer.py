@@ -319,7 +319,7 @@ def test_special_tokens_may_have_any_id(tmp_path):
 
 @pytest.mark.parametrize("token_id", [-1, 400, 10**30])
 def test_an_unknown_id_is_an_error(token_id):
-    message = rf"\b399\b.*{token_id}$"
+    message = rf"\b399\b, got {token_id}\b"
     with pytest.raises(TokenizerError, match=message):
         OWN.decode([0, token_id])
     with pytest.raises(TokenizerError, match=message):

@@ -59,6 +59,22 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_special_option(parser: argparse.ArgumentParser, task: str) -> None:
+    """Add the option that reads the names of special tokens as text.
+
+    Args:
+        parser: The command's parser.
+        task: What the help begins with, where only one task has the option.
+    """
+    parser.add_argument(
+        "--no-special-tokens",
+        dest="special_tokens",
+        action="store_false",
+        help=f"{task}read {END_OF_TEXT} and the names of other special tokens "
+        "as characters (default: as those tokens, as train does)",
+    )
+
+
 def add_text_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for a text, a model, and sampling from it."""
     add = parser.add_argument
@@ -68,13 +84,7 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="the prompt (default: standard input)",
     )
-    add(
-        "--no-special-tokens",
-        dest="special_tokens",
-        action="store_false",
-        help=f"read {END_OF_TEXT} and the names of other special tokens in "
-        "TEXT as characters (default: as those tokens, as train and eval do)",
-    )
+    add_special_option(parser, "")
     add_model_options(parser)
     add(
         "--seed",

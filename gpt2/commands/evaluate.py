@@ -11,6 +11,7 @@ from gpt2.commands.common import (
     N_TEXTS,
     SEED,
     add_model_options,
+    add_special_option,
     by_option,
     load,
     positive,
@@ -64,13 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="text: how many tokens the window advances (default: half of "
         "its length)",
     )
-    add(
-        "--no-special-tokens",
-        dest="special_tokens",
-        action="store_false",
-        help="text: read <|endoftext|> and other names of special tokens as "
-        "ordinary text",
-    )
+    add_special_option(parser, "text: ")
     for option, kind, default, what in _COUNTS:
         add(
             option,

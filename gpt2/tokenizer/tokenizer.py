@@ -407,9 +407,17 @@ class Tokenizer:
         except TypeError:  # not an integer
             index = -1
         if not 0 <= index < self.n_vocab:
+            why = ""
+            if index >= self.n_vocab:
+                why = (
+                    f"; the tokenizer has {self.n_vocab:,} tokens, and rows "
+                    f"that pad a model's table beyond them stand for none "
+                    f"(generate(..., n_vocab=tokenizer.n_vocab) draws no such "
+                    f"id)"
+                )
             raise TokenizerError(
                 f"expected an id from 0 to {self.n_vocab - 1}, got "
-                f"{token_id!r:.80}"
+                f"{token_id!r:.80}{why}"
             )
         return self._tokens[index]
 

@@ -69,14 +69,14 @@ MUTATIONS = [
     Mutation(
         "several documents are one",
         "evaluation/text.py",
-        "for document in split_documents(text):",
-        "for document in [text] * bool(text):",
+        "split_documents(each, separator) for",
+        "[each] * bool(each) for",
         (EVALUATION,),
     ),
     Mutation(
         "a special token is measured letter by letter",
         "evaluation/text.py",
-        "tokenizer.encode(document, allow_special=True)",
+        "tokenizer.encode(document, allow_special)",
         "tokenizer.encode(document)",
         (EVALUATION,),
     ),
@@ -104,8 +104,8 @@ MUTATIONS = [
     Mutation(
         "files to measure on run into each other",
         "commands/evaluate.py",
-        "END_OF_TEXT.join(texts.values())",
-        '"".join(texts.values())',
+        "list(texts.values()),",
+        '"".join(texts.values()),',
         (f"{COMMAND_LINE}::test_eval_separates_documents",),
     ),
     Mutation(
