@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
-from gpt2.generation import Continuations, stream
+from gpt2.dropout import without_dropout
+from gpt2.generation import stream
 from gpt2.model import LanguageModel
 from gpt2.prediction import Candidate, Prediction
 from gpt2.sampling import Sampling, seeded
@@ -177,8 +178,8 @@ def predict(
     """
     ids = encode_prompt(tokenizer, prompt, allow_special)
     tokens = torch.tensor([ids], device=model.device)
-    prompts = Continuations(model, tokens, 0, None, (), 1, tokenizer.n_vocab)
-    logits = prompts.next_logits().float()  # (1, V)
+    logits = without_dropout(model)(tokens, last_only=True).float()
+    logits = logits[:, : tokenizer.n_vocab]  # (1, V), without spare rows
     chances = sampling.filter(logits, tokens).softmax(dim=-1)[0]  # (V,)
     generator = seeded(seed, tokens.device)
     drawn = sampling.choose(logits, tokens, generator=generator)  # (1,)
