@@ -47,5 +47,8 @@ def unreadable(config: GPT2Config, n_tokens: int | None) -> list[str]:
             f"{config.n_vocab} rows"
         )
     if n_tokens is not None and n_tokens != _TOKENS:
-        notes.append("llama.cpp refuses a tokenizer that is not GPT-2's own")
+        notes.append(
+            "llama.cpp's converter refuses a tokenizer that is not GPT-2's "
+            "own; gpt2 convert can write NAME.gguf instead"
+        )
     return notes
