@@ -82,9 +82,7 @@ class Row:
 def models() -> dict[str, tuple[GPT2, Tokenizer]]:
     """Return the models by name."""
     plain = GPT2Config(n_ctx=256, n_embd=256, n_head=4, n_layer=4)
-    odd = GPT2Config(
-        *(300, 64, 96, 3, 2), n_inner=160, layer_norm_epsilon=0.1
-    )
+    odd = GPT2Config(*(300, 64, 96, 3, 2), n_inner=160, layer_norm_epsilon=0.1)
     own = Tokenizer.train("the cat sat on the mat, the cat sat", 265)
     special = {**own.special_tokens, "<user>": 265, "[PAD]": 266}
     return {
@@ -196,7 +194,9 @@ def check(name: str, kind: str, folder: Path) -> list[Row]:
         raise SystemExit(f"{path.name}: {theirs.n_vocab} tokens")
     for token in range(tokenizer.n_vocab):
         if theirs.decode(token) != tokenizer.token_bytes(token):
-            raise SystemExit(f"{path.name}: token {token} is spelled otherwise")
+            raise SystemExit(
+                f"{path.name}: token {token} is spelled otherwise"
+            )
     rows = []
     for text in TEXTS[name]:
         tokens = tokenizer.encode(text)

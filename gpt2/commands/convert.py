@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from gpt2.model import GPT2
     from gpt2.tokenizer.tokenizer import Tokenizer
 
-HELP = "write a checkpoint as Hugging Face, llama.cpp or nanoGPT reads it"
+HELP = "convert a checkpoint, also for llama.cpp or nanoGPT"
 DESCRIPTION = (
-    "Read any GPT-2 checkpoint and write it in the format that the name OUT "
-    "asks for. A folder gets config.json, model.safetensors and the "
-    "tokenizer's files, as Hugging Face has them. NAME.gguf is for llama.cpp; "
-    "it holds the tokenizer too, which may be your own. NAME.pt is nanoGPT's "
-    "ckpt.pt, for its sample.py; it holds no tokenizer. What llama.cpp or "
-    "nanoGPT would compute otherwise than the model is refused by name, "
-    "before anything is written: for GGUF, activations other than gelu_new "
-    "and tokenizers that prepare text; for nanoGPT, ReLU, inner widths other "
-    "than 4 * n_embd, and other epsilons. OUT is written whole or not at all."
+    "Read any GPT-2 checkpoint and write it in another format, which the name "
+    "OUT chooses. A folder gets Hugging Face's config.json, model.safetensors "
+    "and tokenizer files. NAME.gguf is for llama.cpp; it contains the "
+    "tokenizer, which need not be GPT-2's. NAME.pt is nanoGPT's ckpt.pt, for "
+    "its sample.py; it contains no tokenizer. If llama.cpp or nanoGPT would "
+    "compute something else, the setting is named and nothing is written: for "
+    "GGUF, activations other than gelu_new, and tokenizers that change text "
+    "before they split it; for nanoGPT, ReLU, and n_inner or "
+    "layer_norm_epsilon other than GPT-2's. A file is written completely or "
+    "not at all."
 )
 
 # Names of single files that cannot be written, and would be odd as a folder's.

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2.tokenizer.bpe import spell
+from gpt2.tokenizer.bpe import END_OF_TEXT, spell
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights.errors import CheckpointError
 
@@ -60,14 +60,7 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
         CheckpointError: llama.cpp would encode text as other ids.
         TokenizerError: No merges make one of the tokens.
     """
-    settings = getattr(tokenizer, "settings", None)
-    changes = settings.changes() if settings is not None else {}
-    if unknown := {k: v for k, v in changes.items() if k not in _KNOWN}:
-        shown = ", ".join(f"{k}={v!r:.80}" for k, v in unknown.items())
-        raise CheckpointError(
-            f"the tokenizer has {shown}, which GGUF cannot say: llama.cpp "
-            f"would encode text as other ids"
-        )
+    changes = _changes(tokenizer)
     words = changes.get("words", {})
     merges, roles = tokenizer.merges, _roles(tokenizer, changes)
     entries = [(i, spell(t), _NORMAL) for t, i in tokenizer.ranks.items()]
@@ -89,6 +82,30 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
             for name in beyond
         ),
     )
+
+
+def _changes(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the settings that are not GPT-2's; refuse what GGUF cannot hold.
+
+    Raises:
+        CheckpointError: llama.cpp would encode text as other ids.
+    """
+    settings = getattr(tokenizer, "settings", None)
+    changes = dict(settings.changes()) if settings is not None else {}
+    found = changes.pop("finding", {})
+    changes["finding"] = {
+        name: how
+        for name, how in found.items()
+        if how.lstrip or how.rstrip or how.single_word
+    }
+    unknown = {k: v for k, v in changes.items() if v and k not in _KNOWN}
+    if unknown:
+        shown = ", ".join(f"{k}={v!r:.80}" for k, v in unknown.items())
+        raise CheckpointError(
+            f"the tokenizer has {shown}, which GGUF cannot hold: llama.cpp "
+            f"would encode text as other ids"
+        )
+    return changes
 
 
 def _check_tokens(tokenizer: Tokenizer, tokens: list[str]) -> None:
@@ -120,10 +137,10 @@ def _check_tokens(tokenizer: Tokenizer, tokens: list[str]) -> None:
 
 def _roles(tokenizer: Tokenizer, changes: dict[str, Any]) -> dict[str, int]:
     """Return the id of each token with a role."""
-    end = tokenizer.end_of_text
     ids = tokenizer.special_tokens
-    roles = {"bos": ids[changes["bos"]] if "bos" in changes else end}
-    roles["eos"] = end
+    roles = {
+        role: ids[changes.get(role, END_OF_TEXT)] for role in ("bos", "eos")
+    }
     if "pad" in changes and ids[changes["pad"]] < tokenizer.n_vocab:
         roles["padding"] = ids[changes["pad"]]
     return roles
