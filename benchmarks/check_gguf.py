@@ -12,11 +12,12 @@ a token). For a few texts, llama.cpp encodes the text, computes the logits of
 every position, and generates 32 tokens greedily. Ids must be the same. The
 largest difference of logits, and how many generated tokens agree, are printed
 as a table and kept in `results/gguf.md`. A difference above the bound of its
-type ends the script with an error.
+type ends the script with an error, and so does another token in `f32`.
 
 The rounding of the weights themselves is taken out of the comparison: the
 package computes in float32 from the weights as they are in the file. What is
-left is llama.cpp's arithmetic, which rounds activations as well.
+left is llama.cpp's arithmetic: it takes GELU from a table of float16 numbers, and
+rounds activations to the type of the matrix before it multiplies them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ RESULTS = Path(__file__).parent / "results" / "gguf.md"
 
 # The largest difference of logits that is allowed, in standard deviations of
 # the logits.
-BOUNDS = {"f32": 1e-3, "bf16": 0.1, "f16": 0.02, "q8_0": 0.2}
+BOUNDS = {"f32": 0.005, "bf16": 0.05, "f16": 0.01, "q8_0": 0.2}
 
 TEXTS = {
     "story": (
@@ -65,6 +66,9 @@ TEXTS = {
     ),
 }
 N_NEW = 32
+
+quiet = llama.llama_log_callback(lambda *_: None)
+llama.llama_log_set(quiet, llama.ctypes.c_void_p(0))
 
 
 @dataclass
@@ -208,7 +212,7 @@ def check(name: str, kind: str, folder: Path) -> list[Row]:
         mine, its = our_logits(rounded, tokens), theirs.logits(tokens)
         written = [greedy(rounded, tokens), greedy(theirs, tokens)]
         same = [a == b for a, b in zip(*written, strict=True)]
-        n_same = (same + [False]).index(False)
+        n_same = [*same, False].index(False)
         difference = float(np.abs(mine - its).max())
         spread = float(mine.std())
         rows.append(Row(name, kind, len(tokens), difference, spread, n_same))
@@ -252,6 +256,7 @@ def main() -> None:
                 )
                 print(lines[-1])
                 failed |= relative > BOUNDS[kind]
+                failed |= kind == "f32" and any(r.n_same < N_NEW for r in rows)
     version = llama.__version__
     if only is None:
         RESULTS.write_text(
@@ -259,7 +264,7 @@ def main() -> None:
             + "\n".join(lines)
             + "\n"
         )
-    sys.exit("the differences are too large" if failed else 0)
+    sys.exit("llama.cpp computes something else" if failed else 0)
 
 
 if __name__ == "__main__":

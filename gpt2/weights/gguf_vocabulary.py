@@ -130,7 +130,7 @@ def _check_tokens(tokenizer: Tokenizer, tokens: list[str]) -> None:
     ((twice, n_times),) = Counter(tokens).most_common(1)
     if n_times > 1:
         raise CheckpointError(
-            f"the tokenizer has a special token whose name, {twice!r:.80}, is "
+            f"the tokenizer has an added token whose name, {twice!r:.80}, is "
             f"the spelling of another token; llama.cpp cannot tell them apart"
         )
 
