@@ -272,6 +272,68 @@ def test_gguf_refuses_a_vocabulary_by_name(
     assert not path.exists()
 
 
+def test_gguf_of_a_tokenizer_with_settings(tmp_path: Path) -> None:
+    settings = pytest.importorskip("gpt2.tokenizer.settings")
+    special = {"<s>": 264, "</s>": 265, "[PAD]": 266}
+    chosen = settings.Settings(
+        digits=r"\p{N}",
+        before=(264,),
+        after=(265,),
+        bos="<s>",
+        eos="</s>",
+        pad="[PAD]",
+        words={"catnip": 267},
+        finding={"<s>": settings.Finding(normalized=True)},
+    )
+    path = tmp_path / "x.gguf"
+    write_gguf(
+        path, model_of(), Tokenizer(OWN.ranks, special, settings=chosen)
+    )
+    for key, expected in {
+        "pre": "starcoder",
+        "bos_token_id": 264,
+        "eos_token_id": 265,
+        "padding_token_id": 266,
+        "add_bos_token": True,
+        "add_eos_token": True,
+    }.items():
+        assert value(path, f"tokenizer.ggml.{key}") == expected, key
+    tokens = value(path, "tokenizer.ggml.tokens")
+    assert tokens[264:] == ["<s>", "</s>", "[PAD]", "catnip"]
+    assert value(path, "tokenizer.ggml.token_type")[264:] == [3, 3, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"normalizers": ("NFC",)}, "normalizers=('NFC',)"),
+        ({"digits": r"\p{N}+"}, "digits"),
+        ({"add_prefix_space": True}, "add_prefix_space=True"),
+        ({"before": (264, 264)}, "[264, 264]"),
+        ({"after": (65,)}, "[65]"),
+        ({"words": {"cat": 265, "atlas": 266}}, "'catlas'"),
+        ({"words": {"x<|": 265}}, "'x<|endoftext|>'"),
+    ],
+)
+def test_gguf_refuses_settings_by_name(
+    tmp_path: Path, changes: dict[str, Any], part: str
+) -> None:
+    settings = pytest.importorskip("gpt2.tokenizer.settings")
+    chosen = settings.Settings(**changes)
+    tokenizer = Tokenizer(OWN.ranks, OWN.special_tokens, settings=chosen)
+    with pytest.raises(CheckpointError) as caught:
+        write_gguf(tmp_path / "x.gguf", model_of(), tokenizer)
+    assert part in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_gguf_of_words_that_overlap_without_harm(tmp_path: Path) -> None:
+    settings = pytest.importorskip("gpt2.tokenizer.settings")
+    chosen = settings.Settings(words={"  ": 265, "   ": 266, "t   ": 267})
+    tokenizer = Tokenizer(OWN.ranks, OWN.special_tokens, settings=chosen)
+    write_gguf(tmp_path / "x.gguf", model_of(), tokenizer)
+
+
 @pytest.mark.parametrize(
     ("number", "kind"), [(7e4, "f16"), (3.4e38, "bf16"), (1e7, "q8_0")]
 )

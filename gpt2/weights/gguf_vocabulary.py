@@ -1,13 +1,16 @@
 """A tokenizer as GGUF holds it, and what llama.cpp cannot do of it.
 
-llama.cpp splits text as GPT-2 does if `tokenizer.ggml.pre` is `gpt-2`. It then
-merges by the list of merges, as every byte-level BPE does, so a vocabulary of
-one's own needs nothing more than its tokens and its merges.
+llama.cpp splits text as `tokenizer.ggml.pre` says, and then merges by the list
+of merges, as every byte-level BPE does. So a vocabulary of one's own needs
+nothing more than its tokens and its merges.
+
+Source: ggml-org/llama.cpp, src/llama-vocab.cpp.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +22,10 @@ _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # llama.cpp's types of tokens
 
 # Settings that GGUF can hold. The others change what text is encoded as.
 _KNOWN = {"before", "after", "bos", "eos", "pad", "words"}
+
+# How llama.cpp is to split text: as GPT-2, or digits one by one and the rest
+# as GPT-2.
+_GPT2, _DIGITS = "gpt-2", "starcoder"
 
 
 @dataclass(frozen=True)
@@ -35,13 +42,15 @@ class Vocabulary:
     """The tokens with a role: `bos`, `eos` and maybe `padding`."""
     adds: dict[str, bool]
     """Whether `bos` goes before a text, and whether `eos` follows it."""
+    splits_digits: bool
+    """Whether every digit is a piece of its own."""
     notes: tuple[str, ...]
     """What the file has otherwise than the tokenizer."""
 
     def add_to(self, writer: Any) -> None:
         """Add the values to a `GGUFWriter`."""
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("gpt-2")
+        writer.add_tokenizer_pre(_DIGITS if self.splits_digits else _GPT2)
         writer.add_token_list(self.tokens)
         writer.add_token_types(self.types)
         # There must be a merge. This pair, a letter before a space, never
@@ -62,6 +71,7 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """
     changes = _changes(tokenizer)
     words = changes.get("words", {})
+    _check_overlaps(words, tokenizer.special_tokens)
     merges, roles = tokenizer.merges, _roles(tokenizer, changes)
     entries = [(i, spell(t), _NORMAL) for t, i in tokenizer.ranks.items()]
     for name, i in tokenizer.special_tokens.items():
@@ -77,6 +87,7 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
         [f"{spell(first)} {spell(second)}" for first, second in merges],
         roles,
         _added(tokenizer, roles, changes),
+        "digits" in changes,
         tuple(
             f"the model has no row for {name!r:.80}, which is left out"
             for name in beyond
@@ -98,7 +109,10 @@ def _changes(tokenizer: Tokenizer) -> dict[str, Any]:
         for name, how in found.items()
         if how.lstrip or how.rstrip or how.single_word
     }
-    unknown = {k: v for k, v in changes.items() if v and k not in _KNOWN}
+    known = (
+        {*_KNOWN, "digits"} if changes.get("digits") == "\\p{N}" else _KNOWN
+    )
+    unknown = {k: v for k, v in changes.items() if v and k not in known}
     if unknown:
         shown = ", ".join(f"{k}={v!r:.80}" for k, v in unknown.items())
         raise CheckpointError(
@@ -133,6 +147,35 @@ def _check_tokens(tokenizer: Tokenizer, tokens: list[str]) -> None:
             f"the tokenizer has an added token whose name, {twice!r:.80}, is "
             f"the spelling of another token; llama.cpp cannot tell them apart"
         )
+
+
+def _check_overlaps(words: Iterable[str], special: Iterable[str]) -> None:
+    """Refuse added words of which llama.cpp finds another one in some text.
+
+    It looks for the longest one first, and not for the one that comes first:
+    of `cat` and `atlas`, it finds `atlas` in `catlas`.
+
+    Raises:
+        CheckpointError: A word overlaps with a longer one.
+    """
+    words = set(words)
+    names = [*words, *special] if words else []
+    starting: dict[str, list[str]] = {}
+    for name in names:
+        for end in range(1, len(name)):
+            starting.setdefault(name[:end], []).append(name)
+    for name in names:
+        for at in range(1, len(name)):
+            for other in starting.get(name[at:], ()):
+                longer = len(other.encode()) >= len(name.encode())
+                both = name[:at] + other
+                plain = not words & {name, other} or both.startswith(other)
+                if longer and not plain:
+                    raise CheckpointError(
+                        f"the tokenizer has the added words {name!r:.80} and "
+                        f"{other!r:.80}; in {both!r:.80} it finds the first, "
+                        f"and llama.cpp would find the second"
+                    )
 
 
 def _roles(tokenizer: Tokenizer, changes: dict[str, Any]) -> dict[str, int]:
