@@ -16,8 +16,8 @@ type ends the script with an error, and so does another token in `f32`.
 
 The rounding of the weights themselves is taken out of the comparison: the
 package computes in float32 from the weights as they are in the file. What is
-left is llama.cpp's arithmetic: it takes GELU from a table of float16 numbers, and
-rounds activations to the type of the matrix before it multiplies them.
+left is llama.cpp's arithmetic: it takes GELU from a table of float16 numbers,
+and rounds activations to the type of the matrix before it multiplies them.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from book_rules import BOOK
 from gguf import GGUFReader, GGUFWriter, dequantize
 from torch import Tensor
 
@@ -356,6 +357,12 @@ def test_gguf_refuses_a_number_too_large_for_the_type(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "x.gguf"]
 
 
+def test_gguf_refuses_more_tokens_than_rows(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="265 .* 264"):
+        write_gguf(tmp_path / "x.gguf", model_of(n_vocab=264), OWN)
+    assert not list(tmp_path.iterdir())
+
+
 def test_gguf_needs_a_tokenizer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -629,3 +636,16 @@ def test_the_help_names_the_formats(
     text = " ".join(capsys.readouterr().out.split())
     for word in ("NAME.gguf", "NAME.pt", "llama.cpp", "nanoGPT", *TYPES):
         assert word in text
+
+
+def test_the_page_quotes_what_was_measured() -> None:
+    page = (BOOK / "checkpoint-formats.md").read_text("utf-8")
+    results = BOOK.parent / "benchmarks" / "results" / "gguf.md"
+    rows = [
+        line.split(" | ")
+        for line in results.read_text("utf-8").splitlines()
+        if line.startswith("| story |")
+    ]
+    assert [kind for _, kind, *_ in rows] == list(TYPES)
+    for _, kind, difference, relative, _ in rows:
+        assert f"| `{kind}` | {difference} | {relative} |" in page

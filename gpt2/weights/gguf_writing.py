@@ -75,18 +75,25 @@ def write_gguf(
         Where the file differs from the model, one sentence for each.
 
     Raises:
-        CheckpointError: llama.cpp would compute something else than the
-            model, or the type cannot hold a number of it.
+        CheckpointError: llama.cpp would compute something else, the type
+            cannot hold a number of the model, or the tokenizer has more
+            tokens than the model.
         OSError: The file cannot be written.
     """
     own = str(model.wte.weight.dtype).removeprefix("torch.")
     kind = kind or _OWN_TYPE[own]
     check_config(model.config, kind)
     vocabulary = gguf_vocabulary(tokenizer)
+    n_left = model.config.n_vocab - len(vocabulary.tokens)
+    if n_left < 0:
+        raise CheckpointError(
+            f"the tokenizer has {len(vocabulary.tokens)} entries, and the "
+            f"model only {model.config.n_vocab}"
+        )
     with replacing(path.parent, path.name) as stage:
         _write(stage / path.name, model, vocabulary, kind)
     notes = list(vocabulary.notes)
-    if (n_left := model.config.n_vocab - len(vocabulary.tokens)) > 0:
+    if n_left > 0:
         notes.append(
             f"{n_left} rows of the embedding have no token and are left out"
         )
