@@ -358,7 +358,7 @@ def test_gguf_refuses_a_number_too_large_for_the_type(
 
 
 def test_gguf_refuses_more_tokens_than_rows(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="265 .* 264"):
+    with pytest.raises(CheckpointError, match="265 entries"):
         write_gguf(tmp_path / "x.gguf", model_of(n_vocab=264), OWN)
     assert not list(tmp_path.iterdir())
 
