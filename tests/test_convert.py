@@ -191,6 +191,23 @@ def test_gguf_keeps_the_dtype(
     assert value(tmp_path / "x.gguf", "general.file_type") == file_type
 
 
+@pytest.mark.parametrize("number", [0.0, 1e-42, 1e-39, 1e-30, 1e-6])
+def test_q8_0_of_blocks_without_large_numbers(
+    tmp_path: Path, number: float
+) -> None:
+    model = model_of()
+    with torch.no_grad():
+        model.wte.weight[5, :32] = number * torch.linspace(-1, 1, 32)
+    path = tmp_path / "x.gguf"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_gguf(path, model, OWN, "q8_0")
+    tensor = tensors_of(path)["token_embd.weight"]
+    found = dequantize(tensor.data, tensor.tensor_type)[5, :32]
+    assert np.abs(found).max() <= number * 1.1
+    assert np.abs(found - model.wte.weight[5, :32].tolist()).max() <= 1e-6
+
+
 def test_gguf_of_other_sizes(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     model = model_of(layer_norm_epsilon=0.25, n_ctx=7, n_vocab=265)

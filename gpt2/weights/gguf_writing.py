@@ -206,6 +206,7 @@ def _numbers(name: str, tensor: Tensor, kind: str) -> np.ndarray[Any, Any]:
     Raises:
         CheckpointError: A number is too large for the type.
     """
+    import numpy as np
     import torch
     from gguf import GGMLQuantizationType, quantize
 
@@ -220,7 +221,9 @@ def _numbers(name: str, tensor: Tensor, kind: str) -> np.ndarray[Any, Any]:
             f"too large for {kind.upper()}; choose --type f32"
         )
     if kind == "q8_0":
-        return quantize(values.numpy(), GGMLQuantizationType.Q8_0)
+        # A step too small for a float16 is 0, whatever it is a multiple of.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return quantize(values.numpy(), GGMLQuantizationType.Q8_0)
     if kind == "bf16":  # NumPy has no such dtype
         values = values.view(torch.int16)
     return values.numpy()
