@@ -23,6 +23,7 @@ def beam_search(
     length_penalty: float = 1.0,
     attention_mask: Tensor | None = None,
     stop_tokens: Sequence[int] = (),
+    n_vocab: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Search for the likeliest continuation, keeping the best `n_beams`.
 
@@ -40,6 +41,7 @@ def beam_search(
             power: 0 compares sums, 1 means.
         attention_mask: (B, T).
         stop_tokens: Ids that end a beam.
+        n_vocab: The number of tokens.
 
     Returns:
         The best sequence for each prompt, (B, T + new), filled as by
@@ -58,7 +60,13 @@ def beam_search(
             f"length_penalty must be finite; got {length_penalty}"
         )
     running = Continuations(
-        model, tokens, max_new_tokens, attention_mask, stop_tokens, n_beams
+        model,
+        tokens,
+        max_new_tokens,
+        attention_mask,
+        stop_tokens,
+        n_beams,
+        n_vocab,
     )
     beams = Beams(len(tokens), n_beams, tokens.device)
     for _ in range(running.n_new):

@@ -6,22 +6,23 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
-from gpt2.dropout import without_dropout
-from gpt2.generation import stream
+from gpt2.generation import Continuations, stream
 from gpt2.model import LanguageModel
 from gpt2.prediction import Candidate, Prediction
 from gpt2.sampling import Sampling, seeded
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+def encode_prompt(
+    tokenizer: Tokenizer, prompt: str, allow_special: bool = False
+) -> list[int]:
     """Return the ids of a prompt.
 
     GPT-2 learned texts that follow `<|endoftext|>`, so this token stands in
     for an empty prompt. It precedes every prompt if the tokenizer has
-    `add_bos_token` set.
+    `add_bos_token` set. `allow_special` is as for `Tokenizer.encode`.
     """
-    ids = tokenizer.encode(prompt)
+    ids = tokenizer.encode(prompt, allow_special)
     if tokenizer.add_bos_token or not ids:
         ids.insert(0, tokenizer.end_of_text)
     return ids
@@ -36,6 +37,7 @@ def complete(
     *,
     stop: Sequence[str] = (),
     seed: int | torch.Generator | None = None,
+    allow_special: bool = False,
 ) -> str:
     """Return a continuation of `prompt`, without the prompt.
 
@@ -50,6 +52,8 @@ def complete(
         sampling: How each token is drawn.
         stop: Strings to end before.
         seed: As for `gpt2.generate`.
+        allow_special: Read the name of a special token in the prompt as that
+            token; unsafe for text from users, as in `Tokenizer.encode`.
 
     Raises:
         ValueError: The prompt is longer than `n_ctx`, `stop` is a string or
@@ -65,6 +69,7 @@ def complete(
             sampling,
             stop=stop,
             seed=seed,
+            allow_special=allow_special,
         )
     )
 
@@ -78,6 +83,7 @@ def stream_text(
     *,
     stop: Sequence[str] = (),
     seed: int | torch.Generator | None = None,
+    allow_special: bool = False,
 ) -> Iterator[str]:
     """Yield what `complete` returns, piece by piece, as it is drawn.
 
@@ -85,7 +91,7 @@ def stream_text(
     Arguments and errors are those of `complete`; a ValueError is raised by the
     call itself.
     """
-    ids = encode_prompt(tokenizer, prompt)
+    ids = encode_prompt(tokenizer, prompt, allow_special)
     end = tokenizer.end_of_text
     drawn = stream(
         model,
@@ -93,6 +99,7 @@ def stream_text(
         max_new_tokens,
         sampling,
         stop_tokens=[end],
+        n_vocab=tokenizer.n_vocab,
         seed=seed,
     )
     new = (int(token) for token in drawn)
@@ -149,8 +156,13 @@ def predict(
     sampling: Sampling = Sampling(),
     *,
     seed: int | torch.Generator | None = None,
+    allow_special: bool = False,
 ) -> Prediction:
     """Predict the token after a prompt, and keep every step on the way.
+
+    Probabilities are over the tokenizer's tokens, even if the model's table is
+    padded beyond them. (Losses, in training and in `gpt2.evaluation.text`, are
+    over all rows.)
 
     Args:
         model: Any GPT-2.
@@ -159,15 +171,17 @@ def predict(
         n_candidates: How many of the likeliest tokens to list.
         sampling: How the token is drawn.
         seed: As for `gpt2.generate`.
+        allow_special: As for `complete`.
 
     Raises:
         ValueError: The prompt is longer than `n_ctx`, or the seed is out of
             its range.
         RuntimeError: The model's logits are not finite.
     """
-    ids = encode_prompt(tokenizer, prompt)
+    ids = encode_prompt(tokenizer, prompt, allow_special)
     tokens = torch.tensor([ids], device=model.device)
-    logits = without_dropout(model)(tokens, last_only=True).float()  # (1, V)
+    prompts = Continuations(model, tokens, 0, None, (), 1, tokenizer.n_vocab)
+    logits = prompts.next_logits().float()  # (1, V)
     chances = sampling.filter(logits, tokens).softmax(dim=-1)[0]  # (V,)
     generator = seeded(seed, tokens.device)
     drawn = sampling.choose(logits, tokens, generator=generator)  # (1,)

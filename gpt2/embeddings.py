@@ -59,8 +59,8 @@ def check_ids(ids: Tensor, n_rows: int, name: str = "ids") -> None:
     outside = ids[(ids < 0) | (ids >= n_rows)]
     if len(outside):
         raise ValueError(
-            f"{name} must lie between 0 and {n_rows - 1}, as the table has "
-            f"{n_rows} rows; got {int(outside[0])}"
+            f"{name} must lie between 0 and {n_rows - 1}; got "
+            f"{int(outside[0])}"
         )
 
 

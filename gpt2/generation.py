@@ -23,6 +23,7 @@ def generate(
     attention_mask: Tensor | None = None,
     n_samples: int = 1,
     stop_tokens: Sequence[int] = (),
+    n_vocab: int | None = None,
     seed: int | torch.Generator | None = None,
 ) -> Tensor:
     """Continue each prompt, one token at a time.
@@ -37,6 +38,9 @@ def generate(
             on either side. None: no padding.
         n_samples: How many continuations of each prompt.
         stop_tokens: Ids that end a sequence when they are drawn.
+        n_vocab: The number of tokens, if the model's table is padded beyond
+            them: the model then generates as if it had no further rows. Pass
+            the tokenizer's `n_vocab`. None, or too large: every row.
         seed: A number below 2**32, or a generator on the device of `tokens`:
             the same call then gives the same tokens. None: PyTorch's default
             generator.
@@ -48,8 +52,8 @@ def generate(
 
     Raises:
         ValueError: `tokens` is not such a tensor, a prompt is empty or longer
-            than `n_ctx`, an id is not in the vocabulary, or a number is out of
-            its range.
+            than `n_ctx`, an id in `tokens` or `stop_tokens` is not in the
+            vocabulary, or a number is out of its range.
         RuntimeError: The model's logits are not finite.
     """
     added = stream(
@@ -60,6 +64,7 @@ def generate(
         attention_mask=attention_mask,
         n_samples=n_samples,
         stop_tokens=stop_tokens,
+        n_vocab=n_vocab,
         seed=seed,
     )
     columns = [token[:, None] for token in added]  # (B * n_samples, 1) each
@@ -75,6 +80,7 @@ def stream(
     attention_mask: Tensor | None = None,
     n_samples: int = 1,
     stop_tokens: Sequence[int] = (),
+    n_vocab: int | None = None,
     seed: int | torch.Generator | None = None,
 ) -> Iterator[Tensor]:
     """Yield the tokens that `generate` adds: (B * n_samples,), int64, a step.
@@ -83,7 +89,13 @@ def stream(
     call itself; the model runs each time the next step is requested.
     """
     running = Continuations(
-        model, tokens, max_new_tokens, attention_mask, stop_tokens, n_samples
+        model,
+        tokens,
+        max_new_tokens,
+        attention_mask,
+        stop_tokens,
+        n_samples,
+        n_vocab,
     )
     generator = seeded(seed, tokens.device)
 
@@ -124,16 +136,22 @@ class Continuations:
         attention_mask: Tensor | None,
         stop_tokens: Sequence[int],
         n_samples: int,
+        n_vocab: int | None,
     ) -> None:
         """Check the arguments, those of `generate`, and reserve the cache."""
         if n_samples < 1:
             raise ValueError(f"n_samples must be 1 or more; got {n_samples}")
+        if n_vocab is not None and n_vocab < 1:
+            raise ValueError(f"n_vocab must be 1 or more; got {n_vocab}")
         self.n_new = room(model, tokens, attention_mask, max_new_tokens)
+        n_rows = model.config.n_vocab
+        self._n_vocab = n_rows if n_vocab is None else min(n_vocab, n_rows)
+        check_ids(tokens, self._n_vocab, "tokens")
         stops = [operator.index(token) for token in stop_tokens]
         self.stops = torch.tensor(
             stops, dtype=torch.long, device=tokens.device
         )
-        check_ids(self.stops, model.config.n_vocab, "stop_tokens")
+        check_ids(self.stops, self._n_vocab, "stop_tokens")
         self.tokens = tokens.repeat_interleave(n_samples, dim=0)
         self.real: Tensor | None = None
         if attention_mask is not None:
@@ -159,7 +177,8 @@ class Continuations:
         return logits[rows]
 
     def _run(self, tokens: Tensor, real: Tensor | None) -> Tensor:
-        return self._model(tokens, real, cache=self._cache, last_only=True)
+        logits = self._model(tokens, real, cache=self._cache, last_only=True)
+        return logits[:, : self._n_vocab]  # no rows without a token
 
     def append(self, drawn: Tensor) -> None:
         """Add one token to each sequence, (B * n_samples,) of int64."""
@@ -191,7 +210,6 @@ def room(
             f"max_new_tokens must be 0 or more; got {max_new_tokens}"
         )
     check_batch(tokens)
-    check_ids(tokens, model.config.n_vocab, "tokens")
     if attention_mask is None:
         shortest = longest = tokens.size(1)
     elif attention_mask.shape != tokens.shape:

@@ -17,7 +17,8 @@ class Candidate:
     logit: float
     """The model's score, before softmax."""
     probability: float
-    """The softmax of the logits, before any filter."""
+    """The softmax of the logits of all tokens, before any filter. Rows of a
+    padded table, which have no token, do not count."""
     chance: float
     """The probability of being drawn, after all filters."""
 
@@ -68,7 +69,8 @@ class Prediction:
         rows = "".join(_row(each, largest) for each in self.candidates)
         drawn = _chip(self.sampled.text, self.sampled.id)
         return (
-            f"<p>{prompt}</p><table><thead><tr>{head}</tr></thead>"
+            f"<p>{prompt}</p>"
+            f'<table style="margin-left: 0"><thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table><p>Drawn: {drawn}</p>"
         )
 

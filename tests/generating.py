@@ -6,6 +6,7 @@ in a table; where positions, padding or the cache matter, it is a tiny GPT-2.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +58,20 @@ def padded(prompts: list[Tensor], side: str, fill: int = 0) -> Any:
         padding_side=side,
     )
     return tokens, real
+
+
+def with_spare_rows(model: GPT2, n_more: int = 47) -> GPT2:
+    """The same model, its table padded with rows that outdo all others.
+
+    There are pairs of opposite rows, so always one of them has a large logit.
+    """
+    n_vocab, width = model.wte.weight.shape
+    rows = 50 * torch.randn(n_more // 2, width)
+    spare = torch.cat([rows, -rows, rows[: n_more % 2]])
+    padded = GPT2(replace(model.config, n_vocab=n_vocab + n_more)).eval()
+    table = torch.cat([model.wte.weight, spare])
+    padded.load_state_dict({**model.state_dict(), "wte.weight": table})
+    return padded
 
 
 both_sides = pytest.mark.parametrize("side", ["left", "right"])

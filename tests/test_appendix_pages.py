@@ -15,7 +15,10 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 import gpt2
 from gpt2.__main__ import main
+from gpt2.data import write_tokens
 from gpt2.training.checkpoint import check_folder
+from gpt2.training.loop import Run
+from gpt2.training.settings import TrainingSettings
 from gpt2.weights.hub import _explained, _verify
 from gpt2.weights.locating import STORY_FOLDER
 from gpt2.weights.pins import HUB_PRESETS, check_pinned
@@ -95,6 +98,12 @@ def held(folder: Path) -> None:
     check_folder(folder, resume=False)
 
 
+def short_part(folder: Path) -> None:
+    tokens = write_tokens(folder / "a.bin", [[1] * 300 + [0]], 1440, 0)
+    model, settings = gpt2.load_model("story"), TrainingSettings()
+    Run(model, tokens, settings, folder, held_out=tokens.split(0.1)[1])
+
+
 WHOLE = (STORY_FOLDER / "model.safetensors").read_bytes()
 MESSAGES: dict[str, Callable[[Path], Any]] = {
     "is not a safetensors file: its first 8 bytes say that a header of ... "
@@ -146,12 +155,12 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
     "the model has ... positions (n_ctx), and ... tokens do not fit": (
         lambda f: gpt2.load_model("story")(torch.zeros(1, 257).long())
     ),
-    "tokens must lie between 0 and ..., as the table has ... rows": (
+    "tokens must lie between 0 and ...": (
         lambda f: gpt2.generate(
             gpt2.load_model("story"), torch.tensor([[50256]])
         )
     ),
-    "ids must lie between 0 and ..., as the table has ... rows": (
+    "ids must lie between 0 and ...": (
         lambda f: gpt2.load_model("story")(torch.tensor([[50256]]))
     ),
     "expected an id from 0 to ...": (
@@ -164,6 +173,8 @@ MESSAGES: dict[str, Callable[[Path], Any]] = {
     "expected text with enough pairs for n_vocab=..., got enough for ...": (
         lambda f: gpt2.Tokenizer.train("short text", 2048)
     ),
+    "the part to measure on has ... tokens, and a row needs ...; use more "
+    "text, hold out more of it": short_part,
     "holds a run already; resume it, or choose another folder": held,
 }
 

@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tokenizer": {"files"},
     "stories": set(),
     "data": {"files"},
+    "texts": {"tokenizer"},
     "linear": set(),
     "embeddings": PARTS,
     "layer_norm": PARTS,
@@ -47,8 +48,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"feed_forward", "files", "layer", "layer_norm", "linear"},
     "evaluation": MODEL
     | {"data", "dropout", "generation", "layer", "sampling"}
-    | {"stories", "tokenizer"},
-    "training": MODEL | {"data", "files", "stories", "tokenizer", "weights"},
+    | {"stories", "texts", "tokenizer"},
+    "training": MODEL
+    | {"data", "files", "stories", "texts", "tokenizer", "weights"},
 }
 # These may import everything, and nothing else may import them.
 COMMAND_LINE = {"__main__", "commands"}

@@ -17,6 +17,7 @@ from generating import (
     padded,
     some_prompts,
     varied,
+    with_spare_rows,
 )
 from torch import Tensor, nn
 
@@ -192,6 +193,32 @@ def test_beams_of_a_batch_are_those_of_each_alone(
         only = torch.tensor(added[: min(ends, default=9)])
         expected = log_probability(model, prompt, only)
         assert float(score) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("n_beams", [1, 4, 20])  # some more than tokens
+@pytest.mark.parametrize("stops", [[], [2, 5, 11]])
+def test_beams_never_have_a_row_without_a_token(
+    model: GPT2, prompts: list[Tensor], n_beams: int, stops: list[int]
+) -> None:
+    tokens, real = padded(prompts, "left")
+    wide = with_spare_rows(model)
+
+    def best(model: GPT2, n_vocab: int | None = None) -> tuple[Tensor, Tensor]:
+        return beam_search(
+            model,
+            tokens,
+            6,
+            n_beams=n_beams,
+            attention_mask=real,
+            stop_tokens=stops,
+            n_vocab=n_vocab,
+        )
+
+    assert (best(wide)[0][:, 7:] >= 17).any()
+    expected, scores = best(model)
+    found, found_scores = best(wide, 17)
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(found_scores, scores)
 
 
 def test_beams_must_be_positive(model: GPT2, tokens: Tensor) -> None:

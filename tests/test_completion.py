@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 import torch
+from generating import with_spare_rows
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -81,6 +82,28 @@ def recited(
         stop=stop,
     )
     return list(pieces)
+
+
+# Prompts.
+
+
+def test_names_of_special_tokens_in_a_prompt() -> None:
+    """Characters, unless the caller knows who wrote the prompt."""
+    plain = Tokenizer.bytes_only()
+    user = Tokenizer(plain.ranks, {END_OF_TEXT: 256, "<|user|>": 257})
+    prompt = "<|user|>a"
+    assert encode_prompt(user, prompt) == plain.encode(prompt)
+    assert encode_prompt(user, prompt, True) == [257, *plain.encode("a")]
+    model = reciter(plain.encode("xyz"), 258)  # after a token, y comes
+    found = predict(model, user, prompt, 1, allow_special=True)
+    assert (found.ids, found.candidates[0].text) == ((257, 64), "y")
+    assert found.texts == ("<|user|>", "a")
+    for new in (complete, stream_text):
+        pieces = new(model, user, prompt, 9, GREEDY, allow_special=True)
+        assert "".join(pieces) == "yz"
+    for call in (complete, stream_text, predict):
+        with pytest.raises(ValueError, match="9 tokens"):
+            call(model, user, prompt)
 
 
 # Pieces.
@@ -206,10 +229,20 @@ def test_ids_that_the_model_does_not_have(
 ) -> None:
     """The tokenizer is another model's: nothing has begun then."""
     for text in ("z", ""):
-        with pytest.raises(ValueError, match="17 rows; got"):
+        with pytest.raises(ValueError, match="between 0 and 16; got"):
             stream_text(model, tokenizer, text)
     with pytest.raises(ValueError, match="between 0 and 16"):
         predict(model, tokenizer, "z")
+
+
+@pytest.mark.parametrize("prompt", ["", "Once"])
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(top_k=5)], ids=str)
+def test_a_padded_model_completes_with_tokens(
+    babbler: GPT2, tokenizer: Tokenizer, prompt: str, sampling: Sampling
+) -> None:
+    wide = with_spare_rows(babbler)
+    found = complete(wide, tokenizer, prompt, 20, sampling, seed=0)
+    assert found == complete(babbler, tokenizer, prompt, 20, sampling, seed=0)
 
 
 # Stops.
@@ -381,6 +414,30 @@ def test_predict_with_filters(
         assert found.sampled.chance > 0
         first = generate(babbler, tokens, 1, sampling, seed=seed)[0, -1]
         assert found.sampled.id == int(first)
+
+
+@pytest.mark.parametrize(
+    "filters", [{}, {"top_k": 3}, {"top_p": 0.5}, {"temperature": 0}]
+)
+def test_predict_knows_only_tokens(
+    babbler: GPT2, tokenizer: Tokenizer, filters: dict[str, float]
+) -> None:
+    """Probabilities, too, are those of the model without further rows."""
+    wide, sampling = with_spare_rows(babbler), Sampling(**filters)
+    for seed in range(5):
+        found = predict(wide, tokenizer, "aé", 999, sampling, seed=seed)
+        expected = predict(babbler, tokenizer, "aé", 999, sampling, seed=seed)
+        assert found.sampled.id == expected.sampled.id
+        assert sorted(c.id for c in found.candidates) == list(range(257))
+        for name in ("logit", "probability", "chance"):
+            assert [getattr(c, name) for c in found.candidates] == (
+                pytest.approx(
+                    [getattr(c, name) for c in expected.candidates], abs=1e-6
+                )
+            )
+        assert sum(c.probability for c in found.candidates) == (
+            pytest.approx(1)
+        )
 
 
 def test_predict_at_the_edges(babbler: GPT2, tokenizer: Tokenizer) -> None:

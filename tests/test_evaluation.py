@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from gpt2.evaluation.text import (
     text_loss,
 )
 from gpt2.model import GPT2, next_token_loss
-from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 BYTES = Tokenizer.bytes_only()
 CONFIG = GPT2Config(n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2)
@@ -211,6 +212,43 @@ def test_text_loss_refuses(writer: GPT2) -> None:
             text_loss(writer, BYTES, "text", stride=stride)
 
 
+def test_documents_are_measured_one_by_one(writer: GPT2) -> None:
+    texts = ["The fog was as thick as porridge.", "Moo.", "Größe"]
+    alone = [text_loss(writer, BYTES, text, stride=5) for text in texts]
+    for text in (
+        END_OF_TEXT.join(texts),
+        "".join(
+            f"{END_OF_TEXT}{END_OF_TEXT}{text}{END_OF_TEXT}" for text in texts
+        ),
+    ):
+        whole = text_loss(writer, BYTES, text, stride=5)
+        assert whole.nats == pytest.approx(sum(one.nats for one in alone))
+        assert whole.n_tokens == whole.n_bytes == 33 + 4 + 7
+    with pytest.raises(ValueError, match="empty text"):
+        text_loss(writer, BYTES, END_OF_TEXT)
+
+
+def test_names_of_special_tokens_mean_the_tokens() -> None:
+    """As in the corpus that a model is trained on."""
+    user = Tokenizer(BYTES.ranks, {END_OF_TEXT: 256, "<|user|>": 257})
+    model = GPT2(replace(CONFIG, n_vocab=258))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.ln_f.bias.fill_(1)
+        model.wte.weight[257] = 1.0  # whatever came before, the user is next
+    likely, other = (
+        text_loss(model, user, text) for text in ("<|user|>", "u")
+    )
+    assert likely.n_tokens == 1
+    assert likely.n_bytes == len("<|user|>")
+    assert likely.nats < other.nats - 10
+    question = Choice("<|user|>" * 9, ("aaaa", "<|user|>"), 1)
+    assert choose_endings(model, user, [question]).n_right == 1
+    asked = [("<|user|>", "<|user|>" * 2), ("", "<")]
+    assert continues_greedily(model, user, asked) == [True, False]
+
+
 # --- choices ---
 
 
@@ -274,6 +312,22 @@ def test_an_empty_ending_or_answer_is_refused(writer: GPT2) -> None:
         continues_greedily(writer, BYTES, [("Moo", "")])
 
 
+def test_nothing_is_scored_letter_by_letter(writer: GPT2) -> None:
+    with pytest.raises(ValueError, match=r"endings must .*'red'"):
+        Choice("Moo", "red", 0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"pairs .*'ab'"):
+        continues_greedily(writer, BYTES, ["ab"])  # type: ignore[list-item]
+
+
+def test_a_question_that_does_not_fit_is_named(writer: GPT2) -> None:
+    fits = Choice("x" * 14, ("abc", "a"), 0)
+    assert choose_endings(writer, BYTES, [fits]).n_questions == 1
+    for ending in ("abcd", "a"):
+        question = Choice("Moo" + "x" * 11, (ending, "abcd"), 0)
+        with pytest.raises(ValueError, match=r"17 tokens; .* 14 and 4 .*Moo"):
+            choose_endings(writer, BYTES, [fits, question])
+
+
 def test_no_questions_are_refused(writer: GPT2) -> None:
     with pytest.raises(ValueError, match="questions"):
         choose_endings(writer, BYTES, [])
@@ -296,6 +350,27 @@ def test_continues_greedily() -> None:
     assert found == list(answers.values())
 
 
+class Padded(Biased):
+    """The same with three more rows, each likelier than `a`."""
+
+    def forward(self, tokens, attention_mask=None, **_):
+        logits = super().forward(tokens)
+        return torch.nn.functional.pad(logits, (0, 3), value=5.0)
+
+
+def test_losses_are_over_all_rows_and_answers_over_tokens() -> None:
+    model = Padded(replace(CONFIG, n_vocab=260))
+    (one,) = score(model, [[1, *BYTES.encode("ab")]])
+    total = 255 + math.exp(2) + math.exp(1) + 3 * math.exp(5)
+    expected = torch.tensor([2.0, 1.0]) - math.log(total)
+    torch.testing.assert_close(one.log_probabilities, expected)
+    loss = text_loss(model, BYTES, "ab").nats
+    assert loss == pytest.approx(-float(expected.sum()))
+    # Greedy decoding never answers with a row that has no token.
+    asked = [("x", "aaa"), ("x", "ab")]
+    assert continues_greedily(model, BYTES, asked) == [True, False]
+
+
 class FirstWins(GPT2):
     """Predicts the first token of its input, everywhere."""
 
@@ -314,8 +389,9 @@ def test_a_long_prompt_keeps_its_end() -> None:
 
 def test_last_word() -> None:
     assert last_word("the cat sat\n") == ("the cat", " sat")
-    with pytest.raises(ValueError, match=r"two.*cat"):
-        last_word("cat")
+    for text in ("cat", " cat", " cat "):
+        with pytest.raises(ValueError, match=r"two.*cat"):
+            last_word(text)
 
 
 def test_tokenizer_is_the_right_size(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from generating import (
     padded,
     some_prompts,
     varied,
+    with_spare_rows,
 )
 from torch import Tensor
 
@@ -346,12 +347,90 @@ def test_ids_that_are_not_in_the_vocabulary(
     """They are refused at once, the model is not even called."""
     log = Log(model)
     tokens = torch.tensor([[1, 2], [3, strange]])
-    message = rf"between 0 and 16, .* 17 rows; got {strange}$"
+    message = rf"between 0 and 16; got {strange}$"
     with pytest.raises(ValueError, match=f"tokens must lie {message}"):
         run(model, tokens)
     with pytest.raises(ValueError, match=f"stop_tokens must lie {message}"):
         run(model, tokens[:1], stop_tokens=[0, strange])
     assert log.events == []
+
+
+@both_sides
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        GREEDY,
+        Sampling(),
+        Sampling(top_k=3),
+        Sampling(2.0, top_p=0.9, min_p=0.01),
+        Sampling(repetition_penalty=1.7),
+        replace(GREEDY, repetition_penalty=0.5),
+    ],
+    ids=str,
+)
+def test_rows_without_a_token_might_as_well_not_be_there(
+    model: GPT2, prompts: list[Tensor], side: str, sampling: Sampling
+) -> None:
+    tokens, real = padded(prompts, side)
+    options: dict[str, Any] = {"attention_mask": real, "n_samples": 3}
+    expected = generate(model, tokens, 6, sampling, **options, seed=0)
+    wide = with_spare_rows(model)
+    spare = generate(wide, tokens, 6, sampling, **options, seed=0)[:, 7:]
+    assert (spare >= 17).any(dim=1).all()  # if they may be drawn, they are
+    options["n_vocab"] = 17
+    found = generate(wide, tokens, 6, sampling, **options, seed=0)
+    assert torch.equal(found, expected)
+    options["n_vocab"] = 17 + 47
+    found = generate(wide, tokens, 6, sampling, **options, seed=0)[:, 7:]
+    assert torch.equal(found, spare)
+
+
+def test_every_token_and_no_other_row_is_drawn() -> None:
+    """Three tokens of 0.1, 0.3 and 0.1, and two rows that have the rest."""
+    chain = Chain([[0.1, 0.3, 0.1, 0.25, 0.25]] * 5)
+    prompt = torch.tensor([[0]])
+    drawn = generate(chain, prompt, 1, n_samples=9999, n_vocab=3, seed=0)
+    counts = drawn[:, 1].bincount(minlength=5)
+    assert_drawn(counts, torch.tensor([0.2, 0.6, 0.2, 0.0, 0.0]))
+    found, score = beam_search(chain, prompt, 1, n_vocab=3)
+    assert found.tolist() == [[0, 1]]
+    assert float(score.exp()) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("run", [generate, stream, beam_search])
+def test_ids_without_a_token_are_refused(
+    model: GPT2, run: Callable[..., Any]
+) -> None:
+    wide = with_spare_rows(model)
+    prompt = torch.tensor([[1, 17]])
+    run(wide, prompt, 3, stop_tokens=[63])  # with all rows, they are tokens
+    message = "tokens must lie between 0 and 16; got 17$"
+    with pytest.raises(ValueError, match=f"^{message}"):
+        run(wide, prompt, n_vocab=17)
+    with pytest.raises(ValueError, match=f"^stop_{message}"):
+        run(wide, prompt[:, :1], n_vocab=17, stop_tokens=[17])
+    for n_vocab in (0, -1):
+        with pytest.raises(ValueError, match=f"n_vocab must .* got {n_vocab}"):
+            run(wide, prompt[:, :1], n_vocab=n_vocab)
+
+
+def test_more_tokens_than_rows_are_all_rows(
+    model: GPT2, tokens: Tensor
+) -> None:
+    expected = generate(model, tokens, 9, seed=0)
+    found = generate(model, tokens, 9, n_vocab=99, seed=0)
+    assert torch.equal(found, expected)
+
+
+def test_a_row_without_a_token_may_be_damaged(
+    model: GPT2, tokens: Tensor
+) -> None:
+    wide = with_spare_rows(model)
+    with torch.no_grad():
+        wide.wte.weight[17:] = torch.nan
+    expected = generate(model, tokens, 9, seed=0)
+    found = generate(wide, tokens, 9, n_vocab=17, seed=0)
+    assert torch.equal(found, expected)
 
 
 def test_a_mask_may_be_of_any_numbers(model: GPT2, tokens: Tensor) -> None:

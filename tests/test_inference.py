@@ -15,6 +15,7 @@ from typing import Any, cast, get_args
 
 import pytest
 import torch
+from generating import with_spare_rows
 from torch import Tensor, nn
 
 import gpt2
@@ -109,6 +110,30 @@ def test_with_a_cache_too(model: GPT2, dtype: Precision) -> None:
         packed(part, cache=cache) for part in tokens.split([3, 1, 2], dim=1)
     ]
     assert_near(torch.cat(steps, dim=1), model(tokens), dtype)
+
+
+@every_precision
+@pytest.mark.parametrize("way", ["compiled", "plain"])
+def test_rows_without_a_token_are_never_drawn(
+    model: GPT2,
+    tokens: Tensor,
+    dtype: Precision,
+    way: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    if way == "plain":
+        request.getfixturevalue("no_compiler")
+    wide = for_inference(with_spare_rows(model, 46), dtype)
+    options: dict[str, Any] = {"n_samples": 9, "seed": 0}
+    drawn = gpt2.generate(wide, tokens, 9, **options)[:, 5:]
+    assert (drawn >= 17).any(dim=1).all()
+    drawn = gpt2.generate(wide, tokens, 9, **options, n_vocab=17)
+    assert drawn.max() == 16
+    best, _ = gpt2.beam_search(wide, tokens, 9, n_vocab=17)
+    assert best.max() < 17
+    if dtype == "float32":
+        expected = gpt2.generate(model, tokens, 9, **options)
+        assert torch.equal(drawn, expected)
 
 
 def test_float32_generates_the_same_text(model: GPT2) -> None:

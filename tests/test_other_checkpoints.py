@@ -314,7 +314,7 @@ def test_missing_arguments(model: GPT2, tmp_path: Path) -> None:
     whole = nanogpt(model)
     del whole["model_args"]["n_head"]
     torch.save(whole, tmp_path / "ckpt.pt")
-    refused(tmp_path, "does not say n_head")
+    refused(tmp_path, "ckpt.pt", "has no n_head")
 
 
 @dataclasses.dataclass

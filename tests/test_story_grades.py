@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -125,11 +126,13 @@ def test_samples_that_are_not_are_refused_where_they_err() -> None:
     assert sample.verdict.offset == place
 
 
-def test_a_sample_without_an_end_is_no_story() -> None:
-    model = GPT2(CONFIG)
+@pytest.mark.parametrize("n_vocab", [1024, 1088])
+def test_a_sample_without_an_end_is_no_story(n_vocab: int) -> None:
+    model = GPT2(replace(CONFIG, n_vocab=n_vocab))
     torch.nn.init.zeros_(model.wte.weight)
     with torch.no_grad():  # always the same letter, never an end
         model.wte.weight[TOKENIZER.ranks[b"a"]] = 100.0
+        model.wte.weight[1024:] = 200.0  # rows without a token
         model.ln_f.bias.fill_(1.0)
     (sample,) = grade_samples(model, TOKENIZER, 1)
     assert sample.text == "a" * 255

@@ -9,14 +9,12 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from generating import with_spare_rows
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -1407,6 +1405,40 @@ def test_it_trains_on_text_files(
     assert "data" in names(folder)
 
 
+def test_it_trains_on_folders_of_texts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even if the run lies in one; a changed file is noticed."""
+    place = tmp_path / "texts"
+    (place / "b").mkdir(parents=True)
+    (place / "c.txt").write_text(TEXT)
+    (place / "b" / "d.md").write_text("\ufeffTwo here.<|endoftext|>Three.")
+    (place / "b" / ".e.txt").write_text("Hidden.")
+    folder = place / "run"
+    arguments = ["train", str(folder), *SMALL, "--data", str(place)]
+    assert main([*arguments, "--quiet"]) == 0
+    assert (folder / "data" / "merges.txt").exists()
+    tokens = read_tokens(folder / "data" / "train.bin")
+    end = "<|endoftext|>"
+    assert gpt2.load(folder)[1].decode(tokens.ids.tolist()) == (
+        f"{end}Two here.{end}Three.{end}{TEXT}{end}"
+    )
+    resume = [*arguments[1:], "--resume"]
+    assert main(["train", *resume]) == 0
+    (place / "f.txt").write_text("Four.")
+    code, error = fails(resume, capfd)
+    assert (code, "data was [] and is ['f.txt (" in error) == (2, True), error
+    (place / "f.txt").unlink()
+    (place / "c.txt").write_text(TEXT + "!")
+    code, error = fails(resume, capfd)
+    assert (code, "data was ['c.txt (" in error) == (2, True)
+    assert "d.md" not in error
+    (place / "c.txt").rename(place / "a.txt")
+    (place / "a.txt").write_text(TEXT)
+    code, error = fails(resume, capfd)
+    assert (code, "is ['a.txt (" in error) == (2, True)
+
+
 def test_it_trains_on_stories(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -1454,6 +1486,23 @@ def test_it_goes_on_from_a_checkpoint(
         assert torch.equal(tensor, begun.state_dict()[name])
     last = model.state_dict()["wte.weight"]
     assert 0 < (last - begun.wte.weight).abs().max() < 1e-7
+
+
+def test_a_sample_has_no_row_without_a_token(
+    text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(CONFIG, n_vocab=257, n_ctx=20)
+    wide = with_spare_rows(new_model(config))
+    gpt2.save(wide, Tokenizer.bytes_only(), tmp_path / "old")
+    arguments = ["train", str(tmp_path / "new"), *SMALL]
+    arguments += ["--data", str(text_file), "--learning-rate=1e-9"]
+    arguments += ["--model", str(tmp_path / "old"), "--evaluate-every=1"]
+    assert main([*arguments, "--save-every=1"]) == 0
+    err = capfd.readouterr().err
+    assert all(f"[step {step}]" in err for step in (1, 2, 3))
+    assert list((tmp_path / "new" / "checkpoints").iterdir())
+    model, tokenizer = gpt2.load(tmp_path / "new")
+    assert (model.config.n_vocab, tokenizer.n_vocab) == (257 + 47, 257)
 
 
 @pytest.mark.parametrize(
@@ -1512,57 +1561,6 @@ def test_it_takes_the_vocabulary_of_gpt2() -> None:
     assert reading._tokenizer(options).ranks == expected.ranks
 
 
-@pytest.fixture(scope="module")
-def greedy() -> Tokenizer:
-    """A vocabulary with long runs of white space, and many other merges."""
-    words = (
-        " a aa aaa b \n\n \n\n\n  \n    x\n\t  .. 's don't éé 中中 1 22 333 "
-    )
-    return Tokenizer.train(words * 20, 285)
-
-
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                *("a", "aa", "x", "é", "中", "12", "..", "'s"),
-                *(" ", "  ", "\n", "\n\n", "\t", "\u2003", "\x1c"),
-                *("<|endoftext|>", "<|end"),
-            ]
-        ),
-        max_size=60,
-    )
-)
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-def test_a_file_in_blocks_has_the_tokens_of_the_whole(
-    greedy: Tokenizer, tmp_path: Path, parts: list[str]
-) -> None:
-    """If there are words, and no more white space than a block."""
-    text = "ab c " + "".join(parts)
-    path = tmp_path / "text.txt"
-    path.write_text(text, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_BLOCK_CHARACTERS", 3)
-        blocks = list(reading._blocks(path))
-    assert "".join(blocks) == text
-    # A long stretch without such a place is cut anywhere.
-    seamless = any(
-        (before[-1].isspace() or after[0] not in " \n")
-        and not after.startswith("<|endoftext|>")
-        for before, after in pairwise(blocks)
-    )
-    ids = [
-        i for block in blocks for i in greedy.encode(block, allow_special=True)
-    ]
-    if not seamless:
-        assert ids == greedy.encode(text, allow_special=True)
-    assert ids.count(greedy.end_of_text) == text.count("<|endoftext|>")
-
-
 def test_a_folder_data_of_somebody_elses_is_left_alone(
     text_file: Path, tmp_path: Path
 ) -> None:
@@ -1574,42 +1572,6 @@ def test_a_folder_data_of_somebody_elses_is_left_alone(
     with pytest.raises(ValueError, match="no run has made it"):
         reading.prepare(source(options), tmp_path / "run")
     assert theirs.read_text() == "years of work"
-
-
-def test_blocks_end_where_words_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_CHARACTERS", 40)
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    blocks = list(reading._blocks(path))
-    assert len(blocks) > 20
-    for before, after in pairwise(blocks):
-        assert not before[-1].isspace()
-        assert after[0] in " \n"
-
-
-def test_a_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    path.write_bytes("Müller".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"text\.txt is not UTF-8"):
-        list(reading._blocks(path))
-    path.write_bytes("\ufeffone".encode())
-    assert list(reading._blocks(path)) == ["one"]
-
-
-def test_a_block_without_a_seam_is_cut_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_CHARACTERS", 40)
-    path = tmp_path / "text.txt"
-    for text in ("x" * 1000, " " * 1000, "x" * 75 + "<|endoftext|>" * 40):
-        path.write_text(text)
-        blocks = list(reading._blocks(path))
-        assert "".join(blocks) == text
-        assert max(map(len, blocks)) <= 80
-        ends = sum(block.count("<|endoftext|>") for block in blocks)
-        assert ends == text.count("<|endoftext|>")
 
 
 def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:
@@ -1629,8 +1591,26 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> Any:
         ("--data nowhere.txt", 1, "No such file or directory: 'nowhere.txt'"),
         ("--data empty.txt", 2, "empty.txt is empty"),
         ("--data ends.txt --tokenizer=bytes", 2, "expected text"),
-        ("--data short.txt --tokenizer=bytes", 2, "a row needs 17"),
-        ("--data text.txt --held-out=0.001", 2, "a row needs 17"),
+        (
+            "--data short.txt --tokenizer=bytes --held-out=0",
+            2,
+            "the corpus has 12 tokens, and a row needs 17; use more text or a "
+            "shorter --context",
+        ),
+        (
+            "--data text.txt --tokenizer=bytes --held-out=0.995",
+            2,
+            "the part to train on has 8 tokens, and a row needs 17; use more "
+            "text, hold out less of it (--held-out) or a shorter --context",
+        ),
+        (
+            "--data text.txt --held-out=0.001",
+            2,
+            "the part to measure on has 1 tokens, and a row needs 17; use "
+            "more text, hold out more of it (--held-out) or a shorter "
+            "--context",
+        ),
+        ("--data models", 2, "models holds no text files"),
         ("--data text.txt --held-out=1", 2, "--held-out"),
         ("--data text.txt --n-vocab=5000", 1, "n_vocab=5000"),
         (
@@ -1661,6 +1641,8 @@ def test_bad_use_is_told_in_one_line(
 ) -> None:
     del text_file
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "vocab.json").touch()
     (tmp_path / "empty.txt").touch()
     (tmp_path / "ends.txt").write_text("<|endoftext|><|endoftext|>")
     (tmp_path / "short.txt").write_text("Too short.")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2.files.errors import first_line
 from gpt2.prediction import table
+from gpt2.tokenizer.bpe import END_OF_TEXT
 from gpt2.weights import loading
 from gpt2.weights.locating import PRESET_NAMES, STORY
 
@@ -66,6 +67,13 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="TEXT",
         help="the prompt (default: standard input)",
+    )
+    add(
+        "--no-special-tokens",
+        dest="special_tokens",
+        action="store_false",
+        help=f"read {END_OF_TEXT} and the names of other special tokens in "
+        "TEXT as characters (default: as those tokens, as train and eval do)",
     )
     add_model_options(parser)
     add(
@@ -137,9 +145,13 @@ def read_standard_input() -> str:
 
 
 def decoded(data: bytes, name: str) -> str:
-    """Decode UTF-8, or raise a ValueError that names the file or text."""
+    """Decode UTF-8 without its byte-order mark, if there is one.
+
+    Raises:
+        ValueError: The data are not UTF-8; the message has the name.
+    """
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")
     except UnicodeError as error:
         raise ValueError(f"{name} is not UTF-8: {error}") from error
 
@@ -205,16 +217,19 @@ def sampling(options: argparse.Namespace) -> Sampling:
 
 
 @contextmanager
-def by_option(*names: str) -> Iterator[None]:
+def by_option(
+    *names: str, kind: type[ValueError] = ValueError
+) -> Iterator[None]:
     """Replace the name of a field in a ValueError by the option's.
 
     Args:
         *names: Fields with the names of their options, such as `top_k` for
             `--top-k`.
+        kind: The errors to change.
     """
     try:
         yield
-    except ValueError as error:
+    except kind as error:
         either = "|".join(sorted(names, key=len, reverse=True))
         raise ValueError(
             re.sub(

@@ -12,7 +12,6 @@ from gpt2.commands.common import (
     SEED,
     add_model_options,
     by_option,
-    decoded,
     load,
     positive,
     print_json,
@@ -20,6 +19,8 @@ from gpt2.commands.common import (
     whole,
 )
 from gpt2.files.reading import field, parse_json
+from gpt2.texts import find_texts, read_blocks
+from gpt2.tokenizer.bpe import END_OF_TEXT
 
 if TYPE_CHECKING:
     from gpt2.evaluation.text import Choice
@@ -51,7 +52,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="*",
         metavar="FILE",
-        help="files to measure on; default: standard input; none for stories",
+        help="files to measure on, and for text folders of them; each file is "
+        f"a document, and {END_OF_TEXT} separates documents within one "
+        "(default: standard input; none for stories)",
     )
     add_model_options(parser)
     add(
@@ -101,9 +104,11 @@ def run(options: argparse.Namespace) -> None:
 
 def _text(options: argparse.Namespace) -> None:
     from gpt2.evaluation.text import text_loss
+    from gpt2.texts import split_documents
 
     texts = _read(options)
-    if not (text := "".join(texts.values())):
+    text = END_OF_TEXT.join(texts.values())
+    if not split_documents(text):
         raise ValueError(f"{', '.join(texts)}: there is no text")
     model, tokenizer = load(options)
     with by_option("stride"):
@@ -142,10 +147,13 @@ def _hellaswag(options: argparse.Namespace) -> None:
 def _lambada(options: argparse.Namespace) -> None:
     from gpt2.evaluation.text import continues_greedily, last_word
 
-    passages = [
-        last_word(field(line, "text", str, place, ValueError))
-        for line, place in _lines(options)
-    ]
+    passages = []
+    for line, place in _lines(options):
+        text = field(line, "text", str, place, ValueError)
+        try:
+            passages.append(last_word(text))
+        except ValueError as error:
+            raise ValueError(f"{place}: field 'text': {error}") from error
     right = continues_greedily(*load(options), passages)
     if options.json:
         print_json(
@@ -206,13 +214,12 @@ def _stories(options: argparse.Namespace) -> None:
 def _read(options: argparse.Namespace) -> dict[str, str]:
     """Read the files, or standard input; map each name to its text."""
     if not options.files:
-        return {"standard input": read_standard_input()}
-    return {
-        name: decoded(Path(name).read_bytes(), name)
-        .replace("\r\n", "\n")
-        .replace("\r", "\n")
-        for name in options.files
-    }
+        text = read_standard_input().replace("\r\n", "\n")
+        return {"standard input": text.replace("\r", "\n")}
+    paths = [Path(name) for name in options.files]
+    if options.task == "text":
+        paths = find_texts(paths)
+    return {str(path): "".join(read_blocks(path)) for path in paths}
 
 
 def _lines(options: argparse.Namespace) -> list[tuple[dict[str, Any], str]]:
@@ -239,17 +246,34 @@ def _question(line: dict[str, Any], place: str) -> Choice:
     from gpt2.evaluation.text import Choice
 
     endings = field(line, "endings", list, place, ValueError)
-    if not all(isinstance(ending, str) for ending in endings):
+    if len(endings) < 2 or not all(
+        isinstance(ending, str) and ending.strip() for ending in endings
+    ):
         raise ValueError(
-            f"{place}: field 'endings' must be a list of strings, got "
-            f"{endings!r:.80}"
+            f"{place}: field 'endings' must be a list of two strings or more, "
+            f"none of them empty, got {endings!r:.80}"
+        )
+    context = field(line, "ctx", str, place, ValueError)
+    return Choice(
+        context,
+        tuple(f" {ending}" for ending in endings),
+        _label(line, len(endings), place),
+    )
+
+
+def _label(line: dict[str, Any], n_endings: int, place: str) -> int:
+    """Read the index of the right ending, in some copies a string."""
+    if line.get("label") in (None, ""):
+        raise ValueError(
+            f"{place} has no 'label', the index of the right ending; "
+            f"HellaSwag's test split has none, so measure on the validation "
+            f"split"
         )
     label = field(line, "label", (int, str), place, ValueError)
-    try:
-        number = int(label)  # in some copies of the data a string
-    except ValueError as error:
+    allowed = [str(index) for index in range(n_endings)]
+    if str(label) not in allowed:
         raise ValueError(
-            f"{place}: field 'label' must be a whole number, got {label!r:.60}"
-        ) from error
-    context = field(line, "ctx", str, place, ValueError)
-    return Choice(context, tuple(f" {ending}" for ending in endings), number)
+            f"{place}: field 'label' must be from 0 to {n_endings - 1}, one "
+            f"of the endings, got {label!r:.60}"
+        )
+    return allowed.index(str(label))

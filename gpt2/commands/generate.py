@@ -156,6 +156,7 @@ def _samples(
             settings,
             stop=options.stop,
             seed=generator,
+            allow_special=options.special_tokens,
         )
 
 
@@ -171,7 +172,7 @@ def _beam(
     from gpt2.beams import beam_search
     from gpt2.completion import encode_prompt, until
 
-    ids = encode_prompt(tokenizer, prompt)
+    ids = encode_prompt(tokenizer, prompt, options.special_tokens)
     place, config = device(options), model.config
     if place.type == "cpu":  # cache and scores, two bytes a number or more
         n_positions = min(len(ids) + options.max_tokens, config.n_ctx)
@@ -184,6 +185,7 @@ def _beam(
         options.max_tokens,
         n_beams=options.beams,
         stop_tokens=[tokenizer.end_of_text],
+        n_vocab=tokenizer.n_vocab,
     )
     added = best[0, len(ids) :].tolist()
     if tokenizer.end_of_text in added:

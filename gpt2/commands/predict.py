@@ -42,7 +42,13 @@ def run(options: argparse.Namespace) -> None:
     prompt = read_text(options)
     model, tokenizer = load(options)
     found = predict(
-        model, tokenizer, prompt, options.top, settings, seed=options.seed
+        model,
+        tokenizer,
+        prompt,
+        options.top,
+        settings,
+        seed=options.seed,
+        allow_special=options.special_tokens,
     )
     if options.json:
         print_json({"model": options.model, "prompt": prompt, **asdict(found)})

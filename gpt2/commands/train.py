@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2.commands.common import device
+from gpt2.commands.common import by_option, device
 from gpt2.commands.train_options import add_options
 from gpt2.commands.train_settings import (
     check_options,
@@ -69,22 +69,24 @@ def _train(
     """Train, as one of the processes; the first one has a hold."""
     import torch
 
+    from gpt2.data import DataError
     from gpt2.training.loop import Run
     from gpt2.training.metrics import Metrics, draw
 
     data = _prepare_data(options, workers)
     torch.manual_seed(settings.seed)
     model = _model(options, data.tokenizer)
-    run = Run(
-        model,
-        data.tokens,
-        settings,
-        folder,
-        held_out=data.held_out,
-        tokenizer=data.tokenizer,
-        workers=workers,
-        resume=options.resume,
-    )
+    with by_option("held_out", "context", kind=DataError):
+        run = Run(
+            model,
+            data.tokens,
+            settings,
+            folder,
+            held_out=data.held_out,
+            tokenizer=data.tokenizer,
+            workers=workers,
+            resume=options.resume,
+        )
     if not workers.is_first:
         for report in run.steps(options.snapshots):
             if not options.quiet and _has_sample(report, settings):

@@ -13,6 +13,7 @@ from gpt2.commands.common import (
     whole,
 )
 from gpt2.config import ACTIVATIONS, GPT2Config
+from gpt2.texts import SUFFIXES
 from gpt2.tokenizer.bpe import END_OF_TEXT
 from gpt2.training.corpus import Source, TokenizerName
 from gpt2.training.settings import (
@@ -72,8 +73,9 @@ def _add_data_options(group: Any) -> None:
         "--data",
         nargs="+",
         metavar="FILE",
-        help=f"text files; {END_OF_TEXT} separates documents within a file "
-        f"(default: generated stories)",
+        help=f"text files, and folders of them ({', '.join(SUFFIXES)}); each "
+        f"file is a document, and {END_OF_TEXT} separates documents within "
+        "one (default: generated stories)",
     )
     _add(
         group,

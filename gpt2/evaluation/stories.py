@@ -139,6 +139,7 @@ def grade_samples(
             Sampling(temperature),
             n_samples=min(batch_size, n_samples - len(samples)),
             stop_tokens=[end],
+            n_vocab=tokenizer.n_vocab,
             seed=generator,
         )
         for ids in written[:, 1:].tolist():

@@ -1,4 +1,8 @@
-"""Losses and benchmark scores that are also published for other models."""
+"""Losses and benchmark scores that are also published for other models.
+
+Texts are read as in training: the name of a special token in them means the
+token.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from gpt2.data import pad
 from gpt2.dropout import without_dropout
 from gpt2.embeddings import check_ids
 from gpt2.model import LanguageModel
+from gpt2.texts import split_documents
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 
@@ -40,8 +45,12 @@ def score(
     batch_size: int = 16,
     *,
     n_last: Sequence[int] | None = None,
+    n_vocab: int | None = None,
 ) -> Iterator[Score]:
     """Score sequences of up to `n_ctx + 1` tokens, one by one.
+
+    The softmax is over all rows of the model's table, as in training, even if
+    the table is padded beyond the tokenizer's tokens.
 
     Args:
         model: A `GPT2` or a packed model; runs without dropout.
@@ -50,6 +59,8 @@ def score(
             padded, which does not change the scores.
         n_last: How many tokens at the end of each sequence to score. None:
             all but the first, which has no context.
+        n_vocab: The number of tokens, which `likeliest` is decided among; as
+            for `gpt2.generate`.
 
     Returns:
         An iterator of one `Score` per sequence; the model runs as it is read.
@@ -75,7 +86,7 @@ def score(
                 f"of {len(sequence)} tokens; got {n}"
             )
         check_ids(torch.tensor(sequence), model.config.n_vocab, "tokens")
-    return _scores(model, sequences, batch_size, n_last)
+    return _scores(model, sequences, batch_size, n_last, n_vocab)
 
 
 @torch.no_grad()
@@ -84,6 +95,7 @@ def _scores(
     sequences: Sequence[Sequence[int]],
     batch_size: int,
     n_last: Sequence[int],
+    n_vocab: int | None,
 ) -> Iterator[Score]:
     """Run the model and yield scores; `score` has checked the arguments."""
     model = without_dropout(model)
@@ -95,7 +107,8 @@ def _scores(
         logits = model(tokens[:, :-1], mask[:, :-1]).float()  # (B, T, V)
         targets = tokens[:, 1:, None]  # (B, T, 1)
         log_p = logits.log_softmax(dim=-1).gather(-1, targets).squeeze(-1)
-        likeliest = logits.argmax(dim=-1) == targets.squeeze(-1)  # (B, T)
+        best = logits[..., :n_vocab].argmax(dim=-1)  # (B, T)
+        likeliest = best == targets.squeeze(-1)  # (B, T)
         ends = mask.sum(dim=-1) - 1  # (B,), where the padding begins
         for row, (end, n) in enumerate(
             zip(ends.tolist(), n_last[batch], strict=True)
@@ -112,7 +125,8 @@ class TextLoss:
     """The sum of -log p over all tokens, in nats."""
     n_tokens: int
     n_bytes: int
-    """The length of the text in UTF-8."""
+    """The length of the documents in UTF-8. An `<|endoftext|>` that separates
+    them is no text: neither its bytes nor its prediction count."""
 
     @property
     def nats_per_token(self) -> float:
@@ -155,12 +169,16 @@ def text_loss(
     Every token is predicted once, the first one from `<|endoftext|>`. A window
     of `n_ctx` tokens advances by `stride` tokens, and only the tokens new to
     it count. So every token past the first window is predicted from at least
-    `n_ctx - stride` tokens.
+    `n_ctx - stride` tokens. Probabilities are over all rows of the model's
+    table, as in training; see `score`.
+
+    An `<|endoftext|>` in the text separates documents, as in training. Each
+    document is measured by itself, and the sums are returned.
 
     Args:
         model: A `GPT2` or a packed model.
         tokenizer: The tokenizer that the model was trained with.
-        text: The text to measure on.
+        text: The text to measure on: one document or several.
         stride: In tokens, from 1 to `n_ctx`; `n_ctx // 2` by default. A
             smaller stride is slower and gives every token more context.
         batch_size: How many windows go through the model together.
@@ -172,19 +190,22 @@ def text_loss(
     stride = max(1, n_ctx // 2) if stride is None else stride
     if not 1 <= stride <= n_ctx:
         raise ValueError(f"stride must be from 1 to {n_ctx}; got {stride}")
-    ids = [tokenizer.end_of_text, *tokenizer.encode(text)]
-    if len(ids) == 1:
+    windows, n_new, n_bytes = [], [], 0
+    for document in split_documents(text):
+        ids = tokenizer.encode(document, allow_special=True)
+        ids.insert(0, tokenizer.end_of_text)
+        begin, done = 0, 1  # ids before `done` have been predicted
+        while done < len(ids):
+            end = min(begin + n_ctx + 1, len(ids))
+            windows.append(ids[begin:end])
+            n_new.append(end - done)
+            begin, done = begin + stride, end
+        n_bytes += len(document.encode())
+    if not windows:
         raise ValueError("an empty text has no loss")
-    windows, n_new = [], []
-    begin, done = 0, 1  # ids before `done` have been predicted
-    while done < len(ids):
-        end = min(begin + n_ctx + 1, len(ids))
-        windows.append(ids[begin:end])
-        n_new.append(end - done)
-        begin, done = begin + stride, end
     scores = score(model, windows, batch_size, n_last=n_new)
     nats = math.fsum(one.nats for one in scores)
-    return TextLoss(nats, len(ids) - 1, len(text.encode()))
+    return TextLoss(nats, sum(n_new), n_bytes)
 
 
 @dataclass(frozen=True)
@@ -196,6 +217,17 @@ class Choice:
     """Each with the space before it, if there is one."""
     label: int
     """The index of the right ending, from 0."""
+
+    def __post_init__(self) -> None:
+        """Refuse a string of endings, each letter of which would be one.
+
+        Raises:
+            ValueError: `endings` is a string.
+        """
+        if isinstance(self.endings, str):
+            raise ValueError(
+                f"endings must be a tuple of strings; got {self.endings!r:.60}"
+            )
 
 
 @dataclass(frozen=True)
@@ -236,6 +268,12 @@ def choose_endings(
     sequences, n_ending = [], []
     for question in questions:
         for context, ending in _encoded(question, tokenizer):
+            if len(context) + len(ending) > model.config.n_ctx + 1:
+                raise ValueError(
+                    f"context and ending must have at most "
+                    f"{model.config.n_ctx + 1} tokens; got {len(context)} and "
+                    f"{len(ending)} for {question.context!r:.60}"
+                )
             sequences.append(context + ending)
             n_ending.append(len(ending))
     scores = score(model, sequences, batch_size, n_last=n_ending)
@@ -255,14 +293,15 @@ def _encoded(
     question: Choice, tokenizer: Tokenizer
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Yield the ids of the context and of the ending, for each ending."""
-    context = tokenizer.encode(question.context) or [tokenizer.end_of_text]
+    context = tokenizer.encode(question.context, allow_special=True)
+    context = context or [tokenizer.end_of_text]
     if not 0 <= question.label < len(question.endings):
         raise ValueError(
             f"label must be from 0 to {len(question.endings) - 1}, one of the "
             f"endings; got {question.label} for {question.context!r:.60}"
         )
     for text in question.endings:
-        ending = tokenizer.encode(text)
+        ending = tokenizer.encode(text, allow_special=True)
         if not ending:
             raise ValueError(
                 f"endings must not be empty; got {text!r} for "
@@ -290,18 +329,31 @@ def continues_greedily(
         batch_size: How many prompts go through the model together.
 
     Raises:
-        ValueError: An answer is empty, or longer than `n_ctx` tokens.
+        ValueError: An answer is empty, or longer than `n_ctx` tokens; or a
+            string is in the place of a pair.
     """
     sequences, n_answer = [], []
-    for prompt, text in prompts:
-        answer = tokenizer.encode(text)
+    for pair in prompts:
+        if isinstance(pair, str):
+            raise ValueError(
+                f"expected pairs of a prompt and its answer; got {pair!r:.60}"
+            )
+        prompt, text = pair
+        answer = tokenizer.encode(text, allow_special=True)
         if not answer:
             raise ValueError(f"the answer to {prompt!r:.60} is empty")
         room = model.config.n_ctx + 1 - len(answer)
-        context = [tokenizer.end_of_text, *tokenizer.encode(prompt)][-room:]
+        before = tokenizer.encode(prompt, allow_special=True)
+        context = [tokenizer.end_of_text, *before][-room:]
         sequences.append(context + answer)
         n_answer.append(len(answer))
-    scores = score(model, sequences, batch_size, n_last=n_answer)
+    scores = score(
+        model,
+        sequences,
+        batch_size,
+        n_last=n_answer,
+        n_vocab=tokenizer.n_vocab,
+    )
     return [bool(one.likeliest.all()) for one in scores]
 
 
@@ -318,7 +370,7 @@ def last_word(text: str) -> tuple[str, str]:
         ValueError: The passage has only one word.
     """
     prompt, space, word = text.rstrip().rpartition(" ")
-    if not space:
+    if not prompt.strip():
         raise ValueError(
             f"a passage must have two words or more; got {text!r:.60}"
         )

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
 from gpt2 import stories
 from gpt2.files.checksums import check_sums, write_sums
 from gpt2.files.reading import read_json_object
 from gpt2.files.writing import mend, replacing
-from gpt2.tokenizer.bpe import END_OF_TEXT
+from gpt2.texts import find_texts, read_blocks
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 _HELD_OUT_STORIES = 5_000
 _TRAINING_SEED, _HELD_OUT_SEED = 1, 2
 _TOKENIZER_CHARACTERS = 10_000_000
-_BLOCK_CHARACTERS = 1 << 20
 
 # The files of tokens carry checksums of their own.
 _SUMMED = ("vocab.json", "merges.txt", "tokenizer_config.json", "recipe.json")
@@ -43,7 +41,8 @@ class Source:
     """What to train on, and which tokenizer to use."""
 
     files: tuple[Path, ...] | None = None
-    """Text files, in UTF-8; None: stories."""
+    """Text files in UTF-8, and folders of them; None: stories. Of a folder,
+    each file that `gpt2.texts.find_texts` finds is a document of its own."""
     n_stories: int = 400_000
     """How many stories to generate, if there are no files."""
     held_out: float = 0.05
@@ -87,13 +86,16 @@ def prepare(
         ResumeError: The recipe has changed in a run that resumes, or the files
             are damaged.
         ValueError: A folder `data` is there that no run has made, the texts
-            changed while they were read, or a file is empty or not UTF-8.
+            changed while they were read, a file is empty or not UTF-8, or a
+            folder of texts has none.
         OSError: A text cannot be read, or a file cannot be written.
     """
-    from gpt2.data import read_tokens
-    from gpt2.training.checkpoint import ResumeError, differences
+    from gpt2.training.checkpoint import ResumeError
 
     place = folder / "data"
+    if source.files is not None:
+        files = find_texts(source.files, leave_out=folder)
+        source = replace(source, files=tuple(files))
     recipe = _recipe(source)
     note = place / "recipe.json"
     mend(place)  # a run that was killed may have left it half moved
@@ -102,7 +104,7 @@ def prepare(
         if made_from and resume:
             raise ResumeError(
                 f"{folder} holds a run on other data: "
-                f"{differences(made_from, recipe)}"
+                f"{_differences(made_from, recipe)}"
             )
         if place.exists() and not made_from:
             raise ValueError(
@@ -117,6 +119,13 @@ def prepare(
             (stage / note.name).write_text(json.dumps(recipe), "utf-8")
             write_sums(stage, _SUMMED)
     check_sums(place, _SUMMED, ResumeError)
+    return _read_data(source, place)
+
+
+def _read_data(source: Source, place: Path) -> Data:
+    """Read what `_make_data` has made."""
+    from gpt2.data import read_tokens
+
     tokenizer = Tokenizer.load(place)
     tokens = read_tokens(place / "train.bin")
     if source.files is None:
@@ -147,6 +156,19 @@ def _recipe(source: Source) -> dict[str, Any]:
     return recipe | {
         "data": [f"{path.name} ({checksum(path):08x})" for path in files]
     }
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """Say how two recipes differ; of the files, name only those that do."""
+    from gpt2.training.checkpoint import differences
+
+    before, after = was.get("data"), now["data"]
+    if isinstance(before, list):
+        gone = [file for file in before if file not in after]
+        new = [file for file in after if file not in before]
+        if gone or new:  # else only their order has changed
+            was, now = was | {"data": gone}, now | {"data": new}
+    return differences(was, now)
 
 
 def _make_data(source: Source, place: Path) -> None:
@@ -230,41 +252,7 @@ def _up_to(texts: Iterator[str], most: int) -> Iterator[str]:
 def _texts(source: Source) -> Iterator[str]:
     """Read the files in blocks, so that none has to fit into memory."""
     for path in source.files or ():
-        yield from _blocks(path)
-
-
-# Up to the last place where a visible character is followed by white space:
-# no token crosses such a place.
-_UP_TO_SEAM = re.compile(r".*\S(?=[ \n])", re.DOTALL)
-
-
-def _blocks(path: Path) -> Iterator[str]:
-    """Read a file in blocks that can be encoded one by one.
-
-    The tokens are those of the whole file, unless a block is a single word or
-    nothing but white space: then it is cut anywhere, perhaps within a token.
-    """
-    rest = ""
-    longest = len(END_OF_TEXT)
-    with path.open(encoding="utf-8-sig") as file:
-        while block := _read(file):
-            rest += block
-            found = _UP_TO_SEAM.match(rest)
-            cut = max(found.end() if found else 0, rest.rfind(END_OF_TEXT))
-            if cut <= 0 and len(rest) > 2 * longest:
-                cut = len(rest) - longest  # never within an end of text
-            if cut > 0:
-                yield rest[:cut]
-                rest = rest[cut:]
-    if rest:
-        yield rest
-
-
-def _read(file: TextIO) -> str:
-    try:
-        return file.read(_BLOCK_CHARACTERS)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file.name} is not UTF-8: {error}") from error
+        yield from read_blocks(path)
 
 
 def _chunks(source: Source, tokenizer: Tokenizer) -> Iterator[list[int]]:
@@ -274,7 +262,7 @@ def _chunks(source: Source, tokenizer: Tokenizer) -> Iterator[list[int]]:
             yield _ended(tokenizer, text)
         return
     for path in source.files:
-        for block in _blocks(path):
+        for block in read_blocks(path):
             yield tokenizer.encode(block, allow_special=True)
         yield [tokenizer.end_of_text]
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from gpt2.attention import MultiHeadAttention
 from gpt2.config import GPT2Config
-from gpt2.data import Tokens, draw_batch
+from gpt2.data import DataError, Tokens, draw_batch
 from gpt2.model import GPT2
 from gpt2.training.checkpoint import (
     OPTIMIZER,
@@ -57,8 +57,34 @@ def check_inputs(
             f"patience needs held-out text; got patience={settings.patience} "
             f"and none"
         )
-    # Drawing a row checks the length of the corpus.
+    if settings.windows == "anywhere":
+        _check_lengths(tokens, held_out, context)
+    # Drawing a row checks that there is a document.
     draw_batch(tokens, 0, 1, context + 1, windows=settings.windows)
+
+
+def _check_lengths(
+    tokens: Tokens, held_out: Tokens | None, context: int
+) -> None:
+    """Check that a row fits into each part of the corpus.
+
+    Raises:
+        DataError: It does not; the message says into which part.
+    """
+    name = "the corpus" if held_out is None else "the part to train on"
+    for part, what, more in (
+        (tokens, name, "hold out less of it"),
+        (held_out, "the part to measure on", "hold out more of it"),
+    ):
+        if part is None or len(part) > context:
+            continue
+        advice = "use more text or a shorter context"
+        if held_out is not None:
+            advice = f"use more text, {more} (held_out) or a shorter context"
+        raise DataError(
+            f"{what} has {len(part):,} tokens, and a row needs "
+            f"{context + 1:,}; {advice}"
+        )
 
 
 def restore(

@@ -5,6 +5,8 @@ from mistakes.mutation import Mutation
 EVALUATION = "test_evaluation.py"
 CIRCUITS = "test_circuits.py"
 STORIES = "test_story_grades.py"
+COMPLETION = "test_completion.py"
+COMMAND_LINE = "test_command_line.py"
 
 MUTATIONS = [
     # Losses and answers.
@@ -39,8 +41,8 @@ MUTATIONS = [
     Mutation(
         "a character is taken for a byte",
         "evaluation/text.py",
-        "len(text.encode())",
-        "len(text)",
+        "len(document.encode())",
+        "len(document)",
         (EVALUATION,),
     ),
     Mutation(
@@ -60,9 +62,83 @@ MUTATIONS = [
     Mutation(
         "a long prompt keeps its beginning",
         "evaluation/text.py",
-        "*tokenizer.encode(prompt)][-room:]",
-        "*tokenizer.encode(prompt)][:room]",
+        "*before][-room:]",
+        "*before][:room]",
         (EVALUATION,),
+    ),
+    Mutation(
+        "several documents are one",
+        "evaluation/text.py",
+        "for document in split_documents(text):",
+        "for document in [text] * bool(text):",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "a special token is measured letter by letter",
+        "evaluation/text.py",
+        "tokenizer.encode(document, allow_special=True)",
+        "tokenizer.encode(document)",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "the letters of a string are endings",
+        "evaluation/text.py",
+        "if isinstance(self.endings, str):",
+        "if False:",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "the letters of a string are a prompt and an answer",
+        "evaluation/text.py",
+        "if isinstance(pair, str):",
+        "if False:",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "a label that no ending has is named without its line",
+        "commands/evaluate.py",
+        "if str(label) not in allowed:",
+        "if False:",
+        (f"{COMMAND_LINE}::test_eval_of_other_lines",),
+    ),
+    Mutation(
+        "files to measure on run into each other",
+        "commands/evaluate.py",
+        "END_OF_TEXT.join(texts.values())",
+        '"".join(texts.values())',
+        (f"{COMMAND_LINE}::test_eval_separates_documents",),
+    ),
+    Mutation(
+        "a byte-order mark is text on standard input",
+        "commands/common.py",
+        'data.decode("utf-8-sig")',
+        "data.decode()",
+        (
+            f"{COMMAND_LINE}"
+            "::test_the_encoding_of_a_text_does_not_matter_to_eval",
+        ),
+    ),
+    # Special tokens in prompts.
+    Mutation(
+        "special tokens are characters to complete",
+        "completion.py",
+        "allow_special=allow_special,",
+        "",
+        (f"{COMPLETION}::test_names_of_special_tokens_in_a_prompt",),
+    ),
+    Mutation(
+        "special tokens are characters to beam search",
+        "commands/generate.py",
+        "encode_prompt(tokenizer, prompt, options.special_tokens)",
+        "encode_prompt(tokenizer, prompt)",
+        (f"{COMMAND_LINE}::test_special_tokens_in_a_prompt",),
+    ),
+    Mutation(
+        "special tokens are characters to the command generate",
+        "commands/generate.py",
+        "allow_special=options.special_tokens,",
+        "",
+        (f"{COMMAND_LINE}::test_special_tokens_in_a_prompt",),
     ),
     # Heads.
     Mutation(

@@ -10,6 +10,11 @@ COMPLETION = "test_completion.py"
 PREDICTION = "test_prediction.py"
 EVALUATION = "test_evaluation.py"
 CIRCUITS = "test_circuits.py"
+INFERENCE = "test_inference.py::test_rows_without_a_token_are_never_drawn"
+COMMAND_LINE = (
+    "test_command_line.py::test_generate_never_draws_a_row_without_a_token"
+)
+STORY_GRADES = "test_story_grades.py::test_a_sample_without_an_end_is_no_story"
 
 MUTATIONS = [
     # Drawing tokens.
@@ -182,6 +187,88 @@ MUTATIONS = [
         "isinstance(tokens[0], Sequence)",
         "isinstance(tokens[0], int)",
         (GENERATION,),
+    ),
+    Mutation(
+        "a row without a token is drawn",
+        "generation.py",
+        "logits[:, : self._n_vocab]",
+        "logits[:, : self._n_vocab + 1]",
+        (GENERATION, BEAMS, COMPLETION, INFERENCE),
+    ),
+    Mutation(
+        "the last token is never drawn",
+        "generation.py",
+        "logits[:, : self._n_vocab]",
+        "logits[:, : self._n_vocab - 1]",
+        (GENERATION, COMPLETION),
+    ),
+    Mutation(
+        "rows without a token are dropped after the filters",
+        "generation.py",
+        "            logits = running.next_logits()  # (B * n_samples, V)\n",
+        "            n, running._n_vocab = running._n_vocab, 2**31\n"
+        "            logits = running.next_logits()\n"
+        "            running._n_vocab = n\n"
+        "            logits = sampling.filter(\n"
+        "                logits, running.tokens, running.real\n"
+        "            )[:, :n]\n",
+        (GENERATION,),
+    ),
+    Mutation(
+        "a prompt may have rows without a token",
+        "generation.py",
+        'check_ids(tokens, self._n_vocab, "tokens")',
+        'check_ids(tokens, n_rows, "tokens")',
+        (GENERATION,),
+    ),
+    Mutation(
+        "text is made of rows without a token",
+        "completion.py",
+        "        n_vocab=tokenizer.n_vocab,\n",
+        "",
+        (COMPLETION,),
+    ),
+    Mutation(
+        "a prediction counts rows without a token",
+        "completion.py",
+        "(), 1, tokenizer.n_vocab)",
+        "(), 1, None)",
+        (COMPLETION,),
+    ),
+    Mutation(
+        "beams have rows without a token",
+        "beams.py",
+        "        n_vocab,\n    )\n    beams",
+        "        None,\n    )\n    beams",
+        (BEAMS,),
+    ),
+    Mutation(
+        "the command's beams have rows without a token",
+        "commands/generate.py",
+        "        n_vocab=tokenizer.n_vocab,\n",
+        "",
+        (COMMAND_LINE,),
+    ),
+    Mutation(
+        "a graded sample has rows without a token",
+        "evaluation/stories.py",
+        "            n_vocab=tokenizer.n_vocab,\n",
+        "",
+        (STORY_GRADES,),
+    ),
+    Mutation(
+        "an answer competes with rows without a token",
+        "evaluation/text.py",
+        "        n_vocab=tokenizer.n_vocab,\n",
+        "",
+        (EVALUATION,),
+    ),
+    Mutation(
+        "losses leave out rows without a token",
+        "evaluation/text.py",
+        "logits.log_softmax(dim=-1).gather",
+        "logits[..., :257].log_softmax(dim=-1).gather",
+        (EVALUATION,),
     ),
     Mutation(
         "all beams begin equal",

@@ -4,6 +4,7 @@ from mistakes.mutation import Mutation
 
 DATA = "test_data.py"
 TRAINING = "test_training.py"
+TEXTS = "test_texts.py"
 
 MUTATIONS = [
     Mutation(
@@ -43,10 +44,45 @@ MUTATIONS = [
     ),
     Mutation(
         "blocks of text are never cut between words",
-        "training/corpus.py",
+        "texts.py",
         'r".*\\S(?=[ \\n])"',
         'r"(?!)"',
-        (f"{TRAINING}::test_blocks_end_where_words_do",),
+        (f"{TEXTS}::test_blocks_end_where_words_do",),
+    ),
+    Mutation(
+        "a byte-order mark is text in a file",
+        "texts.py",
+        'encoding="utf-8-sig"',
+        'encoding="utf-8"',
+        (TEXTS,),
+    ),
+    Mutation(
+        "hidden folders are searched for texts",
+        "texts.py",
+        '[each for each in folders if not each.startswith(".")]',
+        "folders",
+        (TEXTS,),
+    ),
+    Mutation(
+        "the texts of a folder come in any order",
+        "texts.py",
+        "sorted(_below(path, skipped), key=lambda file: file.parts)",
+        "sorted(_below(path, skipped), key=lambda file: file.name)",
+        (TEXTS,),
+    ),
+    Mutation(
+        "a run reads its own files as texts",
+        "training/corpus.py",
+        "find_texts(source.files, leave_out=folder)",
+        "find_texts(source.files)",
+        (f"{TRAINING}::test_it_trains_on_folders_of_texts",),
+    ),
+    Mutation(
+        "a short part is taken for the whole corpus",
+        "training/preparation.py",
+        "_check_lengths(tokens, held_out, context)",
+        "_check_lengths(tokens, None, context)",
+        (f"{TRAINING}::test_bad_use_is_told_in_one_line",),
     ),
     Mutation(
         "Muon's momentum is not restored",
