@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from book_rules import BOOK
 from gguf import GGUFReader, GGUFWriter, dequantize
 from torch import Tensor
 
@@ -653,16 +652,3 @@ def test_the_help_names_the_formats(
     text = " ".join(capsys.readouterr().out.split())
     for word in ("NAME.gguf", "NAME.pt", "llama.cpp", "nanoGPT", *TYPES):
         assert word in text
-
-
-def test_the_page_quotes_what_was_measured() -> None:
-    page = (BOOK / "checkpoint-formats.md").read_text("utf-8")
-    results = BOOK.parent / "benchmarks" / "results" / "gguf.md"
-    rows = [
-        line.split(" | ")
-        for line in results.read_text("utf-8").splitlines()
-        if line.startswith("| story |")
-    ]
-    assert [kind for _, kind, *_ in rows] == list(TYPES)
-    for _, kind, difference, relative, _ in rows:
-        assert f"| `{kind}` | {difference} | {relative} |" in page
