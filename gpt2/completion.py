@@ -22,10 +22,7 @@ def encode_prompt(
     for an empty prompt. It precedes every prompt if the tokenizer has
     `add_bos_token` set. `allow_special` is as for `Tokenizer.encode`.
     """
-    ids = tokenizer.encode(prompt, allow_special)
-    if tokenizer.add_bos_token or not ids:
-        ids.insert(0, tokenizer.end_of_text)
-    return ids
+    return tokenizer.encode_prompt(prompt, allow_special)
 
 
 def complete(

@@ -112,6 +112,6 @@ def _read(file: TextIO) -> str:
         raise ValueError(f"{file.name} is not UTF-8: {error}") from error
 
 
-def split_documents(text: str) -> list[str]:
-    """Split a text at every `<|endoftext|>`; leave out empty documents."""
-    return [part for part in text.split(END_OF_TEXT) if part]
+def split_documents(text: str, separator: str = END_OF_TEXT) -> list[str]:
+    """Split a text at the end of every document; leave out empty ones."""
+    return [part for part in text.split(separator) if part]

@@ -627,6 +627,20 @@ def say(text: str, letter: str) -> dict[str, Any]:
     return {"ctx": text, "endings": ["zzzz", "aaaa", "bbbb"], "label": letter}
 
 
+def test_eval_of_documents(
+    run: Any, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`<|endoftext|>` ends one, as in texts for training."""
+    for options, tokens, n_bytes in (
+        ((), 4, 4),
+        (("--no-special-tokens",), 17, 17),
+    ):
+        feed(monkeypatch, b"ab<|endoftext|>ba")
+        told = run("eval", "text", "--model", saved, "--json", *options)
+        found = json.loads(told.output)
+        assert (found["tokens"], found["bytes"]) == (tokens, n_bytes)
+
+
 def test_eval_of_json_lines(
     run: Any, saved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,8 @@ from gpt2.evaluation.text import (
     text_loss,
 )
 from gpt2.model import GPT2, next_token_loss
-from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
+from gpt2.tokenizer.bpe import END_OF_TEXT
+from gpt2.tokenizer.tokenizer import Tokenizer
 
 BYTES = Tokenizer.bytes_only()
 CONFIG = GPT2Config(n_vocab=257, n_ctx=16, n_embd=12, n_head=3, n_layer=2)
@@ -194,6 +195,17 @@ def test_a_text_that_fits_is_one_window(writer: GPT2) -> None:
 def test_bytes_are_counted_in_utf_8(writer: GPT2) -> None:
     loss = text_loss(writer, BYTES, "Größe")
     assert loss.n_bytes == 7
+
+
+def test_special_tokens_may_be_text(writer: GPT2) -> None:
+    text = f"Moo.{END_OF_TEXT}Baa."
+    plain = text_loss(writer, BYTES, text, allow_special=False)
+    assert plain.n_tokens == plain.n_bytes == len(text)
+    assert plain.nats == pytest.approx(windows_by_hand(writer, text, 8))
+    both = text_loss(writer, BYTES, [text, text], allow_special=False)
+    assert both.nats == pytest.approx(2 * plain.nats)
+    with pytest.raises(ValueError, match="empty text"):
+        text_loss(writer, BYTES, END_OF_TEXT * 2)
 
 
 def test_a_uniform_model_has_the_perplexity_of_its_vocabulary() -> None:

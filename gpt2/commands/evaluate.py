@@ -64,6 +64,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="text: how many tokens the window advances (default: half of "
         "its length)",
     )
+    add(
+        "--no-special-tokens",
+        dest="special_tokens",
+        action="store_false",
+        help="text: read <|endoftext|> and other names of special tokens as "
+        "ordinary text",
+    )
     for option, kind, default, what in _COUNTS:
         add(
             option,
@@ -107,12 +114,17 @@ def _text(options: argparse.Namespace) -> None:
     from gpt2.texts import split_documents
 
     texts = _read(options)
-    text = END_OF_TEXT.join(texts.values())
-    if not split_documents(text):
+    if not any(map(split_documents, texts.values())):
         raise ValueError(f"{', '.join(texts)}: there is no text")
     model, tokenizer = load(options)
     with by_option("stride"):
-        loss = text_loss(model, tokenizer, text, stride=options.stride)
+        loss = text_loss(
+            model,
+            tokenizer,
+            list(texts.values()),
+            stride=options.stride,
+            allow_special=options.special_tokens,
+        )
     facts = {
         "tokens": loss.n_tokens,
         "bytes": loss.n_bytes,

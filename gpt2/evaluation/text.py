@@ -159,10 +159,11 @@ class TextLoss:
 def text_loss(
     model: LanguageModel,
     tokenizer: Tokenizer,
-    text: str,
+    text: str | Sequence[str],
     *,
     stride: int | None = None,
     batch_size: int = 4,
+    allow_special: bool = True,
 ) -> TextLoss:
     """Measure the loss on a text of any length, with a sliding window.
 
@@ -172,16 +173,19 @@ def text_loss(
     `n_ctx - stride` tokens. Probabilities are over all rows of the model's
     table, as in training; see `score`.
 
-    An `<|endoftext|>` in the text separates documents, as in training. Each
+    The end-of-text token in the text separates documents, as in training. Each
     document is measured by itself, and the sums are returned.
 
     Args:
         model: A `GPT2` or a packed model.
         tokenizer: The tokenizer that the model was trained with.
-        text: The text to measure on: one document or several.
+        text: The text to measure on, or several of them.
         stride: In tokens, from 1 to `n_ctx`; `n_ctx // 2` by default. A
             smaller stride is slower and gives every token more context.
         batch_size: How many windows go through the model together.
+        allow_special: Encode the name of a special token as that token, as in
+            texts for training. If false, it is text like any other, and a text
+            is one document.
 
     Raises:
         ValueError: The text is empty, or the stride is out of range.
@@ -190,9 +194,14 @@ def text_loss(
     stride = max(1, n_ctx // 2) if stride is None else stride
     if not 1 <= stride <= n_ctx:
         raise ValueError(f"stride must be from 1 to {n_ctx}; got {stride}")
+    documents = [text] if isinstance(text, str) else list(text)
+    if allow_special:
+        separator = tokenizer.decode([tokenizer.end_of_text])
+        parts = [split_documents(each, separator) for each in documents]
+        documents = [document for some in parts for document in some]
     windows, n_new, n_bytes = [], [], 0
-    for document in split_documents(text):
-        ids = tokenizer.encode(document, allow_special=True)
+    for document in documents:
+        ids = tokenizer.encode(document, allow_special)
         ids.insert(0, tokenizer.end_of_text)
         begin, done = 0, 1  # ids before `done` have been predicted
         while done < len(ids):

@@ -13,10 +13,12 @@ src/encoder.py.
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 
 import regex  # type: ignore[import-untyped]
+
+from gpt2.tokenizer.newer import as_of_unicode_16
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -97,7 +99,7 @@ def split_text(text: str) -> list[str]:
 
     The pieces joined are the text.
     """
-    return list(regex.findall(SPLIT_PATTERN, text))
+    return list(regex.findall(as_of_unicode_16(SPLIT_PATTERN), text))
 
 
 def merge_piece(piece: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
@@ -186,39 +188,77 @@ def count_pieces(texts: Iterable[str]) -> Counter[bytes]:
     return Counter({to_utf8(piece): n for piece, n in pieces.items()})
 
 
-def join_pair(parts: list[bytes], pair: Pair) -> list[bytes]:
-    """Merge every occurrence of a pair, from left to right."""
-    joined: list[bytes] = []
-    at = 0
-    while at < len(parts):
-        width = 2 if tuple(parts[at : at + 2]) == pair else 1
-        joined.append(b"".join(parts[at : at + width]))
-        at += width
-    return joined
+class TokenList:
+    """The tokens of all pieces in one linked list, an empty one after each.
+
+    The place of a pair is that of its first token. Empty tokens only separate
+    pieces; no merge has one.
+
+    Attributes:
+        tokens: The token at each place; empty also where one was merged.
+        weights: The frequency of the piece at each place.
+    """
+
+    def __init__(self, pieces: Mapping[bytes, int]) -> None:
+        """Take the frequency of each piece; split the pieces into bytes."""
+        self.tokens, self.weights = [b""], [0]
+        for piece, frequency in pieces.items():
+            self.tokens += [*single_bytes(piece), b""]
+            self.weights += [frequency] * (len(piece) + 1)
+        self._previous = [at - 1 for at in range(len(self.tokens))]
+        self._next = [at + 1 for at in range(len(self.tokens))]
+
+    def merge(self, at: int, pair: Pair) -> list[tuple[int, Pair, int]]:
+        """Merge a pair at a place, if it is still there.
+
+        Returns:
+            The place of each pair that is lost or made, the pair, and the
+            change of its count.
+        """
+        tokens, weight, second = self.tokens, self.weights[at], self._next[at]
+        if (tokens[at], tokens[second]) != pair:
+            return []
+        left, right = self._previous[at], self._next[second]
+        before = pairwise((tokens[left], *pair, tokens[right]))
+        changes = [(at, lost, -weight) for lost in before]
+        tokens[at], tokens[second] = b"".join(pair), b""
+        self._next[at], self._previous[right] = right, at
+        changes.append((left, (tokens[left], tokens[at]), weight))
+        changes.append((at, (tokens[at], tokens[right]), weight))
+        return changes
 
 
-def learn_merges(pieces: Mapping[bytes, int], n_merges: int) -> list[Pair]:
+def learn_merges(
+    pieces: Mapping[bytes, int],
+    n_merges: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Pair]:
     """Learn merges: merge the most frequent pair, count again, repeat.
 
+    Merging a pair at one place changes only the counts of the pairs around it,
+    and takes a token out of the list. So n bytes have fewer than n such
+    places, and the time grows like n log n, however long the pieces are.
+
     Of equally frequent pairs, the first in byte order is merged, so the result
-    depends only on the counts. After a merge, only the pieces that contained
-    the pair are counted again.
+    depends only on the counts. Hugging Face's trainer takes the pair with the
+    lowest id of the first token, then of the second, so its merges may differ
+    from the first tie on; Sennrich et al. leave ties open.
 
     Args:
         pieces: How often each distinct piece occurs.
         n_merges: The number of merges.
+        progress: Called with the number of merges learned, after each.
 
     Returns:
         The merged pairs in order; fewer than `n_merges` if no pair is left.
     """
-    words = [single_bytes(piece) for piece in pieces]
-    frequencies = list(pieces.values())
+    text = TokenList(pieces)
     counts: Counter[Pair] = Counter()
-    homes: defaultdict[Pair, set[int]] = defaultdict(set)  # words with a pair
-    for home, word in enumerate(words):
-        for pair in pairwise(word):
-            counts[pair] += frequencies[home]
-            homes[pair].add(home)
+    places: defaultdict[Pair, list[int]] = defaultdict(list)
+    for at, pair in enumerate(pairwise(text.tokens)):
+        if all(pair):
+            counts[pair] += text.weights[at]
+            places[pair].append(at)
     queue = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(queue)
 
@@ -229,17 +269,17 @@ def learn_merges(pieces: Mapping[bytes, int], n_merges: int) -> list[Pair]:
             continue  # outdated: the pair is also queued with its new count
         if len(best[0] + best[1]) > LONGEST_TOKEN:
             continue
-        merges.append(best)
         changes: Counter[Pair] = Counter()
-        for home in homes.pop(best):
-            for pair in pairwise(words[home]):
-                changes[pair] -= frequencies[home]
-            words[home] = join_pair(words[home], best)
-            for pair in pairwise(words[home]):
-                changes[pair] += frequencies[home]
-                homes[pair].add(home)
+        for at in sorted(places.pop(best)):
+            for place, pair, change in text.merge(at, best):
+                changes[pair] += change
+                if change > 0:
+                    places[pair].append(place)
         for pair, change in changes.items():
             counts[pair] += change
-            if change and counts[pair]:
+            if change and counts[pair] and all(pair):
                 heapq.heappush(queue, (-counts[pair], pair))
+        merges.append(best)
+        if progress is not None:
+            progress(len(merges))
     return merges

@@ -3,40 +3,57 @@
 A vocabulary has two parts: the id of every token, spelled with one printable
 character for each byte, and the merges in the order in which they were
 learned. `vocab.json` holds the ids and `merges.txt` the merges; OpenAI called
-them `encoder.json` and `vocab.bpe`; `tokenizer.json` holds both.
+them `encoder.json` and `vocab.bpe`; `tokenizer.json` holds both, and settings.
+
+A folder may have both kinds, because transformers 5 writes a `tokenizer.json`
+and leaves an older `vocab.json` where it is. Transformers 5 reads the former,
+as does version 4 except for its slow `GPT2Tokenizer`; so does this package,
+and it warns where the two disagree.
 """
 
+import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from gpt2.files.reading import (
-    MOST_BYTES,
-    SETTINGS_BYTES,
-    field,
-    is_there,
-    read_bytes,
-    read_json_object,
-)
+from gpt2.files.reading import is_there
 from gpt2.files.whole import check_whole, read_whole
 from gpt2.tokenizer.bpe import (
     BYTE_TO_CHARACTER,
     CHARACTER_TO_BYTE,
-    LONGEST_TOKEN,
     Pair,
     TokenizerError,
     is_forestalled,
     split_text,
     unspell,
 )
-
-FILE_NAMES = (
-    ("vocab.json", "merges.txt"),
-    ("encoder.json", "vocab.bpe"),
-    ("tokenizer.json", "tokenizer.json"),
+from gpt2.tokenizer.configuration import (
+    ADDED,
+    NAMES,
+    SETTINGS,
+    Added,
+    Configuration,
+    check_class,
+    read_configuration,
 )
-_ADDED, _SETTINGS = "added_tokens.json", "tokenizer_config.json"
+from gpt2.tokenizer.contents import (
+    FILE_NAMES,
+    Contents,
+    read_one,
+    read_two,
+    warn_of_others,
+)
+from gpt2.tokenizer.settings import Finding, Settings
+
+_FOREIGN = {
+    "vocab.txt": "a WordPiece vocabulary, as of BERT",
+    "tokenizer.model": "a SentencePiece model",
+    "spiece.model": "a SentencePiece model",
+    "sentencepiece.bpe.model": "a SentencePiece model",
+    "tiktoken.model": "a vocabulary with another split pattern",
+    "tekken.json": "a vocabulary with another split pattern",
+}
+"""Vocabularies that cannot be read, and that no other may stand in for."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +64,8 @@ class Vocabulary:
     """The id of each ordinary token."""
     special_tokens: dict[str, int]
     """The id of each special token, by its name."""
-    add_bos_token: bool
-    """Whether a prompt should begin with `<|endoftext|>`."""
+    settings: Settings
+    """How the tokenizer differs from GPT-2's otherwise."""
 
 
 def find_vocabulary(folder: Path) -> tuple[Path, Path] | None:
@@ -56,24 +73,25 @@ def find_vocabulary(folder: Path) -> tuple[Path, Path] | None:
 
     Returns:
         The path with the ids and the path with the merges, or None. Only the
-        first is sure to exist.
+        first is sure to exist. It may be a file that cannot be read, of
+        another kind of tokenizer.
     """
-    for ids, merges in FILE_NAMES:
+    for ids, merges in (*FILE_NAMES, *((name, name) for name in _FOREIGN)):
         if is_there(folder / ids):
             return folder / ids, folder / merges
     return None
 
 
 def vocabulary_files(folder: Path) -> list[Path]:
-    """List the files in a folder that `read_vocabulary` reads."""
-    found = find_vocabulary(folder)
-    if found is None:
+    """List the files in a folder that `read_vocabulary` reads.
+
+    The model's config is left out, of which it reads only a few fields.
+    """
+    if find_vocabulary(folder) is None:
         return []
-    files = dict.fromkeys(found)  # one entry if both paths are the same file
-    if len(files) > 1:
-        files |= {folder / _ADDED: None}
-    files |= {folder / _SETTINGS: None}
-    return [path for path in files if is_there(path)]
+    kinds = [name for names in FILE_NAMES for name in dict.fromkeys(names)]
+    names = (*kinds, ADDED, NAMES, SETTINGS)
+    return [folder / name for name in names if is_there(folder / name)]
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
@@ -86,8 +104,8 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     order of the merges.
 
     Raises:
-        TokenizerError: A file is missing or invalid; the message names the
-            file and the fault.
+        TokenizerError: A file is missing or invalid, or a setting cannot be
+            followed; the message names the file and the fault.
     """
     return read_whole(folder, lambda: _read(folder), TokenizerError)
 
@@ -97,120 +115,140 @@ def _read(folder: Path) -> Vocabulary:
     check_whole(folder, TokenizerError)
     found = find_vocabulary(folder)
     if found is None:
+        check_class(folder)
         names = ", ".join(" and ".join(dict.fromkeys(n)) for n in FILE_NAMES)
         raise TokenizerError(f"{folder}: expected one of {names}, found none")
-    ids_path, merges_path = found
-    if ids_path == merges_path:
-        added_path = ids_path
-        ids, added, merges = _read_both(ids_path)
+    if kind := _FOREIGN.get(found[0].name):
+        raise TokenizerError(
+            f"{found[0]} is {kind}, which is not byte-level BPE. Encode the "
+            f"text with the library that it is for, and pass the ids to "
+            f"gpt2.generate"
+        )
+    configuration = read_configuration(folder)
+    if found[0] == found[1]:
+        contents = read_one(found[0])
+        warn_of_others(contents, folder)
     else:
-        added_path = folder / _ADDED
-        ids, merges = _read_ids(ids_path), _read_merges(merges_path)
-        added = _read_ids(added_path) if is_there(added_path) else {}
-    for name in added:
-        ids.pop(name, None)
-    for byte, character in BYTE_TO_CHARACTER.items():
-        if character not in ids:
-            raise TokenizerError(f"{ids_path}: no token for byte {byte:#04x}")
-    files = dict.fromkeys(ids, ids_path) | dict.fromkeys(added, added_path)
-    _check_order(ids | added, files)
-    ranks = _take_ranks(ids, merges, merges_path)
-    add_bos_token = _read_add_bos_token(folder / _SETTINGS)
-    return Vocabulary(ranks, ids | added, add_bos_token)
+        check_class(folder)
+        contents = read_two(*found, folder, configuration)
+    return _assemble(contents, configuration)
 
 
-def _read_ids(path: Path) -> dict[str, int]:
-    """Read a JSON object that maps tokens to ids."""
-    ids = read_json_object(path, TokenizerError)
-    _check_entries(ids, path)
-    return ids
+def _assemble(contents: Contents, configuration: Configuration) -> Vocabulary:
+    """Put the parts of a vocabulary together, and check them."""
+    added = _with_named(contents, configuration)
+    ids = _without_added(contents, added)
+    added_ids = {name: token.token_id for name, token in added.items()}
+    known = ids | added_ids
+    files = dict.fromkeys(ids, contents.ids_path)
+    files |= dict.fromkeys(added, contents.added_path)
+    _check_order(known, files)
+    ranks = _take_ranks(ids, contents.merges, contents.merges_path)
+    special = [name for name, token in added.items() if token.special]
+    special += configuration.special
+    special_tokens = ids | {name: known[name] for name in special}
+    words = {n: i for n, i in added_ids.items() if n not in special_tokens}
+    settings = replace(
+        contents.settings,
+        words=words,
+        finding={
+            name: token.finding
+            for name, token in added.items()
+            if token.finding != Finding(normalized=name in words)
+        },
+    )
+    settings = _configured(settings, contents, configuration, special_tokens)
+    return Vocabulary(ranks, special_tokens, settings)
 
 
-def _read_merges(path: Path) -> list[tuple[str, str]]:
-    """Read merges, one on each line; the first line may state a version.
+def _with_named(
+    contents: Contents, configuration: Configuration
+) -> dict[str, Added]:
+    """Return the added tokens, and the named tokens that have no id yet.
 
-    Returns:
-        The place of each merge in the file, and the merge.
+    As in transformers, these get the next ids, in the order of their roles.
     """
-    data = read_bytes(path, TokenizerError, MOST_BYTES)
-    try:
-        lines = data.decode("utf-8").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise TokenizerError(f"{path} cannot be read: {error}") from error
-    if lines[0].startswith("#version"):
-        lines[0] = ""  # skipped, but the others keep their line numbers
-    return [(f"line {i}", line) for i, line in enumerate(lines, 1) if line]
-
-
-def _read_both(
-    path: Path,
-) -> tuple[dict[str, int], dict[str, int], list[tuple[str, str]]]:
-    """Read a `tokenizer.json`: ids, ids of added tokens, and merges.
-
-    A merge is written as "a b" or, since 2024, as ["a", "b"].
-    """
-    whole = read_json_object(path, TokenizerError)
-    model = field(whole, "model", dict, path, TokenizerError)
-    if (kind := model.get("type", "BPE")) != "BPE":
-        raise TokenizerError(f"{path}: expected a BPE model, got {kind!r:.80}")
-    ids = field(model, "vocab", dict, path, TokenizerError)
-    _check_entries(ids, path)
-    merges = []
-    listed = field(model, "merges", list, path, TokenizerError)
-    for number, merge in enumerate(listed, 1):
-        parts = [merge] if isinstance(merge, str) else merge
-        if not isinstance(parts, list) or not all(
-            isinstance(part, str) for part in parts
-        ):
-            raise TokenizerError(
-                f"{path}, merge {number}: {merge!r:.80} is not two tokens"
-            )
-        merges.append((f"merge {number}", " ".join(parts)))
-    return ids, _read_added(whole, path), merges
-
-
-def _read_added(whole: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """Read the ids of the tokens added to a `tokenizer.json`."""
-    added: dict[str, int] = {}
-    if whole.get("added_tokens") is not None:
-        listed = field(whole, "added_tokens", list, path, TokenizerError)
-        for number, token in enumerate(listed, 1):
-            place = f"{path}, added token {number}"
-            if not isinstance(token, dict):
-                raise TokenizerError(
-                    f"{place} must be an object, got {token!r:.80}"
-                )
-            name = field(token, "content", str, place, TokenizerError)
-            if name in added:
-                raise TokenizerError(f"{place}: {name!r:.80} is repeated")
-            added[name] = field(token, "id", int, place, TokenizerError)
-    _check_entries(added, path)
+    added = dict(contents.added)
+    in_use = [token.token_id for token in added.values()]
+    next_id = max([-1, *in_use, *contents.ids.values()]) + 1
+    for name in configuration.special:
+        if name not in contents.ids and name not in added:
+            added[name] = Added(next_id, True, Finding())
+            next_id += 1
     return added
 
 
-def _read_add_bos_token(path: Path) -> bool:
-    """Read whether a prompt should begin with `<|endoftext|>`."""
-    if not is_there(path):
-        return False
-    settings = read_json_object(path, TokenizerError, SETTINGS_BYTES)
-    settings = {"add_bos_token": None} | settings
-    kinds = (bool, type(None))
-    return bool(field(settings, "add_bos_token", kinds, path, TokenizerError))
+def _without_added(
+    contents: Contents, added: Mapping[str, Added]
+) -> dict[str, int]:
+    """Return the ids of the vocabulary without those of added tokens.
+
+    An added token that merges make, too, stays: it is found whole where the
+    text has it, and made by merges within other pieces.
+    """
+    ids = dict(contents.ids)
+    made = {"".join(merge.split(" ")) for _, merge in contents.merges}
+    made |= CHARACTER_TO_BYTE.keys()
+    for name, token in added.items():
+        if ids.get(name, token.token_id) != token.token_id:
+            raise TokenizerError(
+                f"{contents.added_path}: {name!r:.80} has id "
+                f"{token.token_id}, and id {ids[name]} in the vocabulary"
+            )
+        if name not in made:
+            ids.pop(name, None)
+    return ids
 
 
-def _check_entries(ids: Mapping[str, Any], path: Path) -> None:
-    """Check that tokens have a sane length and that ids are integers."""
-    for token, token_id in ids.items():
-        if not token or type(token_id) is not int:
-            raise TokenizerError(
-                f"{path}: expected a token and its integer id, got "
-                f"{token!r:.80} with id {token_id!r:.80}"
-            )
-        if len(token) > LONGEST_TOKEN:
-            raise TokenizerError(
-                f"{path}: the token {token!r:.30} has {len(token):,} "
-                f"characters, more than {LONGEST_TOKEN:,}"
-            )
+def _configured(
+    settings: Settings,
+    contents: Contents,
+    configuration: Configuration,
+    special_tokens: Mapping[str, int],
+) -> Settings:
+    """Add what the small files say of the settings.
+
+    Raises:
+        TokenizerError: No token ends a text, or two files disagree.
+    """
+    eos = configuration.choose("eos", special_tokens)
+    if not eos:
+        raise TokenizerError(
+            f"{contents.ids_path}: no token is known to end a text, neither "
+            f"<|endoftext|> nor an eos_token; the special tokens are "
+            f"{reprlib.repr(list(special_tokens))}. Write which one does to "
+            f'{configuration.path}, such as {{"eos_token": "</s>"}}'
+        )
+    bos = configuration.choose("bos", special_tokens) or eos
+    pad = configuration.roles.get("pad")
+    settings = replace(settings, bos=bos, eos=eos, pad=pad)
+    flags = configuration.flags
+    spaced = flags["add_prefix_space"]
+    in_pipeline = contents.ids_path == contents.merges_path
+    if spaced is not None and spaced != settings.add_prefix_space:
+        if in_pipeline:
+            _disagree(contents, configuration, "add_prefix_space")
+        settings = replace(settings, add_prefix_space=spaced)
+    ends = {"add_bos_token": settings.before, "add_eos_token": settings.after}
+    for (key, template), name in zip(ends.items(), (bos, eos), strict=True):
+        around = (special_tokens[name],) if flags[key] else ()
+        if flags[key] is not None and template != around:
+            if template:
+                _disagree(contents, configuration, key)
+            ends[key] = around
+    before, after = ends.values()
+    return replace(settings, before=before, after=after)
+
+
+def _disagree(
+    contents: Contents, configuration: Configuration, key: str
+) -> None:
+    raise TokenizerError(
+        f"{configuration.path} sets {key} to "
+        f"{str(configuration.flags[key]).lower()}, and {contents.ids_path} "
+        f"says otherwise, so that programs differ in which one they follow. "
+        f"Make both say what the model was trained with, or remove {key}"
+    )
 
 
 def _check_order(ids: Mapping[str, int], files: Mapping[str, Path]) -> None:
@@ -229,10 +267,10 @@ def _take_ranks(
 ) -> dict[bytes, int]:
     """Move the bytes and the merged tokens out of the ids.
 
-    What is left in `ids` are the special tokens.
+    What is left in `ids` are the special tokens. Bytes may be missing.
     """
     alphabet = BYTE_TO_CHARACTER.items()
-    ranks = {bytes([byte]): ids.pop(char) for byte, char in alphabet}
+    ranks = {bytes([b]): ids.pop(char) for b, char in alphabet if char in ids}
     halves: dict[bytes, Pair] = {}
     highest = -1
     for place, merge in merges:

@@ -5,10 +5,10 @@ calls `tiktoken`, which applies the same merges much faster.
 """
 
 import codecs
-import json
 import operator
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, SupportsIndex
@@ -33,6 +33,8 @@ from gpt2.tokenizer.bpe import (
     to_utf8,
 )
 from gpt2.tokenizer.files import find_vocabulary, read_vocabulary
+from gpt2.tokenizer.saving import file_contents
+from gpt2.tokenizer.settings import Preparation, Settings
 
 # On a run of about a million spaces, `\s+(?!\S)` makes tiktoken 0.14 fail with
 # "Max stack size exceeded for backtracking". So trailing white space has its
@@ -41,18 +43,21 @@ from gpt2.tokenizer.files import find_vocabulary, read_vocabulary
 _TIKTOKEN_PATTERN = r"\s+$|" + SPLIT_PATTERN
 _LONGEST_RUN = 100_000
 
-# tiktoken compiles all special tokens into one regular expression, which for
-# 20 MB of them takes half a minute.
+# All added tokens become one regular expression, so there must be an end.
 _MOST_SPECIAL_BYTES = 1_000_000
 
 OTHER_TOKENIZER_FILES = frozenset(
     {
         *("tokenizer.json", "added_tokens.json", "special_tokens_map.json"),
+        *("vocab.json", "merges.txt", "vocab.txt", "spiece.model"),
         *("tokenizer.model", "tiktoken.model", "tekken.json"),
-        "chat_template.jinja",
+        *("sentencepiece.bpe.model", "chat_template.jinja"),
     }
 )
-"""Files that transformers reads before or together with `vocab.json`."""
+"""Files of a tokenizer that a save removes, unless it writes them."""
+
+
+_PLAIN = Settings()
 
 
 class Tokenizer:
@@ -63,9 +68,7 @@ class Tokenizer:
             which tokens were learned, so an id is also its token's merge rank.
         special_tokens: The id of each special token, such as
             `<|endoftext|>`. By default, no text is encoded as one.
-        add_bos_token: Whether a prompt should begin with `<|endoftext|>`, as
-            for a model that has only seen texts from their beginning. The
-            name is Hugging Face's; `encode` itself never adds a token.
+        settings: How the tokenizer differs from GPT-2's otherwise.
     """
 
     def __init__(
@@ -73,40 +76,47 @@ class Tokenizer:
         ranks: Mapping[bytes, int],
         special_tokens: Mapping[str, int],
         add_bos_token: bool = False,
+        settings: Settings = _PLAIN,
     ) -> None:
         """Take a vocabulary; see `load`, `train`, `gpt2` and `bytes_only`.
 
         Raises:
-            TokenizerError: `<|endoftext|>` is missing, the ids are not 0 to
-                `n_vocab - 1`, a special token has a lone surrogate, or
-                tiktoken cannot compile the special tokens.
+            TokenizerError: The token that ends a text is missing, the ids are
+                not 0 to `n_vocab - 1`, or an added token has a lone surrogate.
         """
-        if END_OF_TEXT not in special_tokens:
+        self.ranks, self.special_tokens = dict(ranks), dict(special_tokens)
+        self.settings = settings
+        added = {**special_tokens, **settings.words}
+        for name in {settings.bos, settings.eos} - special_tokens.keys():
             raise TokenizerError(
-                f"expected {END_OF_TEXT} among the special tokens, got "
+                f"expected {name} among the special tokens, got "
                 f"{reprlib.repr(list(special_tokens))}"
             )
-        self.ranks, self.special_tokens = dict(ranks), dict(special_tokens)
-        self.add_bos_token = add_bos_token
-        tokens = [*ranks, *map(to_utf8, special_tokens)]
-        ids = [*ranks.values(), *special_tokens.values()]
-        by_id = sorted(zip(ids, tokens, strict=True))
-        for expected, (token_id, _) in enumerate(by_id):
-            if token_id != expected:
-                raise TokenizerError(
-                    f"expected each id from 0 to {len(ids) - 1} once, "
-                    f"got {token_id} instead of {expected}"
-                )
-        self._tokens = [token for _, token in by_id]
-        self._encoding = _compiled(self.ranks, self.special_tokens)
+        self._tokens = _in_order(self.ranks, added)
+        for token_id in (*settings.before, *settings.after):
+            self.token_bytes(token_id)  # refuses an unknown id
+        _check_size(added)
+        self._bytes = frozenset(b"".join(t for t in ranks if len(t) == 1))
+        self._preparation = Preparation(settings, self.special_tokens)
+        self._encoding = tiktoken.Encoding(
+            "gpt2-like",
+            pat_str=_TIKTOKEN_PATTERN,
+            mergeable_ranks=self.ranks,
+            special_tokens={},
+        )
+        if add_bos_token:
+            self.add_bos_token = True
 
     def __repr__(self) -> str:
         n_merges = sum(len(token) > 1 for token in self.ranks)
-        special = reprlib.repr(list(self.special_tokens))
-        return (
-            f"{type(self).__name__}(n_vocab={self.n_vocab}, "
-            f"n_merges={n_merges}, special_tokens={special})"
-        )
+        shown = {
+            "n_vocab": self.n_vocab,
+            "n_merges": n_merges,
+            "special_tokens": list(self.special_tokens),
+            **self.settings.changes(),
+        }
+        inside = ", ".join(f"{k}={reprlib.repr(v)}" for k, v in shown.items())
+        return f"{type(self).__name__}({inside})"
 
     @classmethod
     def gpt2(cls) -> Self:
@@ -130,12 +140,18 @@ class Tokenizer:
         return cls(ranks, {END_OF_TEXT: end})
 
     @classmethod
-    def train(cls, text: str | Iterable[str], n_vocab: int) -> Self:
+    def train(
+        cls,
+        text: str | Iterable[str],
+        n_vocab: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> Self:
         """Learn a vocabulary: 256 bytes, then merges, then `<|endoftext|>`.
 
         Args:
             text: One text, or an iterable of texts, which is read once.
             n_vocab: The size of the vocabulary, at least 257 tokens.
+            progress: Called with the number of merges learned, after each.
 
         Raises:
             TokenizerError: `n_vocab` is below 257, the text has too few pairs
@@ -144,7 +160,7 @@ class Tokenizer:
         if n_vocab < 257:
             raise TokenizerError(f"expected n_vocab >= 257, got {n_vocab}")
         texts = [text] if isinstance(text, str) else text
-        merges = learn_merges(count_pieces(texts), n_vocab - 257)
+        merges = learn_merges(count_pieces(texts), n_vocab - 257, progress)
         if len(merges) < n_vocab - 257:
             raise TokenizerError(
                 f"expected text with enough pairs for n_vocab={n_vocab}, "
@@ -175,18 +191,20 @@ class Tokenizer:
         """Load `vocab.json` and `merges.txt`, or an equivalent.
 
         `encoder.json` with `vocab.bpe`, or `tokenizer.json` alone, will do;
-        see `gpt2.tokenizer.files`.
+        see `gpt2.tokenizer.files`. Settings are read too, such as a prefix
+        space or the token that ends a text, or refused by their names.
 
         Raises:
-            TokenizerError: A file is missing or invalid; the message names the
-                file and the fault.
+            TokenizerError: A file is missing or invalid, or has a setting
+                that cannot be followed; the message names the file and the
+                fault.
         """
         vocabulary = read_vocabulary(Path(folder))
         try:
             return cls(
                 vocabulary.ranks,
                 vocabulary.special_tokens,
-                vocabulary.add_bos_token,
+                settings=vocabulary.settings,
             )
         except TokenizerError as error:
             found = find_vocabulary(Path(folder))
@@ -195,8 +213,9 @@ class Tokenizer:
     def save(self, folder: Path | str) -> None:
         """Write the files that `load` and transformers read, all or none.
 
-        The same step removes files of other formats that transformers would
-        read instead of these.
+        They are `vocab.json`, `merges.txt` and `tokenizer_config.json`; or,
+        with settings that these cannot say, a `tokenizer.json` instead of the
+        first two. The same step removes a tokenizer's other files.
 
         Raises:
             OSError: The files cannot be written; the folder is unchanged.
@@ -205,7 +224,7 @@ class Tokenizer:
         with replacing(
             Path(folder),
             leaves=OTHER_TOKENIZER_FILES.__contains__,
-            first=["vocab.json"],
+            first=["tokenizer.json", "vocab.json"],
         ) as stage:
             self.write(stage)
 
@@ -217,22 +236,9 @@ class Tokenizer:
             TokenizerError: No merges make one of the tokens.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        ids = {spell(token): rank for token, rank in self.ranks.items()}
-        ids |= self.special_tokens
-        ids = {token: ids[token] for token in sorted(ids, key=ids.__getitem__)}
-        others = [name for name in self.special_tokens if name != END_OF_TEXT]
-        config: dict[str, object] = {
-            "tokenizer_class": "GPT2Tokenizer",
-            "extra_special_tokens": others,
-        }
-        if self.add_bos_token:
-            config["add_bos_token"] = True
-        merges = [f"{spell(a)} {spell(b)}\n" for a, b in self.merges]
-        contents = {
-            "vocab.json": json.dumps(ids),
-            "merges.txt": "#version: 0.2\n" + "".join(merges),
-            "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
-        }
+        contents = file_contents(
+            self.ranks, self.merges, self.special_tokens, self.settings
+        )
         for name, content in contents.items():
             (folder / name).write_text(content, "utf-8", newline="\n")
 
@@ -258,8 +264,47 @@ class Tokenizer:
 
     @property
     def end_of_text(self) -> int:
-        """The id of `<|endoftext|>`, which separates documents."""
-        return self.special_tokens[END_OF_TEXT]
+        """The id of the token that ends a text, `<|endoftext|>` by default."""
+        return self.special_tokens[self.settings.eos]
+
+    @property
+    def start_of_text(self) -> int:
+        """The id of the token that begins a text; often the same."""
+        return self.special_tokens[self.settings.bos]
+
+    @property
+    def add_bos_token(self) -> bool:
+        """Whether a prompt begins with `start_of_text`.
+
+        So it should for a model that has only seen texts from their beginning.
+        The name is Hugging Face's.
+        """
+        return self.settings.before == (self.start_of_text,)
+
+    @add_bos_token.setter
+    def add_bos_token(self, value: bool) -> None:
+        before = (self.start_of_text,) if value else ()
+        self.settings = replace(self.settings, before=before)
+
+    def encode_prompt(
+        self, text: str, allow_special: bool = False
+    ) -> list[int]:
+        """Encode a prompt: a text with the tokens that go around it.
+
+        These are the tokens that `add_bos_token` or a template in
+        `tokenizer.json` asks for. `encode` itself never adds a token. An
+        empty prompt is `start_of_text`, because a model continues something.
+
+        Args:
+            text: As for `encode`.
+            allow_special: As for `encode`.
+
+        Raises:
+            TokenizerError: As for `encode`.
+        """
+        ids = self.encode(text, allow_special)
+        ids = [*self.settings.before, *ids, *self.settings.after]
+        return ids or [self.start_of_text]
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """Encode text as token ids, with tiktoken.
@@ -271,43 +316,82 @@ class Tokenizer:
                 users.
 
         Raises:
-            TokenizerError: The text contains a lone surrogate.
+            TokenizerError: The text contains a lone surrogate, or a byte that
+                is not in the vocabulary.
         """
-        to_utf8(text)  # tiktoken would silently replace a lone surrogate
-        allowed = set(self.special_tokens) if allow_special else set()
         ids: list[int] = []
         # Matches no characters, before the last space of a run before a word.
         end_of_run = rf"(?=\s\S)(?<=\s{{{_LONGEST_RUN}}})"
-        for part in regex.split(end_of_run, text):
-            ids += self._encoding.encode(
-                part, allowed_special=allowed, disallowed_special=()
-            )
+        for part in self._parts(text, allow_special):
+            if isinstance(part, int):
+                ids.append(part)
+                continue
+            for piece in regex.split(end_of_run, part):
+                ids += self._encoding.encode_ordinary(piece)
         return ids
 
-    def encode_slowly(self, text: str) -> list[int]:
+    def encode_slowly(
+        self, text: str, allow_special: bool = False
+    ) -> list[int]:
         """Encode text like `encode`, in readable steps.
 
-        The two may differ only on characters that `regex` and tiktoken
-        classify differently because their versions of Unicode differ.
-
         Raises:
-            TokenizerError: The text contains a lone surrogate.
+            TokenizerError: As for `encode`.
         """
         ids: list[int] = []
-        for piece in split_text(text):
-            for token in merge_piece(to_utf8(piece), self.ranks):
-                ids.append(self.ranks[token])
+        for part in self._parts(text, allow_special):
+            if isinstance(part, int):  # an added token
+                ids.append(part)
+                continue
+            for piece in split_text(part):
+                tokens = merge_piece(to_utf8(piece), self.ranks)
+                ids += [self.ranks[token] for token in tokens]
         return ids
 
+    def _parts(self, text: str, allow_special: bool) -> Iterable[str | int]:
+        """Return the parts of a text: added tokens' ids, and what to split.
+
+        tiktoken would replace a lone surrogate, and not survive a byte that
+        it has no token for, so both are refused here.
+
+        Raises:
+            TokenizerError: As for `encode`.
+        """
+        to_utf8(text)
+        parts = list(self._preparation.parts(text, allow_special))
+        for part in parts if len(self._bytes) < 256 else []:
+            if isinstance(part, str):
+                self._check_bytes(to_utf8(part))
+        return parts
+
+    def _check_bytes(self, data: bytes) -> None:
+        """Refuse bytes that have no token."""
+        for byte in sorted(set(data) - self._bytes):
+            at = data.index(byte)
+            near = data[max(0, at - 10) : at + 10].decode(errors="replace")
+            raise TokenizerError(
+                f"the vocabulary has no token for the byte {byte:#04x}, which "
+                f"stands in {near!r}"
+            )
+
     def encode_bytes(self, data: bytes) -> list[int]:
-        """Encode bytes: UTF-8 like its text, every other byte as one token."""
+        """Encode bytes: UTF-8 like its text, every other byte as one token.
+
+        Each stretch of text is prepared by itself, for instance with a prefix
+        space.
+
+        Raises:
+            TokenizerError: A byte is not in the vocabulary.
+        """
         ids: list[int] = []
         # surrogateescape turns a stray byte into a surrogate, which valid
         # UTF-8 never contains.
         text = data.decode("utf-8", "surrogateescape")
         for part in regex.findall(r"[\ud800-\udfff]|[^\ud800-\udfff]+", text):
             if "\ud800" <= part <= "\udfff":
-                ids.append(self.ranks[part.encode("utf-8", "surrogateescape")])
+                data = part.encode("utf-8", "surrogateescape")
+                self._check_bytes(data)
+                ids.append(self.ranks[data])
             else:
                 ids += self.encode(part)
         return ids
@@ -370,28 +454,45 @@ class Tokenizer:
             yield text
 
 
-def _compiled(
-    ranks: dict[bytes, int], special_tokens: dict[str, int]
-) -> tiktoken.Encoding:
-    """Compile a vocabulary with tiktoken, or say why it cannot be compiled."""
-    size = sum(len(to_utf8(name)) for name in special_tokens)
-    what = f"{len(special_tokens):,} special tokens of {size:,} bytes"
+def _in_order(
+    ranks: Mapping[bytes, int], added: Mapping[str, int]
+) -> list[bytes]:
+    """Return the bytes of all tokens in the order of their ids.
+
+    An added token may be an ordinary token too, with the same id.
+
+    Raises:
+        TokenizerError: An id is missing or repeated.
+    """
+    entries = [(rank, token) for token, rank in ranks.items()]
+    spelled = {spell(token): rank for token, rank in ranks.items()}
+    entries += [
+        (token_id, to_utf8(name))
+        for name, token_id in added.items()
+        if spelled.get(name) != token_id
+    ]
+    entries.sort()
+    for expected, (token_id, _) in enumerate(entries):
+        if token_id != expected:
+            raise TokenizerError(
+                f"expected each id from 0 to {len(entries) - 1} once, "
+                f"got {token_id} instead of {expected}"
+            )
+    return [token for _, token in entries]
+
+
+def _check_size(added: Mapping[str, int]) -> None:
+    """Refuse added tokens that take too long to compile.
+
+    Raises:
+        TokenizerError: They have too many bytes.
+    """
+    size = sum(len(to_utf8(name)) for name in added)
     if size > _MOST_SPECIAL_BYTES:
         raise TokenizerError(
-            f"expected at most {_MOST_SPECIAL_BYTES:,} bytes of special "
-            f"tokens, got {what}"
+            f"expected at most {_MOST_SPECIAL_BYTES:,} bytes of special and "
+            f"other added tokens, got {len(added):,} of {size:,} bytes"
         )
-    try:
-        return tiktoken.Encoding(
-            "gpt2-like",
-            pat_str=_TIKTOKEN_PATTERN,
-            mergeable_ranks=ranks,
-            special_tokens=special_tokens,
-        )
-    except ValueError as error:
-        raise TokenizerError(
-            f"tiktoken cannot compile {what}: {error}"
-        ) from error
 
 
 def one_row(ids: Any) -> Iterable[SupportsIndex]:

@@ -37,7 +37,7 @@ _KEPT = 2
 OPTIMIZER, FACTS = "optimizer.safetensors", "training.json"
 _FILES = (
     *("model.safetensors", "config.json", OPTIMIZER, FACTS),
-    *("vocab.json", "merges.txt", "tokenizer_config.json"),
+    *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
 )
 
 

@@ -23,7 +23,11 @@ from gpt2.weights.safetensors_header import header_end, parse_header
 
 # Files to fetch besides the weights, if the repository has them.
 _VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json")
-_COMPANIONS = (*_VOCABULARIES, "tokenizer_config.json", "added_tokens.json")
+_COMPANIONS = (
+    *_VOCABULARIES,
+    *("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"),
+    "vocab.txt",  # of another kind of tokenizer, which must not be missed
+)
 
 _PATIENCE = 10.0  # seconds to wait for the hub's first answer
 _USUAL_HEADER = 100_000  # bytes; GPT-2 XL's is shorter

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2.config import GPT2Config
 from gpt2.files.reading import SETTINGS_BYTES, is_there, read_json_object
+from gpt2.tokenizer.configuration import check_class
 from gpt2.tokenizer.files import find_vocabulary
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights.arrangement import common_dtype, parameters
@@ -178,6 +179,7 @@ def read_tokenizer(folder: Path, config: GPT2Config) -> Tokenizer:
             model, may be beyond it; the tokenizer refuses to encode them.
     """
     if find_vocabulary(folder) is None and config.n_vocab in _GPT2_ROWS:
+        check_class(folder)
         return Tokenizer.gpt2()
     tokenizer = Tokenizer.load(folder)
     return fitted(tokenizer, config.n_vocab, f"the tokenizer in {folder}")

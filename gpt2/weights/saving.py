@@ -102,8 +102,8 @@ def _config(model: GPT2, tokenizer: Tokenizer | None) -> dict[str, Any]:
                 f"the tokenizer has {tokenizer.n_vocab} entries, and the "
                 f"model only {model.config.n_vocab}"
             )
-        ends = tokenizer.end_of_text
-        fields |= {"bos_token_id": ends, "eos_token_id": ends}
+        begins, ends = tokenizer.start_of_text, tokenizer.end_of_text
+        fields |= {"bos_token_id": begins, "eos_token_id": ends}
     fields["dtype"] = str(model.wte.weight.dtype).removeprefix("torch.")
     return fields
 

@@ -38,16 +38,14 @@ class UnresizedTokenizer(Tokenizer):
         """Encode text as `Tokenizer.encode` does.
 
         Raises:
-            TokenizerError: The text has the name of a special token that the
-                model has no row for, and `allow_special` is true.
+            TokenizerError: The text has the name of an added token that the
+                model has no row for; of a special one, if `allow_special`.
         """
         ids = super().encode(text, allow_special)
         for token_id in ids:
             if token_id >= self.n_rows:
-                ids_of = self.special_tokens.items()
-                name = next(
-                    name for name, found in ids_of if found == token_id
-                )
+                added = {**self.special_tokens, **self.settings.words}
+                name = next(n for n, i in added.items() if i == token_id)
                 raise TokenizerError(
                     f"the text has {name!r:.80}, token {token_id}, and the "
                     f"model has embeddings only for the tokens below "
@@ -70,7 +68,9 @@ def fitted(tokenizer: Tokenizer, n_rows: int, name: str) -> Tokenizer:
     """
     if tokenizer.n_vocab <= n_rows:
         return tokenizer
-    needed = max(*tokenizer.ranks.values(), tokenizer.end_of_text)
+    around = (*tokenizer.settings.before, *tokenizer.settings.after)
+    ends = (tokenizer.start_of_text, tokenizer.end_of_text)
+    needed = max(*tokenizer.ranks.values(), *ends, *around)
     if needed >= n_rows:
         raise CheckpointError(
             f"{name} has {tokenizer.n_vocab} entries, and the model only "
