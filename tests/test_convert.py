@@ -27,6 +27,7 @@ from gpt2.__main__ import main
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
 from gpt2.tokenizer.bpe import END_OF_TEXT, TokenizerError, spell
+from gpt2.tokenizer.settings import Finding, Settings
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights import nanogpt_writing
 from gpt2.weights.errors import CheckpointError
@@ -290,9 +291,8 @@ def test_gguf_refuses_a_vocabulary_by_name(
 
 
 def test_gguf_of_a_tokenizer_with_settings(tmp_path: Path) -> None:
-    settings = pytest.importorskip("gpt2.tokenizer.settings")
     special = {"<s>": 264, "</s>": 265, "[PAD]": 266}
-    chosen = settings.Settings(
+    chosen = Settings(
         digits=r"\p{N}",
         before=(264,),
         after=(265,),
@@ -300,7 +300,7 @@ def test_gguf_of_a_tokenizer_with_settings(tmp_path: Path) -> None:
         eos="</s>",
         pad="[PAD]",
         words={"catnip": 267},
-        finding={"<s>": settings.Finding(normalized=True)},
+        finding={"<s>": Finding(normalized=True)},
     )
     path = tmp_path / "x.gguf"
     write_gguf(
@@ -335,8 +335,7 @@ def test_gguf_of_a_tokenizer_with_settings(tmp_path: Path) -> None:
 def test_gguf_refuses_settings_by_name(
     tmp_path: Path, changes: dict[str, Any], part: str
 ) -> None:
-    settings = pytest.importorskip("gpt2.tokenizer.settings")
-    chosen = settings.Settings(**changes)
+    chosen = Settings(**changes)
     tokenizer = Tokenizer(OWN.ranks, OWN.special_tokens, settings=chosen)
     with pytest.raises(CheckpointError) as caught:
         write_gguf(tmp_path / "x.gguf", model_of(), tokenizer)
@@ -345,8 +344,7 @@ def test_gguf_refuses_settings_by_name(
 
 
 def test_gguf_of_words_that_overlap_without_harm(tmp_path: Path) -> None:
-    settings = pytest.importorskip("gpt2.tokenizer.settings")
-    chosen = settings.Settings(words={"  ": 265, "   ": 266, "t   ": 267})
+    chosen = Settings(words={"  ": 265, "   ": 266, "t   ": 267})
     tokenizer = Tokenizer(OWN.ranks, OWN.special_tokens, settings=chosen)
     write_gguf(tmp_path / "x.gguf", model_of(), tokenizer)
 

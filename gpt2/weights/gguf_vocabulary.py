@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2.tokenizer.bpe import END_OF_TEXT, spell
+from gpt2.tokenizer.bpe import spell
+from gpt2.tokenizer.settings import Settings
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights.errors import CheckpointError
 
@@ -26,6 +27,7 @@ _KNOWN = {"before", "after", "bos", "eos", "pad", "words"}
 # How llama.cpp is to split text: as GPT-2, or digits one by one and the rest
 # as GPT-2.
 _GPT2, _DIGITS = "gpt-2", "starcoder"
+_EACH_DIGIT = r"\p{N}"
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,15 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
         CheckpointError: llama.cpp would encode text as other ids.
         TokenizerError: No merges make one of the tokens.
     """
-    changes = _changes(tokenizer)
-    words = changes.get("words", {})
-    _check_overlaps(words, tokenizer.special_tokens)
-    merges, roles = tokenizer.merges, _roles(tokenizer, changes)
+    settings = tokenizer.settings
+    _check_settings(settings)
+    _check_overlaps(settings.words, tokenizer.special_tokens)
+    merges, roles = tokenizer.merges, _roles(tokenizer)
     entries = [(i, spell(t), _NORMAL) for t, i in tokenizer.ranks.items()]
     for name, i in tokenizer.special_tokens.items():
         entries.append((i, name, _CONTROL))
-    entries += [(i, name, _USER_DEFINED) for name, i in words.items()]
+    for name, i in settings.words.items():
+        entries.append((i, name, _USER_DEFINED))
     entries.sort()
     beyond = [name for i, name, _ in entries if i >= tokenizer.n_vocab]
     entries = entries[: tokenizer.n_vocab]
@@ -86,8 +89,8 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
         [kind for *_, kind in entries],
         [f"{spell(first)} {spell(second)}" for first, second in merges],
         roles,
-        _added(tokenizer, roles, changes),
-        "digits" in changes,
+        _added(settings, roles),
+        settings.digits == _EACH_DIGIT,
         tuple(
             f"the model has no row for {name!r:.80}, which is left out"
             for name in beyond
@@ -95,31 +98,27 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     )
 
 
-def _changes(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return the settings that are not GPT-2's; refuse what GGUF cannot hold.
+def _check_settings(settings: Settings) -> None:
+    """Refuse settings that GGUF cannot hold.
 
     Raises:
         CheckpointError: llama.cpp would encode text as other ids.
     """
-    settings = getattr(tokenizer, "settings", None)
-    changes = dict(settings.changes()) if settings is not None else {}
-    found = changes.pop("finding", {})
+    changes = {k: v for k, v in settings.changes().items() if k not in _KNOWN}
+    if settings.digits == _EACH_DIGIT:
+        del changes["digits"]
+    # Without normalizers, it does not matter whether a name is normalized.
     changes["finding"] = {
         name: how
-        for name, how in found.items()
+        for name, how in settings.finding.items()
         if how.lstrip or how.rstrip or how.single_word
     }
-    known = (
-        {*_KNOWN, "digits"} if changes.get("digits") == "\\p{N}" else _KNOWN
-    )
-    unknown = {k: v for k, v in changes.items() if v and k not in known}
-    if unknown:
-        shown = ", ".join(f"{k}={v!r:.80}" for k, v in unknown.items())
+    if any(changes.values()):
+        shown = [f"{k}={v!r:.80}" for k, v in changes.items() if v]
         raise CheckpointError(
-            f"the tokenizer has {shown}, which GGUF cannot hold: llama.cpp "
-            f"would encode text as other ids"
+            f"the tokenizer has {', '.join(shown)}, which GGUF cannot hold: "
+            f"llama.cpp would encode text as other ids"
         )
-    return changes
 
 
 def _check_tokens(tokenizer: Tokenizer, tokens: list[str]) -> None:
@@ -178,28 +177,23 @@ def _check_overlaps(words: Iterable[str], special: Iterable[str]) -> None:
                     )
 
 
-def _roles(tokenizer: Tokenizer, changes: dict[str, Any]) -> dict[str, int]:
+def _roles(tokenizer: Tokenizer) -> dict[str, int]:
     """Return the id of each token with a role."""
-    ids = tokenizer.special_tokens
-    roles = {
-        role: ids[changes.get(role, END_OF_TEXT)] for role in ("bos", "eos")
-    }
-    if "pad" in changes and ids[changes["pad"]] < tokenizer.n_vocab:
-        roles["padding"] = ids[changes["pad"]]
+    ids, pad = tokenizer.special_tokens, tokenizer.settings.pad
+    roles = {"bos": tokenizer.start_of_text, "eos": tokenizer.end_of_text}
+    if pad is not None and ids.get(pad, tokenizer.n_vocab) < tokenizer.n_vocab:
+        roles["padding"] = ids[pad]
     return roles
 
 
-def _added(
-    tokenizer: Tokenizer, roles: dict[str, int], changes: dict[str, Any]
-) -> dict[str, bool]:
+def _added(settings: Settings, roles: dict[str, int]) -> dict[str, bool]:
     """Tell whether `bos` is to begin a text, and `eos` to end it.
 
     Raises:
         CheckpointError: Other tokens go around a text.
     """
     bos, eos = (roles["bos"],), (roles["eos"],)
-    before = changes.get("before", bos if tokenizer.add_bos_token else ())
-    after = changes.get("after", ())
+    before, after = settings.before, settings.after
     if before not in ((), bos) or after not in ((), eos):
         raise CheckpointError(
             f"the tokenizer puts the ids {list(before)} before a text and "

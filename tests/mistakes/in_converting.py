@@ -77,4 +77,25 @@ MUTATIONS = [
         "torch.save(content, path)",
         (f"{CONVERT}::test_a_full_disk_leaves_the_old_file",),
     ),
+    Mutation(
+        "digits that are split off are not in GGUF",
+        "weights/gguf_vocabulary.py",
+        "_DIGITS if self.splits_digits else _GPT2",
+        "_GPT2",
+        (f"{CONVERT}::test_gguf_of_a_tokenizer_with_settings",),
+    ),
+    Mutation(
+        "GGUF is written of a tokenizer that normalizes",
+        "weights/gguf_vocabulary.py",
+        "if any(changes.values()):",
+        'if changes.get("digits"):',
+        (f"{CONVERT}::test_gguf_refuses_settings_by_name",),
+    ),
+    Mutation(
+        "added words that overlap are not refused",
+        "weights/gguf_vocabulary.py",
+        "if longer and not plain:",
+        "if not longer and not plain:",
+        (f"{CONVERT}::test_gguf_refuses_settings_by_name",),
+    ),
 ]
