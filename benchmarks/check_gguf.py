@@ -7,12 +7,13 @@
 
 Three models are written in every type: the story model, whose tokenizer is its
 own; a small random one with GPT-2's vocabulary; and one in which as much as
-possible differs from GPT-2 (epsilon, inner width, special tokens, rows without
-a token). For a few texts, llama.cpp encodes the text, computes the logits of
-every position, and generates 32 tokens greedily. Ids must be the same. The
-largest difference of logits, and how many generated tokens agree, are printed
-as a table and kept in `results/gguf.md`. A difference above the bound of its
-type ends the script with an error, and so does another token in `f32`.
+possible differs from GPT-2 (epsilon, inner width, rows without a token, digits
+one by one, added words, tokens around a text). For a few texts, llama.cpp
+encodes the text, computes the logits of every position, and generates 32
+tokens greedily. Ids must be the same. The largest difference of logits, and
+how many generated tokens agree, are printed as a table and kept in
+`results/gguf.md`. A difference above the bound of its type ends the script
+with an error, and so does another token in `f32`.
 
 The rounding of the weights themselves is taken out of the comparison: the
 package computes in float32 from the weights as they are in the file. What is
@@ -37,6 +38,7 @@ from gguf import GGUFReader, dequantize
 import gpt2
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
+from gpt2.tokenizer.settings import Settings
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights.gguf_writing import TYPES, gguf_name, write_gguf
 
@@ -61,7 +63,7 @@ TEXTS = {
     ),
     "odd": (
         "the cat sat <|endoftext|> on <user> the mat",
-        "Naïve 日本語 🙂\r\n\t x",
+        "Naïve 日本語 🙂\r\n\t x, 1987 catnip",
         "",
     ),
 }
@@ -89,12 +91,15 @@ def models() -> dict[str, tuple[GPT2, Tokenizer]]:
     odd = GPT2Config(*(300, 64, 96, 3, 2), n_inner=160, layer_norm_epsilon=0.1)
     own = Tokenizer.train("the cat sat on the mat, the cat sat", 265)
     special = {**own.special_tokens, "<user>": 265, "[PAD]": 266}
+    settings = Settings(
+        digits=r"\p{N}", before=(264,), after=(264,), words={"catnip": 267}
+    )
     return {
         "story": gpt2.load("story"),
         "random": (random_model(plain), Tokenizer.gpt2()),
         "odd": (
             random_model(odd),
-            Tokenizer(own.ranks, special, add_bos_token=True),
+            Tokenizer(own.ranks, special, settings=settings),
         ),
     }
 
@@ -203,9 +208,8 @@ def check(name: str, kind: str, folder: Path) -> list[Row]:
             )
     rows = []
     for text in TEXTS[name]:
-        tokens = tokenizer.encode(text)
-        if tokenizer.add_bos_token:
-            tokens = [tokenizer.end_of_text, *tokens]
+        around = tokenizer.settings
+        tokens = [*around.before, *tokenizer.encode(text), *around.after]
         if (found := theirs.encode(text)) != tokens:
             raise SystemExit(f"{path.name}: {text!r} is {found}, not {tokens}")
         tokens = tokens or [tokenizer.end_of_text]
