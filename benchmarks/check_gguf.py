@@ -88,7 +88,9 @@ class Row:
 def models() -> dict[str, tuple[GPT2, Tokenizer]]:
     """Return the models by name."""
     plain = GPT2Config(n_ctx=256, n_embd=256, n_head=4, n_layer=4)
-    odd = GPT2Config(*(300, 128, 96, 3, 2), n_inner=160, layer_norm_epsilon=0.1)
+    odd = GPT2Config(
+        *(300, 128, 96, 3, 2), n_inner=160, layer_norm_epsilon=0.1
+    )
     own = Tokenizer.train("the cat sat on the mat, the cat sat", 265)
     special = {**own.special_tokens, "<user>": 265, "[PAD]": 266}
     settings = Settings(
