@@ -843,6 +843,7 @@ HOSTILE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "predict x": {**TEXT_OPTIONS, "--top": NO_COUNT},
     "convert x out": {"--dtype": (*NO_CHOICE, "int8")},
+    "convert x out.gguf": {"--type": (*NO_CHOICE, "F16", "float16", "q4_0")},
     "eval text": {"--stride": NO_COUNT, "--dtype": NO_CHOICE},
     "eval stories": {
         "--stories": (*NO_COUNT, "1", "2000000"),

@@ -39,6 +39,7 @@ from test_tensorflow_checkpoint import (
 
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.formats import open_weights
+from gpt2.weights.gguf_writing import TYPES
 from gpt2.weights.sorted_table import read_table
 from gpt2.weights.tensorflow import read_index, verify_checksums
 
@@ -335,3 +336,15 @@ def test_what_a_pickle_says(tmp_path: Path) -> None:
     assert called[0] == "torch._utils _rebuild_tensor_v2"
     assert f"`GLOBAL '{called[0]}'`" in PAGE
     assert "REDUCE" in {op.name for op, _, _ in program}
+
+
+def test_the_page_quotes_what_was_measured() -> None:
+    results = BOOK.parent / "benchmarks" / "results" / "gguf.md"
+    rows = [
+        line.split(" | ")
+        for line in results.read_text("utf-8").splitlines()
+        if line.startswith("| story |")
+    ]
+    assert [kind for _, kind, *_ in rows] == list(TYPES)
+    for _, kind, difference, relative, _ in rows:
+        assert f"| `{kind}` | {difference} | {relative} |" in PAGE

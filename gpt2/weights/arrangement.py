@@ -18,12 +18,13 @@ if TYPE_CHECKING:  # `layout` imports this module, and `inspect` needs no torch
     from gpt2.weights.formats import Weights
     from gpt2.weights.layout import TensorInfo
 
-_LINEAR = (
+LINEAR = (
     "attn.c_attn.weight",
     "attn.c_proj.weight",
     "mlp.c_fc.weight",
     "mlp.c_proj.weight",
 )
+"""How the names of the linear maps' weights end."""
 _NEVER_SQUARE = "attn.c_attn.weight"  # [C, 3C]
 
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -69,7 +70,7 @@ def arranged_shapes(
         return dict(expected)
     biased = any(name.endswith(".bias") for name in names)
     return {
-        name: shape[::-1] if name.endswith(_LINEAR) else shape
+        name: shape[::-1] if name.endswith(LINEAR) else shape
         for name, shape in expected.items()
         if biased or not name.endswith(".bias")
     }
@@ -93,7 +94,7 @@ def parameters(
     for ours, shape in shapes.items():
         if ours not in names:  # a bias of a model without biases
             yield ours, torch.zeros(shape)
-        elif transposed and ours.endswith(_LINEAR):
+        elif transposed and ours.endswith(LINEAR):
             yield ours, weights.read(names[ours]).T.contiguous()
         else:
             yield ours, weights.read(names[ours])

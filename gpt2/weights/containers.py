@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gpt2.config import ACTIVATIONS
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.naming import find_prefixes
 from gpt2.weights.pickle_values import PlainObject
@@ -67,10 +68,13 @@ def find_state(value: Any, file: str) -> State:
     notes = [f"the tensors are those under {found[0]!r:.80}"]
     if fields is not None:
         notes.append(f"the config is that of the file, under {source!r}")
+        how = "inferred from the program that writes such files"
+        if (activation := _named_activation(value)) is not None:
+            fields["activation_function"] = activation
+            how = "named in the file"
         notes.append(
-            f"activation {fields['activation_function']}, inferred from the "
-            f"program that writes such files; a config.json beside the file "
-            f"overrides it"
+            f"activation {fields['activation_function']}, {how}; a "
+            f"config.json beside the file overrides it"
         )
         _check_biases(fields.pop("bias", None), tensors, file)
     return State(tensors, fields, tuple(notes))
@@ -109,6 +113,15 @@ def _config(
             fields["bias"] = theirs["bias"]
         return fields, source
     return None, ""
+
+
+def _named_activation(value: Mapping[str, Any]) -> str | None:
+    """Return the activation that `nanogpt_writing` puts into a file."""
+    config = value.get("config")
+    if not isinstance(config, dict):
+        return None
+    named = config.get("activation_function")
+    return named if named in ACTIVATIONS else None
 
 
 def _check_biases(bias: Any, names: Mapping[str, Any], file: str) -> None:

@@ -1,5 +1,5 @@
-"""The error of everything that reads checkpoints."""
+"""The error of everything that reads and converts checkpoints."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing or damaged, or is not a GPT-2's."""
+    """A checkpoint is missing, damaged, no GPT-2's, or cannot be converted."""

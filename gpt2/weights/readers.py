@@ -38,8 +38,8 @@ def unreadable(config: GPT2Config, n_tokens: int | None) -> list[str]:
     notes = []
     if config.inner_size != 4 * config.n_embd:
         notes.append(
-            f"llama.cpp cannot load n_inner={config.inner_size}, which is "
-            f"not 4 * n_embd"
+            f"llama.cpp's converter takes n_inner={config.inner_size} for "
+            f"4 * n_embd; gpt2 convert can write NAME.gguf instead"
         )
     if n_tokens is not None and n_tokens < config.n_vocab:
         notes.append(
@@ -47,5 +47,8 @@ def unreadable(config: GPT2Config, n_tokens: int | None) -> list[str]:
             f"{config.n_vocab} rows"
         )
     if n_tokens is not None and n_tokens != _TOKENS:
-        notes.append("llama.cpp refuses a tokenizer that is not GPT-2's own")
+        notes.append(
+            "llama.cpp's converter refuses a tokenizer that is not GPT-2's "
+            "own; gpt2 convert can write NAME.gguf instead"
+        )
     return notes

@@ -2,6 +2,7 @@
 
 from mistakes import (
     in_attention,
+    in_converting,
     in_files,
     in_measuring,
     in_packed_models,
@@ -21,5 +22,6 @@ MUTATIONS = [
     *in_the_tokenizer.MUTATIONS,
     *in_reading.MUTATIONS,
     *in_files.MUTATIONS,
+    *in_converting.MUTATIONS,
     *in_packed_models.MUTATIONS,
 ]

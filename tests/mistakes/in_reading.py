@@ -172,9 +172,9 @@ MUTATIONS = [
     Mutation(
         "square matrices of nn.Linear are not transposed",
         "weights/arrangement.py",
-        "elif transposed and ours.endswith(_LINEAR):",
+        "elif transposed and ours.endswith(LINEAR):",
         "elif transposed and len(shape) == 2 and len(set(shape)) == 2 and (\n"
-        "            ours.endswith(_LINEAR)\n"
+        "            ours.endswith(LINEAR)\n"
         "        ):",
         (f"{OTHERS}::test_transposed_weights_beside_a_config",),
     ),
