@@ -231,8 +231,8 @@ MUTATIONS = [
     Mutation(
         "a prediction counts rows without a token",
         "completion.py",
-        "(), 1, tokenizer.n_vocab)",
-        "(), 1, None)",
+        "logits = logits[:, : tokenizer.n_vocab]",
+        "logits = logits[:, :]",
         (COMPLETION,),
     ),
     Mutation(
