@@ -93,19 +93,17 @@ $(RIVALS): benchmarks/requirements.txt requirements.txt
 		-c requirements.txt --editable .
 	@touch $@
 
-# llama.cpp's converter is not a package, but is in the source of this one.
+# llama.cpp's converter is in the source of llama-cpp-python, not in its wheel.
 $(READERS): interop/requirements.txt requirements.txt
 	@echo "Setting up the other readers; compiling llama.cpp takes about" \
 		"ten minutes ..."
-	$(PYTHON) -m venv interop/.venv
+	$(PYTHON) -m venv --clear interop/.venv
 	interop/.venv/bin/python -m pip download --quiet --no-deps \
-		--no-binary :all: --dest interop/.venv \
+		--no-binary llama-cpp-python --dest interop/.venv \
 		$$(grep -o '^llama-cpp-python==[0-9.]*' interop/requirements.txt)
-	mkdir -p interop/.venv/llama.cpp
+	mkdir -p interop/.venv/source
 	tar -xzf interop/.venv/llama_cpp_python-*.tar.gz \
-		-C interop/.venv/llama.cpp --strip-components=3 \
-		--wildcards '*/vendor/llama.cpp/convert_hf_to_gguf.py' \
-		'*/vendor/llama.cpp/conversion/*' '*/vendor/llama.cpp/gguf-py/*'
+		-C interop/.venv/source --strip-components=1
 	CMAKE_ARGS="-DGGML_NATIVE=ON" interop/.venv/bin/python -m pip install \
 		--quiet -r interop/requirements.txt -c requirements.txt
 	interop/.venv/bin/python -m pip install --quiet \

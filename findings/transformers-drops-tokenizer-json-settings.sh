@@ -4,8 +4,8 @@
 # GPT2TokenizerFast. The ids differ from those of tokenizers, which wrote the
 # file, and from those without the class; nothing is said.
 #
-# transformers 4 wrote GPT2TokenizerFast into folders like this one. 5 makes such
-# a tokenizer from the vocabulary and the merges alone, with GPT-2's own
+# transformers 4 wrote GPT2Tokenizer into the folders of its GPT2TokenizerFast.
+# 5 makes such a tokenizer from the vocabulary and the merges, with GPT-2's own
 # pre-tokenizer.
 #
 # Observed (tokenizers 0.23.3, Linux x86-64), for "Hi 12" with a normalizer that

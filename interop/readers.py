@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-CONVERTER = HERE / ".venv" / "llama.cpp" / "convert_hf_to_gguf.py"
+LLAMA = HERE / ".venv" / "source" / "vendor" / "llama.cpp"
+CONVERTER = LLAMA / "convert_hf_to_gguf.py"
 
 # --- models: a folder and ids (T,), to logits (T, V) ---
 

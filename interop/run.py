@@ -2,6 +2,7 @@
 
     make interop                        # everything
     python interop/run.py --only gpt2   # the columns of one reader anew
+    python interop/run.py --parts tokenizers
 
 The results go to `interop.json`, from which `tables.py` writes the tables of
 the book's page.
@@ -13,11 +14,13 @@ import argparse
 import json
 import os
 import platform
+import re
 import selectors
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -179,16 +182,19 @@ def compare_tokenizers(names: list[str], folder: Path) -> dict[str, Any]:
 
 def _without(answer: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Take the temporary folder's path out of an answer."""
-    text = json.dumps(answer).replace(f"{folder}/", "").replace(str(HERE), "")
+    place = re.escape(str(folder)) + r"/(?:model|tokenizer)-\d+"
+    text = re.sub(rf"{place}/?", "", json.dumps(answer))
     changed: dict[str, Any] = json.loads(text)
     return changed
 
 
-def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def merge(
+    old: dict[str, Any], new: dict[str, Any], order: Iterable[str]
+) -> dict[str, Any]:
     """Put new columns over the old ones of the same settings."""
     for setting, entry in new.items():
-        columns = old.get(setting, {}).get("readers", {})
-        entry["readers"] = columns | entry["readers"]
+        columns = old.get(setting, {}).get("readers", {}) | entry["readers"]
+        entry["readers"] = {n: columns[n] for n in order if n in columns}
     return new
 
 
@@ -202,30 +208,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = list(dict.fromkeys([*readers.MODELS, *readers.TOKENIZERS]))
     parser.add_argument("--only", nargs="+", choices=known, default=known)
+    parts = ("models", "tokenizers")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     options = parser.parse_args()
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        models = compare_models(
-            [n for n in readers.MODELS if n in options.only], folder
-        )
-        words = compare_tokenizers(
-            [n for n in readers.TOKENIZERS if n in options.only], folder
-        )
     results = {
         "versions": old.get("versions", {})
         | {
             package: version(package)
-            for package in ("torch", *map(PACKAGES.get, options.only))
-            if package
+            for reader, package in {"": "torch", **PACKAGES}.items()
+            if reader in ("", *options.only)
         },
         "python": platform.python_version(),
         "date": date.today().isoformat(),
         "texts": settings.TEXTS,
-        "models": merge(old.get("models", {}), models),
-        "tokenizers": merge(old.get("tokenizers", {}), words),
+        "models": old.get("models", {}),
+        "tokenizers": old.get("tokenizers", {}),
     }
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    for part, compare, names in (
+        ("models", compare_models, readers.MODELS),
+        ("tokenizers", compare_tokenizers, readers.TOKENIZERS),
+    ):
+        if part in options.parts:
+            chosen = [name for name in names if name in options.only]
+            with tempfile.TemporaryDirectory() as folder:
+                found = compare(chosen, Path(folder))
+            results[part] = merge(results[part], found, names)
+    text = json.dumps(results, indent=1)
+    one_line = re.sub(
+        r"\[[\s\d,]+\]", lambda ids: " ".join(ids[0].split()), text
+    )
+    RESULTS.write_text(one_line + "\n")
     tables.write()
 
 

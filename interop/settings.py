@@ -208,9 +208,9 @@ TOKENIZERS = (
     Words("NFC", _nfc),
     Words("lower case", _lower),
     Words(
-        "lower case, in a folder of the class `GPT2TokenizerFast`",
+        "lower case, in a folder of the class `GPT2Tokenizer`",
         _lower,
-        {"tokenizer_class": "GPT2TokenizerFast"},
+        {"tokenizer_class": "GPT2Tokenizer"},
     ),
     Words("added words", _words),
     Words("an added special token", _special),
