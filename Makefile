@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 READER := $(VENV)/.reader
 TESTER := $(VENV)/.tester
 RIVALS := benchmarks/.venv/.rivals
+READERS := interop/.venv/.readers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf lab sync test sanitize check bench clean
+.PHONY: help setup book pdf lab sync test sanitize check bench interop clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
@@ -60,8 +61,11 @@ check: $(TESTER) ## Check style and types
 bench: $(RIVALS) ## Measure speed beside transformers, CTranslate2, llama.cpp
 	@benchmarks/.venv/bin/python benchmarks/run.py
 
+interop: $(READERS) ## Compare how other programs read checkpoints and tokenizers
+	@interop/.venv/bin/python interop/run.py
+
 clean: ## Remove everything that make has created
-	rm -rf $(VENV) benchmarks/.venv benchmarks/_checkpoint _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) benchmarks/.venv benchmarks/_checkpoint interop/.venv _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 $(READER): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
@@ -86,5 +90,22 @@ $(RIVALS): benchmarks/requirements.txt requirements.txt
 	CMAKE_ARGS="-DGGML_NATIVE=ON" benchmarks/.venv/bin/python -m pip install \
 		--quiet -r benchmarks/requirements.txt -c requirements.txt
 	benchmarks/.venv/bin/python -m pip install --quiet \
+		-c requirements.txt --editable .
+	@touch $@
+
+# llama.cpp's converter is in the source of llama-cpp-python, not in its wheel.
+$(READERS): interop/requirements.txt requirements.txt
+	@echo "Setting up the other readers; compiling llama.cpp takes about" \
+		"ten minutes ..."
+	$(PYTHON) -m venv --clear interop/.venv
+	interop/.venv/bin/python -m pip download --quiet --no-deps \
+		--no-binary llama-cpp-python --dest interop/.venv \
+		$$(grep -o '^llama-cpp-python==[0-9.]*' interop/requirements.txt)
+	mkdir -p interop/.venv/source
+	tar -xzf interop/.venv/llama_cpp_python-*.tar.gz \
+		-C interop/.venv/source --strip-components=1
+	CMAKE_ARGS="-DGGML_NATIVE=ON" interop/.venv/bin/python -m pip install \
+		--quiet -r interop/requirements.txt -c requirements.txt
+	interop/.venv/bin/python -m pip install --quiet \
 		-c requirements.txt --editable .
 	@touch $@
