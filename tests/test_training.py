@@ -1686,6 +1686,18 @@ def test_a_run_is_neither_overwritten_nor_mixed_up(
     assert main(["train", *arguments, "--resume"]) == 0
 
 
+def test_learning_a_vocabulary_reports_its_merges(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Ella lost her red cap. " * 20)
+    learned: list[int] = []
+    reading.prepare(
+        reading.Source(files=(text,), n_vocab=262),
+        tmp_path / "run",
+        learning=learned.append,
+    )
+    assert learned == [1, 2, 3, 4, 5]
+
+
 def test_data_are_made_once_and_again_when_they_change(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,7 +121,9 @@ def _entropy(run: Run, tokenizer: Tokenizer) -> float | None:
 
 def _prepare_data(options: argparse.Namespace, workers: Workers) -> Data:
     """Let the first process prepare the data, and the others read them."""
-    folder = Path(options.output)
+    from tqdm import tqdm
+
+    folder, source = Path(options.output), read_source(options)
     if not workers.is_first:
         workers.wait()
         if not (folder / "data" / "recipe.json").exists():
@@ -129,12 +131,21 @@ def _prepare_data(options: argparse.Namespace, workers: Workers) -> Data:
                 f"{folder} is not the folder that the first process has; all "
                 f"processes need a common one"
             )
-    data = corpus.prepare(
-        read_source(options),
-        folder,
-        resume=options.resume,
-        preparing=_announce if workers.is_first else lambda: None,
-    )
+    with tqdm(
+        total=source.n_vocab - 257,
+        desc="Learning the vocabulary",
+        unit=" merges",
+        leave=False,
+        delay=2,  # seconds; most are learned sooner
+        disable=options.quiet or not workers.is_first,
+    ) as bar:
+        data = corpus.prepare(
+            source,
+            folder,
+            resume=options.resume,
+            preparing=_announce if workers.is_first else lambda: None,
+            learning=lambda n_merges: bar.update(n_merges - bar.n),
+        )
     if workers.is_first:
         workers.wait()
     return data

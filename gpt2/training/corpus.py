@@ -74,6 +74,7 @@ def prepare(
     *,
     resume: bool = False,
     preparing: Callable[[], object] = lambda: None,
+    learning: Callable[[int], None] | None = None,
 ) -> Data:
     """Make the tokenizer and the files of tokens, unless they are there.
 
@@ -84,6 +85,8 @@ def prepare(
         folder: The run's folder; they go into its subfolder `data`.
         resume: The run resumes, so the recipe must not have changed.
         preparing: Called before they are made, which takes a while.
+        learning: Called with the number of merges learned, after each, if the
+            tokenizer is learned from the texts.
 
     Raises:
         ResumeError: The recipe has changed in a run that resumes, or the files
@@ -116,7 +119,7 @@ def prepare(
             )
         preparing()
         with replacing(place, leaves=lambda name: True) as stage:
-            _make_data(source, stage)
+            _make_data(source, stage, learning)
             if _recipe(source) != recipe:
                 raise ValueError("the texts changed while they were read")
             (stage / note.name).write_text(json.dumps(recipe), "utf-8")
@@ -174,11 +177,13 @@ def _differences(was: dict[str, Any], now: dict[str, Any]) -> str:
     return differences(was, now)
 
 
-def _make_data(source: Source, place: Path) -> None:
+def _make_data(
+    source: Source, place: Path, learning: Callable[[int], None] | None
+) -> None:
     """Make the tokenizer, and encode the texts with it."""
     from gpt2.data import write_tokens
 
-    tokenizer = _tokenizer(source)
+    tokenizer = _tokenizer(source, learning)
     # Rows of stories begin with an end of text, so prompts should, too.
     tokenizer.add_bos_token = not source.files
     tokenizer.write(place)
@@ -218,7 +223,9 @@ def entropy(n_rows: int, tokenizer: Tokenizer, context: int) -> float | None:
     return -sum(map(stories.log_probability, texts)) / sum(lengths)
 
 
-def _tokenizer(source: Source) -> Tokenizer:
+def _tokenizer(
+    source: Source, learning: Callable[[int], None] | None
+) -> Tokenizer:
     if source.model is not None:
         from gpt2.weights import loading
         from gpt2.weights.formats import open_weights
@@ -234,7 +241,7 @@ def _tokenizer(source: Source) -> Tokenizer:
         return Tokenizer.bytes_only()
     texts = _texts(source) if source.files else _stories(_TRAINING_SEED, 20000)
     return Tokenizer.train(
-        _up_to(texts, _TOKENIZER_CHARACTERS), source.n_vocab
+        _up_to(texts, _TOKENIZER_CHARACTERS), source.n_vocab, learning
     )
 
 
