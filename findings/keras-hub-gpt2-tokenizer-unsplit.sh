@@ -2,11 +2,11 @@
 # keras-hub 0.32.0: GPT2Tokenizer does not split text before it merges, so its
 # ids differ from GPT-2's.
 #
-# GPT-2 merges bytes within pieces that a regular expression cuts out of the
-# text. keras-hub hands its expression (Llama 3's, besides) to tokenizers'
-# `Split` as a str, which means that very text and not a pattern. So nothing is
-# split, and the byte pairs merge across the boundaries of pieces: a word in
-# single quotes that begins with s, t, d, m, ll, re or ve comes out differently.
+# GPT-2 merges bytes only within the pieces that a regular expression cuts out of
+# the text. keras-hub passes its expression (which is Llama 3's) to tokenizers'
+# `Split` as a str, and a str is matched literally. So nothing is split, and
+# bytes merge across the boundaries of pieces. With GPT-2's own vocabulary, a
+# word in single quotes that begins with s or t comes out differently.
 #
 # Observed (Linux x86-64, backend torch, tokenizers 0.23.3), on a vocabulary of
 # 256 bytes and the merges ' + s and space + ':

@@ -158,12 +158,12 @@ def _keras(folder: Path, ids: list[int]) -> Any:
 
 MODELS: dict[str, Callable[[Path, list[int]], Any]] = {
     "gpt2": _ours,
-    "transformers, eager": _transformers("eager"),
-    "transformers, sdpa": _transformers("sdpa"),
-    "ONNX Runtime": _onnx,
     "CTranslate2": _ctranslate2,
     "llama.cpp": _llama,
     "keras-hub": _keras,
+    "ONNX Runtime": _onnx,
+    "transformers, eager": _transformers("eager"),
+    "transformers, sdpa": _transformers("sdpa"),
 }
 
 # --- tokenizers: a folder, to a function from text to ids ---
