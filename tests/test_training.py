@@ -1463,6 +1463,7 @@ def test_it_trains_on_stories(
     assert metrics.read(short)[0]["entropy"] is None
 
 
+@pytest.mark.filterwarnings("ignore:.*'relu'")  # of how others read it
 @pytest.mark.parametrize("file", ["", "model.safetensors"])
 def test_it_goes_on_from_a_checkpoint(
     text_file: Path, tmp_path: Path, file: str

@@ -22,8 +22,8 @@ Value = TypeVar("Value")
 STORY = "story"
 """The small model that ships with the package."""
 
+# The folder with its files; no docstring, since its path is no documentation.
 STORY_FOLDER = Path(__file__).parent.parent / "pretrained" / STORY
-"""The folder with its files."""
 
 PRESET_NAMES = (STORY, *HUB_PRESETS)
 """The names of the presets."""

@@ -154,7 +154,7 @@ MUTATIONS = [
         "embeddings.py",
         "ids[(ids < 0) | (ids >= n_rows)]",
         "ids[ids >= n_rows]",
-        ("test_embeddings.py", "test_sampling.py", "test_evaluation.py"),
+        ("test_embeddings.py", "test_generation.py", "test_evaluation.py"),
     ),
     # The output and the loss.
     Mutation(
