@@ -1,0 +1,445 @@
+"""The model in plain JavaScript, in a real browser, against `gpt2`.
+
+The page is opened from a file, without a server, and reads the checkpoints
+from a file input, as a reader's page would.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import regex
+import test_site
+import torch
+from book_rules import ROOT
+from playwright.sync_api import Error, Page
+from safetensors.torch import save_file
+from test_tokenizer import FRAGMENTS, NEWER, OWN, TEXT
+from torch import Tensor
+
+import gpt2
+from gpt2.attention import attention_weights, causal_mask
+from gpt2.tokenizer.bpe import split_text
+from gpt2.tokenizer.newer import as_of_unicode_16
+
+pytestmark = pytest.mark.xdist_group("live")
+
+LIVE = ROOT / "book" / "live"
+STORY = Path(gpt2.__file__).parent / "pretrained" / "story"
+FILES = ["config.json", "model.safetensors", "vocab.json", "merges.txt"]
+
+browser = test_site.browser  # one for this module, or a skip without one
+
+HELPERS = """
+const readFiles = async () => {
+    for (const file of document.querySelector("input").files) {
+        const buffer = await file.arrayBuffer();
+        globalThis[file.name] = buffer;
+        if (!file.name.endsWith(".safetensors"))
+            globalThis[file.name] = new TextDecoder().decode(buffer);
+    }
+};
+const readModel = () => new GPT2.Model(
+    JSON.parse(globalThis["config.json"]),
+    GPT2.readSafetensors(globalThis["model.safetensors"]));
+const pack = numbers => {
+    const bytes = new Uint8Array(Float32Array.from(numbers).buffer);
+    let text = "";
+    for (let i = 0; i < bytes.length; i += 8192)
+        text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+    return btoa(text);
+};
+"""
+RUN = """tokens => {
+    const record = {};
+    const logits = pack(model.logits(tokens, {record}));
+    const {stream, weights} = record;
+    return [logits, ...stream.map(pack), ...weights.map(pack)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def blank(
+    browser: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
+    """A page, opened from a file, with the scripts and a file input."""
+    sources = sorted(LIVE.glob("*.js"))
+    scripts = [f'<script src="{path.as_uri()}"></script>' for path in sources]
+    path = tmp_path_factory.mktemp("live") / "page.html"
+    path.write_text(
+        '<!doctype html><meta charset="utf-8"><title>Live</title>'
+        '<input type="file" multiple>'
+        f"{''.join(scripts)}<script>{HELPERS}</script>"
+    )
+    page = browser.new_page()
+    page.set_default_timeout(120_000)  # a machine may be busy with the rest
+    page.goto(path.as_uri())
+    yield page
+    page.close()
+
+
+Loader = Callable[..., Page]
+
+
+@pytest.fixture
+def load(blank: Page) -> Loader:
+    """`load(folder)` gives the page a folder's files and reads the model."""
+
+    def loader(folder: Path, model: bool = True) -> Page:
+        paths = [folder / name for name in FILES]
+        blank.set_input_files("input", [p for p in paths if p.exists()])
+        blank.evaluate("readFiles()")
+        if model:
+            blank.evaluate("() => { globalThis.model = readModel(); }")
+        return blank
+
+    return loader
+
+
+@pytest.fixture(scope="module")
+def story() -> gpt2.GPT2:
+    return gpt2.load_model(STORY, dtype=torch.float32)
+
+
+def unpack(text: str) -> Tensor:
+    return torch.tensor(np.frombuffer(base64.b64decode(text), "<f4"))
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    """Equal within 1e-4, also relative to the largest number."""
+    assert found.shape == expected.shape
+    assert found.isfinite().all()
+    scale = max(1.0, float(expected.abs().max()))
+    assert float((found - expected).abs().max()) <= 1e-4 * scale
+
+
+def expected(model: gpt2.GPT2, tokens: list[int]) -> list[Tensor]:
+    """Logits, the residual stream before each layer and after the last, and
+    each layer's attention weights."""
+    ids = torch.tensor([tokens])
+    x = model.wte(ids) + model.wpe(torch.arange(len(tokens)))
+    stream, weights = [x], []
+    for layer in model.h:
+        query, key, _ = layer.attn.project(layer.ln_1(x))
+        mask = causal_mask(len(tokens), len(tokens))
+        weights.append(attention_weights(query, key, mask))
+        x = layer(x)
+        stream.append(x)
+    return [model(ids), *stream, *weights]
+
+
+def compare(page: Page, model: gpt2.GPT2, tokens: list[int]) -> None:
+    with torch.no_grad():
+        wanted = expected(model, tokens)
+    found = page.evaluate(RUN, tokens)
+    for packed, tensor in zip(found, wanted, strict=True):
+        close(unpack(packed), tensor.flatten())
+
+
+@pytest.mark.parametrize("length", [1, 2, 20, 100])
+def test_story_model(length: int, load: Loader, story: gpt2.GPT2) -> None:
+    tokens = torch.randint(story.config.n_vocab, (length,)).tolist()
+    compare(load(STORY), story, tokens)
+
+
+KINDS = [
+    ("gelu_new", None, torch.float32),
+    ("gelu", 7, torch.float16),
+    ("relu", 50, torch.bfloat16),
+]
+
+
+def write_tiny(folder: Path, kind: Any, shake: Any) -> gpt2.GPT2:
+    """Write a tiny random checkpoint, and return it in float32."""
+    activation, n_inner, dtype = kind
+    config = gpt2.GPT2Config(
+        *(17, 16, 12, 3, 2), n_inner=n_inner, activation=activation
+    )
+    model = shake(gpt2.GPT2(config)).eval().to(dtype)
+    state = {k: v.contiguous() for k, v in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    return model.float()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0])
+def test_tiny_models(
+    kind: Any, load: Loader, tmp_path: Path, shake: Any
+) -> None:
+    model = write_tiny(tmp_path, kind, shake)
+    page = load(tmp_path)
+    for length in (1, 2, 16):
+        compare(page, model, torch.randint(17, (length,)).tolist())
+
+
+def test_the_cache_changes_nothing(load: Loader, story: gpt2.GPT2) -> None:
+    tokens = torch.randint(story.config.n_vocab, (12,)).tolist()
+    whole, pieces = load(STORY).evaluate(
+        """tokens => {
+            const cache = model.newCache(12);
+            const run = (from, to, lastOnly) => pack(
+                model.logits(tokens.slice(from, to), {cache, lastOnly}));
+            return [pack(model.logits(tokens)),
+                    [run(0, 5), run(5, 6), run(6, 11), run(11, 12, true)]];
+        }""",
+        tokens,
+    )
+    close(torch.cat([unpack(piece) for piece in pieces]), unpack(whole))
+
+
+def test_greedy_tokens(load: Loader, story: gpt2.GPT2) -> None:
+    tokenizer = gpt2.Tokenizer.load(STORY)
+    prompt = tokenizer.encode_prompt("Once upon a time")
+    greedy = gpt2.Sampling(temperature=0)
+    both = gpt2.generate(story, torch.tensor([prompt]), 50, greedy)[0]
+    found = load(STORY).evaluate(
+        """prompt => {
+            const tokens = GPT2.generate(model, prompt, {temperature: 0});
+            return Array.from({length: 50}, () => tokens.next().value);
+        }""",
+        prompt,
+    )
+    assert prompt + found == both.tolist()
+
+
+def test_generation_ends_where_the_positions_do(
+    load: Loader, tmp_path: Path, shake: Any
+) -> None:
+    write_tiny(tmp_path, KINDS[0], shake)
+    run = "n => [...GPT2.generate(model, Array(n).fill(1))].length"
+    page = load(tmp_path)
+    assert [page.evaluate(run, n) for n in (1, 15, 16)] == [15, 1, 0]
+    for n in (0, 17):
+        with pytest.raises(Error, match=f"{n} tokens|got {n}"):
+            page.evaluate(run, n)
+
+
+# Tokens. \p{L} and \p{N} are as new as the browser's Unicode tables, ours are
+# those of Unicode 16: characters that `gpt2.tokenizer.newer` names, and those
+# that are in no table yet, are left out.
+NEWEST = regex.compile(r"[\p{L}\p{N}\p{Cn}]")
+KNOWN = [regex.compile(as_of_unicode_16(k)) for k in (r"\p{L}", r"\p{N}")]
+CLASSES = [regex.compile(pattern) for pattern in (r"\p{L}", r"\p{N}", r"\s")]
+
+
+def is_newer(character: str) -> bool:
+    known = any(kind.match(character) for kind in KNOWN)
+    return bool(NEWEST.match(character)) and not known
+
+
+def range_ends() -> list[str]:
+    """The characters at either end of each range of letters, digits, space."""
+    ends, before = [], None
+    for code in [*range(0xD800), *range(0xE000, 0x110000)]:
+        here = [bool(kind.match(chr(code))) for kind in CLASSES]
+        if here != before:
+            near = [chr(max(0, code - 1)), chr(code)]
+            ends += [c for c in near if not "\ud800" <= c <= "\udfff"]
+        before = here
+    return [c for c in dict.fromkeys(ends) if not is_newer(c)]
+
+
+def hostile() -> list[str]:
+    generator = np.random.default_rng(1)
+    ends = range_ends()
+    assert len(ends) > 1500
+    texts = ["", TEXT, *FRAGMENTS, "\u0301", " \u0301a", "a" * 999]
+    texts += [" " * 3000 + "x", "\n \t" * 500, "\x85\ufeff \u180e\u200b "]
+    texts += [
+        "<|endoftext|>a<|endoftext|><|endoftext|>",
+        "\u0345\u0e33 \u0f77",
+    ]
+    texts += [f"a{c}a {c}1{c} {c}!{c}{c} 's" for c in ends]
+    for _ in range(300):
+        chosen = generator.choice([*FRAGMENTS, *ends[:400]], size=12)
+        texts.append("".join(map(str, chosen)))
+    return texts
+
+
+def test_tokens_of_hostile_text(load: Loader, tmp_path: Path) -> None:
+    assert [is_newer(c) for c in NEWER] == [True, False]
+    texts = hostile()
+    OWN.save(tmp_path)
+    for folder in (tmp_path, STORY):
+        tokenizer = gpt2.Tokenizer.load(folder)
+        page = load(folder, model=False)
+        found = page.evaluate(
+            """texts => {
+                const t = globalThis.tokenizer = new GPT2.Tokenizer(
+                    globalThis["vocab.json"], globalThis["merges.txt"]);
+                return texts.map(text => {
+                    const ids = t.encode(text);
+                    const special = t.encode(text, true);
+                    return [t.split(text), ids, special, t.decode(ids),
+                            t.decode(special), t.decode(ids.slice(1, -1))];
+                });
+            }""",
+            texts,
+        )
+        for text, seen in zip(texts, found, strict=True):
+            ids = tokenizer.encode(text)
+            special = tokenizer.encode(text, allow_special=True)
+            part = tokenizer.decode(ids[1:-1])
+            assert seen == [split_text(text), ids, special, text, text, part]
+        with pytest.raises(Error, match="surrogate"):
+            page.evaluate("() => tokenizer.encode('a\\ud800')")
+        with pytest.raises(Error, match="no token 99999"):
+            page.evaluate("() => tokenizer.decode([99999])")
+
+
+def test_merges_one_by_one(load: Loader) -> None:
+    steps = load(STORY, model=False).evaluate(
+        """() => new GPT2.Tokenizer(globalThis["vocab.json"],
+            globalThis["merges.txt"]).steps(" the")"""
+    )
+    assert steps == [
+        ["Ġ", "t", "h", "e"], ["Ġt", "h", "e"], ["Ġt", "he"], ["Ġthe"]
+    ]  # fmt: skip
+
+
+SETTINGS: list[dict[str, float]] = [
+    {},
+    {"temperature": 0},
+    {"temperature": 0.7, "top_k": 5},
+    {"top_k": 10_000},
+    {"top_p": 0.6},
+    {"top_p": 1},
+    {"min_p": 0.2},
+    {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.02},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_filters(settings: dict[str, Any], blank: Page) -> None:
+    logits = 3 * torch.randn(100)
+    sampling = gpt2.Sampling(**settings)
+    kept = sampling.filter(logits[None], torch.zeros(1, 0)).softmax(-1)[0]
+    found = blank.evaluate(
+        "([l, s]) => pack(GPT2.distribution(Float32Array.from(l), s))",
+        [logits.tolist(), settings],
+    )
+    assert ((unpack(found) > 0) == (kept > 0)).all()
+    torch.testing.assert_close(unpack(found), kept, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": -1}, {"top_k": 0}, {"top_p": 1.1}, {"top": 1}],
+    ids=str,
+)
+def test_settings_out_of_range(settings: dict[str, Any], blank: Page) -> None:
+    with pytest.raises(Error, match=next(iter(settings))):
+        blank.evaluate(
+            "s => GPT2.distribution(Float32Array.of(1, 2), s).length", settings
+        )
+
+
+def test_seeds(load: Loader) -> None:
+    one, again, other = load(STORY).evaluate(
+        """() => [1, 1, 2].map(seed => {
+            const tokens = GPT2.generate(model, [1], {top_p: 0.95}, seed);
+            return Array.from({length: 30}, () => tokens.next().value);
+        })"""
+    )
+    assert one == again != other
+
+
+def test_draws_follow_the_probabilities(blank: Page) -> None:
+    counts = blank.evaluate(
+        """() => {
+            const random = GPT2.seeded(3), counts = [0, 0, 0, 0];
+            for (let i = 0; i < 100000; i++)
+                counts[GPT2.draw([0.5, 0, 0.2, 0.3], random())]++;
+            return counts;
+        }"""
+    )
+    assert counts[1] == 0
+    assert counts == pytest.approx([50_000, 0, 20_000, 30_000], abs=700)
+
+
+def damaged(header: dict[str, Any], what: str) -> dict[str, Any]:
+    """Change the entry of `wpe.weight`."""
+    entry = header["wpe.weight"]
+    if what == "shape":
+        entry["shape"][0] += 1
+    elif what == "dtype":
+        entry["dtype"] = "F8_E4M3"
+    elif what == "negative":
+        entry["data_offsets"] = [n - 10**6 for n in entry["data_offsets"]]
+    elif what == "beyond":
+        entry["data_offsets"] = [n + 10**6 for n in entry["data_offsets"]]
+    elif what == "missing":
+        del header["wpe.weight"]
+    return header
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["none", "shape", "dtype", "negative", "beyond", "missing", "short"],
+)
+def test_a_damaged_file_is_refused_by_name(
+    what: str, load: Loader, tmp_path: Path, shake: Any
+) -> None:
+    write_tiny(tmp_path, KINDS[0], shake)
+    path = tmp_path / "model.safetensors"
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = damaged(json.loads(data[8:end]), what)
+    text = json.dumps(header).encode()
+    tensors = data[end:-4] if what == "short" else data[end:]
+    path.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
+    if what == "none":
+        load(tmp_path)
+        return
+    entries = [item for item in header.items() if item[0] != "__metadata__"]
+    last = max(entries, key=lambda item: item[1]["data_offsets"][1])[0]
+    with pytest.raises(Error, match=last if what == "short" else "wpe.weight"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 7, 100])
+def test_a_cut_header_is_refused(
+    size: int, load: Loader, tmp_path: Path, shake: Any
+) -> None:
+    write_tiny(tmp_path, KINDS[0], shake)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(Error, match=r"header.*bytes|bytes.*header"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_type", "llama"),
+        ("scale_attn_by_inverse_layer_idx", True),
+        ("n_head", 5),
+        ("n_layer", "2"),
+        ("activation_function", "silu"),
+        ("layer_norm_epsilon", 0),
+    ],
+)
+def test_a_config_of_another_model_is_refused(
+    name: str, value: Any, load: Loader, tmp_path: Path, shake: Any
+) -> None:
+    write_tiny(tmp_path, KINDS[0], shake)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(Error, match=name.removesuffix("_function")):
+        load(tmp_path)
+
+
+def test_tokens_that_do_not_fit_are_refused(
+    load: Loader, tmp_path: Path, shake: Any
+) -> None:
+    write_tiny(tmp_path, KINDS[0], shake)
+    page = load(tmp_path)
+    for tokens in ([], [17], [-1], [0.5], [0] * 17):
+        with pytest.raises(Error, match=r"must lie|tokens fit"):
+            page.evaluate("tokens => model.logits(tokens).length", tokens)
