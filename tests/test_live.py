@@ -112,11 +112,15 @@ def unpack(text: str) -> Tensor:
 
 
 def close(found: Tensor, expected: Tensor) -> None:
-    """Equal within 1e-4, also relative to the largest number."""
+    """Equal within 1e-4, or as nearly as float32 can hold larger numbers.
+
+    The residual stream of the story model has numbers of several hundred;
+    there PyTorch's own float32 is 1e-4 away from its float64.
+    """
     assert found.shape == expected.shape
     assert found.isfinite().all()
-    scale = max(1.0, float(expected.abs().max()))
-    assert float((found - expected).abs().max()) <= 1e-4 * scale
+    bound = max(1e-4, 2e-6 * float(expected.abs().max()))
+    assert float((found - expected).abs().max()) <= bound
 
 
 def expected(model: gpt2.GPT2, tokens: list[int]) -> list[Tensor]:
@@ -176,6 +180,23 @@ def test_tiny_models(
     page = load(tmp_path)
     for length in (1, 2, 16):
         compare(page, model, torch.randint(17, (length,)).tolist())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_every_number_of_two_bytes(
+    dtype: torch.dtype, load: Loader, tmp_path: Path
+) -> None:
+    numbers = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
+    save_file({"all": numbers}, tmp_path / "model.safetensors")
+    found = load(tmp_path, model=False).evaluate(
+        """() => {
+            const file = globalThis["model.safetensors"];
+            return pack(GPT2.readSafetensors(file).get("all").data);
+        }"""
+    )
+    torch.testing.assert_close(
+        unpack(found), numbers.float(), rtol=0, atol=0, equal_nan=True
+    )
 
 
 def test_the_cache_changes_nothing(load: Loader, story: gpt2.GPT2) -> None:
@@ -317,15 +338,17 @@ SETTINGS: list[dict[str, float]] = [
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_filters(settings: dict[str, Any], blank: Page) -> None:
-    logits = 3 * torch.randn(100)
+    logits = torch.linspace(0.5, 4, 20)[:, None] * torch.randn(20, 100)
     sampling = gpt2.Sampling(**settings)
-    kept = sampling.filter(logits[None], torch.zeros(1, 0)).softmax(-1)[0]
-    found = blank.evaluate(
-        "([l, s]) => pack(GPT2.distribution(Float32Array.from(l), s))",
+    kept = sampling.filter(logits, torch.zeros(20, 0)).softmax(-1)
+    rows = blank.evaluate(
+        """([rows, s]) => rows.map(
+            row => pack(GPT2.distribution(Float32Array.from(row), s)))""",
         [logits.tolist(), settings],
     )
-    assert ((unpack(found) > 0) == (kept > 0)).all()
-    torch.testing.assert_close(unpack(found), kept, rtol=1e-5, atol=1e-6)
+    found = torch.stack([unpack(row) for row in rows])
+    assert ((found > 0) == (kept > 0)).all()
+    torch.testing.assert_close(found, kept, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -368,6 +391,8 @@ def damaged(header: dict[str, Any], what: str) -> dict[str, Any]:
     entry = header["wpe.weight"]
     if what == "shape":
         entry["shape"][0] += 1
+    elif what == "offsets":
+        entry["data_offsets"][1] -= 4
     elif what == "dtype":
         entry["dtype"] = "F8_E4M3"
     elif what == "negative":
@@ -381,7 +406,16 @@ def damaged(header: dict[str, Any], what: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "what",
-    ["none", "shape", "dtype", "negative", "beyond", "missing", "short"],
+    [
+        "none",
+        "shape",
+        "offsets",
+        "dtype",
+        "negative",
+        "beyond",
+        "missing",
+        "short",
+    ],
 )
 def test_a_damaged_file_is_refused_by_name(
     what: str, load: Loader, tmp_path: Path, shake: Any
