@@ -178,7 +178,9 @@ def _differences(was: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _make_data(
-    source: Source, place: Path, learning: Callable[[int], None] | None
+    source: Source,
+    place: Path,
+    learning: Callable[[int], None] | None = None,
 ) -> None:
     """Make the tokenizer, and encode the texts with it."""
     from gpt2.data import write_tokens
@@ -224,7 +226,7 @@ def entropy(n_rows: int, tokenizer: Tokenizer, context: int) -> float | None:
 
 
 def _tokenizer(
-    source: Source, learning: Callable[[int], None] | None
+    source: Source, learning: Callable[[int], None] | None = None
 ) -> Tokenizer:
     if source.model is not None:
         from gpt2.weights import loading
