@@ -303,7 +303,7 @@ def test_the_fingerprint_tells_corpora_apart(tmp_path: Path) -> None:
 
 
 def test_split_cuts_where_a_document_begins(corpus: Tokens) -> None:
-    first, last = corpus.split(0.35)  # 5 of 15 are wanted
+    first, last = corpus.split(0.35)  # 5 of 15 are asked for
     assert first.ids.tolist() == ROW[:12]
     assert first.starts.tolist() == [0, 4, 6, 11]
     assert last.ids.tolist() == ROW[11:]

@@ -1,7 +1,6 @@
-"""Each mistake of `mutations.py` is noticed by the tests that it names.
+"""Each mistake of `mutations.py` is caught by the tests that it names.
 
-Some minutes, nearly all of this suite's time: `--ignore
-tests/test_mutations.py` leaves it out.
+It takes some minutes; `--ignore tests/test_mutations.py` leaves it out.
 """
 
 from __future__ import annotations
@@ -67,9 +66,7 @@ def outcomes() -> Mapping[Run, tuple[int, str]]:
         f"{m.name if m else 'nothing'}-{tests[0]}" for m, tests in all_runs()
     ],
 )
-def test_is_noticed(
-    outcomes: Mapping[Run, tuple[int, str]], what: Run
-) -> None:
+def test_is_caught(outcomes: Mapping[Run, tuple[int, str]], what: Run) -> None:
     """The tests fail with the mistake, and pass without any."""
     mutation, _ = what
     exit_code, output = outcomes[what]

@@ -1408,7 +1408,7 @@ def test_it_trains_on_text_files(
 def test_it_trains_on_folders_of_texts(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Even if the run lies in one; a changed file is noticed."""
+    """Even if the run lies in one; a changed file is detected."""
     place = tmp_path / "texts"
     (place / "b").mkdir(parents=True)
     (place / "c.txt").write_text(TEXT)
