@@ -423,5 +423,6 @@ def _check_tokenizer(tokenizer: Tokenizer) -> None:
         return
     ids = tokenizer.encode(TEXT)
     assert ids == tokenizer.encode_slowly(TEXT)
-    assert tokenizer.decode(ids) == TEXT
+    space = " " if tokenizer.settings.add_prefix_space else ""
+    assert tokenizer.decode(ids) == space + TEXT
     assert max(ids) < tokenizer.n_vocab
