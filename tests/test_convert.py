@@ -600,7 +600,7 @@ def test_a_full_disk_leaves_the_old_file(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize("name", ["x.gguf", "x.pt"])
 def test_a_killed_process_leaves_no_file(
     saved: Path, tmp_path: Path, name: str

@@ -94,7 +94,8 @@ def test_stream_takes_what_generate_takes() -> None:
 
 
 def test_a_seed_is_a_whole_number(model: GPT2, tokens: Tensor) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="integer"):
+        # The type checker would say so, too; not everybody has one.
         stream(model, tokens, seed=1.5)  # type: ignore[arg-type]
 
 

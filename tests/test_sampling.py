@@ -330,12 +330,14 @@ def test_bad_settings(settings: dict[str, Any]) -> None:
 
 def test_an_unknown_setting() -> None:
     with pytest.raises(TypeError, match="topk"):
+        # A slip of the pen, which the type checker would find as well.
         Sampling(topk=5)  # type: ignore[call-arg]
 
 
 def test_settings_do_not_change() -> None:
     """So one object serves as the default of every call."""
     with pytest.raises(FrozenInstanceError):
+        # The type checker forbids it already; here it is done all the same.
         Sampling().top_k = 5  # type: ignore[misc]
     assert Sampling(0.5, top_k=3) == Sampling(temperature=0.5, top_k=3)
 
