@@ -2,10 +2,11 @@
 
 `pack` makes a `CompiledMatrix` where a C compiler is available, and otherwise
 a `PlainMatrix`, which uses only documented functions of PyTorch. With GPT-2
-124M, one thread of a processor with AVX-512 generates 64, 100 and 202 tokens
-per second in C (float32, bfloat16, int8), and 31, 35 and 45 in plain PyTorch,
-where the unpacked model generates 30. PyTorch's packed operators (34, 75 and
-112) are private, and those for int8 deprecated, so they are not used.
+124M and after 128 tokens, one thread of a processor with AVX-512 generates 60,
+110 and 201 tokens per second in C (float32, bfloat16, int8), and 32, 42 and 57
+in plain PyTorch; unpacked, the model generates 32. PyTorch's packed operators
+are private, and those for int8 deprecated, so they are not used; before they
+were removed, they were measured at 34, 75 and 112.
 """
 
 from __future__ import annotations
