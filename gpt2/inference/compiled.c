@@ -1,14 +1,20 @@
 // The layers of a packed GPT-2: matrix products and attention for a CPU.
 //
-// A matrix is packed into panels of 16 columns. Its values are stored in words
+// A matrix is packed into panels of 32 columns. Its values are stored in words
 // of 32 bits, each of which holds one float32, two bfloat16 or four int8 of
 // one column, from consecutive rows:
 //
-//     matrix (n_out / 16, n_words, 16), with n_words = n_in / 1, 2 or 4
+//     matrix (n_out / 32, n_words, 32), with n_words = n_in / 1, 2 or 4
 //
-// So one vector register loads a word of each of the 16 columns, and another
-// accumulates the 16 sums. A product streams the matrix from memory once, in
-// order, for up to eight rows of x. With one row, that is nearly all its cost.
+// A word of int4 holds eight values of one column. After each group of 32 rows
+// come their 32 scales in bfloat16:
+//
+//     matrix (n_out / 32, n_in / 32, 4 * 32 + 16)
+//
+// A product accumulates a tile, a few rows by 32 columns, in registers. With
+// one row, it streams the matrix from memory once, in order, which is nearly
+// all its cost. With many rows, a part of a panel stays in the L1 cache for
+// all of them, and is fetched from memory during the part before.
 //
 // The key cache is such a matrix too, with a column for each position, and so
 // is the value cache, with a row for each position. Attention is therefore two
@@ -26,17 +32,33 @@
 #include <omp.h>
 #endif
 
-#define LANES 16        // columns of a panel, 32-bit lanes of a vector
-#define MR 8            // rows of a register tile
-#define KC 256          // words of a panel that stay in L1 if rows are many
-#define MC 256          // rows that are packed and multiplied as a block
-#define PREFETCH 128    // prefetch distance, in vectors
+// A tile of MR rows fills the vector registers: 32 of 16 lanes, or 16 of 8.
+#if defined(__AVX512F__)
+#define LANES 16  // 32-bit lanes of a vector
+#define MR 12
+#define FOR_TILE_SIZES(DO) DO(12) DO(8) DO(4) DO(2) DO(1)
+#elif defined(__AVX__)
+#define LANES 8
+#define MR 3
+#define FOR_TILE_SIZES(DO) DO(3) DO(2) DO(1)
+#else
+#define LANES 4
+#define MR 3
+#define FOR_TILE_SIZES(DO) DO(3) DO(2) DO(1)
+#endif
+#define PANEL 32                 // columns of a panel
+#define VECTORS (PANEL / LANES)  // of a word of each column
+#define KC 192          // words of a panel that stay in L1 if rows are many
+#define MC 192          // rows that are packed and multiplied as a block
+#define STRIP 8         // words of a row that loops take at a time
+#define GROUP 32        // rows of int4 with a scale: a strip of int8
 #define ZERO_POINT 128  // of int8 rows, which are stored as uint8
 #define MASKED -1e30f   // the score of a key that the query must not see
 #define INF_BITS 0x7f800000u
 #define NAN_BITS 0x7fc00000u
+#define LINE 64  // bytes of a cache line
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")  // keeps accumulators in registers
+#define UNROLL _Pragma("GCC unroll 32")  // keeps accumulators in registers
 #ifndef BARRIER  // a test adds delays
 #define BARRIER _Pragma("omp barrier")
 #endif
@@ -45,17 +67,18 @@ typedef uint32_t vec_u32 __attribute__((vector_size(4 * LANES)));
 typedef int32_t vec_i32 __attribute__((vector_size(4 * LANES)));
 typedef float vec_f32 __attribute__((vector_size(4 * LANES)));
 
-enum dtype { FLOAT32, BFLOAT16, INT8 };
+enum dtype { FLOAT32, BFLOAT16, INT8, INT4 };
 
 // What happens to a product before or when it is stored.
 enum epilogue { STORE, ADD, GELU_NEW, GELU, RELU };
 
 struct matrix {
     const vec_u32 *panels;
-    // One vector for each panel:
-    const vec_f32 *scales;       // int8: a column is its integers times this
-    const vec_i32 *column_sums;  // int8: the sum of those integers
-    const vec_f32 *bias;
+    // A value for each column, in whole panels:
+    const float *scales;         // int8: a column is its integers times this
+    const uint32_t *column_sums;  // int8: the sum of those integers, int32;
+                                  // int4: the sum of the column, float32
+    const float *bias;
     long n_in, n_out;
 };
 
@@ -71,10 +94,10 @@ struct model {
 };
 
 // Keys and values: for each layer, sequence and head, keys
-// (capacity / 16, words of D, 16) and values (D / 16, words of capacity, 16).
+// (capacity / 32, words of D, 32) and values (D / 32, words of capacity, 32).
 struct kv_cache {
     uint32_t *keys, *values;
-    long length, capacity;  // in positions; capacity is a multiple of 16
+    long length, capacity;  // in positions; capacity is a multiple of 32
     long per_layer;         // 1: each layer has its own; 0: all share one
 };
 
@@ -94,8 +117,22 @@ INLINE long min(long a, long b) { return a < b ? a : b; }
 INLINE long max(long a, long b) { return a > b ? a : b; }
 INLINE uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
 INLINE long ceil_div(long n, long size) { return (n + size - 1) / size; }
+INLINE long round_up(long n, long size) { return ceil_div(n, size) * size; }
+
+// How many values a word of a row holds. Rows are int8 beside int4 matrices.
 INLINE long per_word(int dtype) {
     return dtype == FLOAT32 ? 1 : dtype == BFLOAT16 ? 2 : 4;
+}
+
+// The words of a row, rounded up so that loops have no tail.
+INLINE long row_words(int dtype, long n) {
+    return round_up(ceil_div(n, per_word(dtype)), STRIP);
+}
+
+// The vectors of a panel that are multiplied by `n_words` words of a row.
+INLINE long panel_vectors(int dtype, long n_words) {
+    if (dtype != INT4) return n_words * VECTORS;
+    return n_words / STRIP * (4 * PANEL + PANEL / 2) / LANES;
 }
 
 // The bits of |value|. As integers they are ordered like the magnitudes, and
@@ -120,109 +157,197 @@ INLINE uint16_t as_bfloat16(float value) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// sums += w * x, for one word of 16 columns and one word of a row.
-INLINE vec_u32 multiply_add(int dtype, vec_u32 sums, vec_u32 w, uint32_t x) {
-    if (dtype == FLOAT32)
-        return (vec_u32)((vec_f32)sums + (vec_f32)w * as_float(x));
-    if (dtype == BFLOAT16) {
+// sums += w * x, for one word of some columns and one word of a row. (A type
+// of its own for each kind of sum: with casts, GCC 12 keeps them in memory.)
+INLINE vec_f32 multiply_add(int dtype, vec_f32 sums, vec_u32 w, uint32_t x) {
+    if (dtype == FLOAT32) return sums + (vec_f32)w * as_float(x);
 #ifdef __AVX512BF16__
-        __m512i row = _mm512_set1_epi32((int)x);
-        return (vec_u32)_mm512_dpbf16_ps((__m512)sums, (__m512bh)w,
-                                         (__m512bh)row);
+    __m512i row = _mm512_set1_epi32((int)x);
+    return (vec_f32)_mm512_dpbf16_ps((__m512)sums, (__m512bh)w, (__m512bh)row);
 #else  // a bfloat16 is the upper half of a float32
-        const uint32_t upper = 0xffff0000;
-        return (vec_u32)((vec_f32)sums +
-                         (vec_f32)(w << 16) * as_float(x << 16) +
-                         (vec_f32)(w & upper) * as_float(x & upper));
+    const uint32_t upper = 0xffff0000;
+    return sums + (vec_f32)(w << 16) * as_float(x << 16) +
+           (vec_f32)(w & upper) * as_float(x & upper);
 #endif
-    }
+}
+
+INLINE vec_i32 multiply_add_int8(vec_i32 sums, vec_u32 w, uint32_t x) {
 #ifdef __AVX512VNNI__
     __m512i row = _mm512_set1_epi32((int)x);
-    return (vec_u32)_mm512_dpbusd_epi32((__m512i)sums, row, (__m512i)w);
+    return (vec_i32)_mm512_dpbusd_epi32((__m512i)sums, row, (__m512i)w);
 #else
     for (int byte = 0; byte < 4; byte++)
-        sums += (vec_u32)((vec_i32)(w << (24 - 8 * byte)) >> 24) *
-                (x >> (8 * byte) & 255);
+        sums += ((vec_i32)(w << (24 - 8 * byte)) >> 24) *
+                (int32_t)(x >> (8 * byte) & 255);
     return sums;
 #endif
 }
 
-// sums += x W, for up to MR rows and one panel. One or two rows accumulate
-// into several registers in turn, so that no addition waits for the last one.
+// The word of a panel that word i of a row is multiplied by. A word of int4 is
+// two of int8, with values 16 times as large: its low and its high nibbles.
+INLINE vec_u32 load_word(int dtype, const vec_u32 *panel, long i, int v) {
+    if (dtype != INT4) return panel[i * VECTORS + v];
+    vec_u32 nibbles = panel[i / 2 * VECTORS + v];
+    return (i % 2 ? nibbles : nibbles << 4) & 0xf0f0f0f0;
+}
+
+// The scales of a group: the columns of the first half of a panel are in the
+// low halves of its words, the others in the high halves.
+INLINE vec_f32 load_scales(const vec_u32 *scales, int v) {
+    const uint32_t upper = 0xffff0000;
+    vec_u32 both = scales[v % (VECTORS / 2)];
+    return (vec_f32)(v < VECTORS / 2 ? both << 16 : both & upper);
+}
+
+// sums += x W, for a tile of n_rows rows and n_words words of one panel. Word
+// i of row r is x[i * n_rows + r]. With few rows, each sum is accumulated in
+// several registers in turn, so that no addition waits for the last one. With
+// each strip, `n_ahead` cache lines are fetched from `ahead` on.
 INLINE void microkernel(int dtype, int n_rows, const uint32_t *x,
-                        long x_stride, const vec_u32 *panel, long n_words,
-                        vec_u32 *sums) {
-    const int n_chains = n_rows == 1 ? 4 : n_rows == 2 ? 2 : 1;
-    vec_u32 acc[MR] = {0};
-    long i = 0;
-    for (; i + n_chains <= n_words; i += n_chains) {
-        UNROLL
-        for (int chain = 0; chain < n_chains; chain++) {
-            vec_u32 w = panel[i + chain];
-            __builtin_prefetch(panel + i + chain + PREFETCH, 0, 2);  // to L2
-            UNROLL
-            for (int r = 0; r < n_rows; r++)
-                acc[r * n_chains + chain] =
-                    multiply_add(dtype, acc[r * n_chains + chain], w,
-                                 x[r * x_stride + i + chain]);
-        }
-    }
-    for (; i < n_words; i++) {
-        UNROLL
-        for (int r = 0; r < n_rows; r++)
-            acc[r * n_chains] = multiply_add(dtype, acc[r * n_chains],
-                                             panel[i], x[r * x_stride + i]);
-    }
+                        const vec_u32 *panel, long n_words, const char *ahead,
+                        long n_ahead, vec_f32 *sums) {
+    const int n_chains = n_rows * VECTORS > 4   ? 1
+                         : n_rows * VECTORS > 2 ? 2
+                                                : 4;
+    const int n_sums = n_rows * VECTORS, n_acc = n_sums * n_chains;
+    vec_f32 acc[MR * VECTORS * 4];
+    vec_i32 acc_int8[MR * VECTORS * 4];
     UNROLL
-    for (int r = 0; r < n_rows; r++) {
+    for (int i = 0; i < n_acc; i++) acc[i] = (vec_f32){0};
+    UNROLL
+    for (int i = 0; i < n_acc; i++) acc_int8[i] = (vec_i32){0};
+    for (long strip = 0; strip < n_words; strip += STRIP) {
+        for (long line = 0; line < n_ahead; line++, ahead += LINE)
+            __builtin_prefetch(ahead, 0, 2);  // to L2
+        const vec_u32 *words = panel + panel_vectors(dtype, strip);
+#pragma GCC unroll 1
+        for (long i = 0; i < STRIP; i += n_chains) {
+            UNROLL
+            for (int chain = 0; chain < n_chains; chain++) {
+                const uint32_t *row = x + (strip + i + chain) * n_rows;
+                vec_u32 w[VECTORS];
+                UNROLL
+                for (int v = 0; v < VECTORS; v++)
+                    w[v] = load_word(dtype, words, i + chain, v);
+                UNROLL
+                for (int r = 0; r < n_rows; r++) {
+                    UNROLL
+                    for (int v = 0; v < VECTORS; v++) {
+                        int at = chain * n_sums + r * VECTORS + v;
+                        if (dtype >= INT8)
+                            acc_int8[at] =
+                                multiply_add_int8(acc_int8[at], w[v], row[r]);
+                        else
+                            acc[at] =
+                                multiply_add(dtype, acc[at], w[v], row[r]);
+                    }
+                }
+            }
+        }
+        if (dtype != INT4 && strip + STRIP < n_words) continue;
         UNROLL
-        for (int chain = 0; chain < n_chains; chain++) {
-            vec_u32 more = acc[r * n_chains + chain];
-            sums[r] = dtype == INT8
-                          ? sums[r] + more
-                          : (vec_u32)((vec_f32)sums[r] + (vec_f32)more);
+        for (int i = n_sums; i < n_acc; i++) acc[i % n_sums] += acc[i];
+        UNROLL
+        for (int i = n_sums; i < n_acc; i++)
+            acc_int8[i % n_sums] += acc_int8[i];
+        UNROLL
+        for (int i = 0; i < n_sums; i++) {
+            if (dtype == INT8)
+                sums[i] = (vec_f32)((vec_i32)sums[i] + acc_int8[i]);
+            else if (dtype == INT4)
+                sums[i] += __builtin_convertvector(acc_int8[i], vec_f32) *
+                           load_scales(words + 4 * VECTORS, i % VECTORS);
+            else
+                sums[i] += acc[i];
+        }
+        UNROLL
+        for (int i = 0; i < n_acc; i++) acc_int8[i] = (vec_i32){0};
+    }
+}
+
+// Rows are multiplied in tiles, and are stored tile by tile: the largest tile
+// that fits comes first.
+INLINE long tile_rows(long n_left) {
+#define RETURN_IF_IT_FITS(SIZE) if (n_left >= SIZE) return SIZE;
+    FOR_TILE_SIZES(RETURN_IF_IT_FITS)
+    return 0;
+}
+
+// sums += x W, for any number of rows and one panel.
+INLINE void all_tiles(int dtype, long n_rows, const uint32_t *x, long n_words,
+                      const vec_u32 *panel, vec_f32 *sums) {
+    long n_tiles = 0, n_tile;
+    for (long r = 0; r < n_rows; r += tile_rows(n_rows - r)) n_tiles++;
+    for (long k = 0; k < n_words; k += KC) {
+        long n = min(KC, n_words - k);
+        const vec_u32 *w = panel + panel_vectors(dtype, k);
+        // Meanwhile the next part is fetched from memory.
+        const char *ahead = (const char *)(w + panel_vectors(dtype, KC));
+        long n_lines = panel_vectors(dtype, STRIP) * sizeof *w / LINE;
+        long n_ahead = ceil_div(n_lines, n_tiles);
+        for (long r = 0; r < n_rows; r += n_tile) {
+            n_tile = tile_rows(n_rows - r);
+            const uint32_t *tile = x + r * n_words + k * n_tile;
+            switch (n_tile) {
+#define CASE(SIZE)                                                            \
+    case SIZE:                                                                \
+        microkernel(dtype, SIZE, tile, w, n, ahead, n_ahead,                  \
+                    sums + r * VECTORS);                                      \
+        break;
+                FOR_TILE_SIZES(CASE)
+            }
+            ahead += n / STRIP * n_ahead * LINE;
         }
     }
 }
 
-INLINE void row_tiles(int dtype, long n_rows, const uint32_t *x,
-                      long x_stride, const vec_u32 *panel, long n_words,
-                      vec_u32 *sums) {
-    long r = 0;
-#define TILES_OF(ROWS)                                                        \
-    for (; r + ROWS <= n_rows; r += ROWS)                                     \
-        microkernel(dtype, ROWS, x + r * x_stride, x_stride, panel, n_words,  \
-                    sums + r);
-    TILES_OF(8) TILES_OF(4) TILES_OF(2) TILES_OF(1)
-}
-
-// sums += x W, for any number of rows and one panel. Only this function has
-// code for each dtype: everything above is inlined into it as constants.
+// Only this function has code for each dtype: everything above is inlined into
+// it as constants.
 static void panel_product(int dtype, long n_rows, const uint32_t *x,
-                          long x_stride, const vec_u32 *panel, long n_words,
-                          vec_u32 *sums) {
+                          long n_words, const vec_u32 *panel, vec_f32 *sums) {
     if (dtype == FLOAT32)
-        row_tiles(FLOAT32, n_rows, x, x_stride, panel, n_words, sums);
+        all_tiles(FLOAT32, n_rows, x, n_words, panel, sums);
     else if (dtype == BFLOAT16)
-        row_tiles(BFLOAT16, n_rows, x, x_stride, panel, n_words, sums);
+        all_tiles(BFLOAT16, n_rows, x, n_words, panel, sums);
+    else if (dtype == INT8)
+        all_tiles(INT8, n_rows, x, n_words, panel, sums);
     else
-        row_tiles(INT8, n_rows, x, x_stride, panel, n_words, sums);
+        all_tiles(INT4, n_rows, x, n_words, panel, sums);
 }
 
-INLINE vec_f32 blend(vec_i32 condition, vec_f32 yes, vec_f32 no) {
-    return (vec_f32)((condition & (vec_i32)yes) | (~condition & (vec_i32)no));
+// A whole vector, nearly always, or the columns that are left at the end.
+INLINE vec_f32 load_some(const float *src, long n) {
+    vec_f32 some = {0};
+    if (n >= LANES)
+        memcpy(&some, src, sizeof some);
+    else
+        memcpy(&some, src, n * sizeof *src);
+    return some;
+}
+
+INLINE void store_some(vec_f32 some, float *dst, long n) {
+    if (n >= LANES)
+        memcpy(dst, &some, sizeof some);
+    else
+        memcpy(dst, &some, n * sizeof *dst);
 }
 
 INLINE vec_f32 clamp_min(vec_f32 x, float lowest) {
-    return blend(x > lowest, x, (vec_f32){0} + lowest);
+    for (int i = 0; i < LANES; i++) x[i] = fmaxf(x[i], lowest);
+    return x;
+}
+
+INLINE vec_f32 clamp_max(vec_f32 x, float largest) {
+    for (int i = 0; i < LANES; i++) x[i] = fminf(x[i], largest);
+    return x;
 }
 
 // exp(x), with a relative error of a few millionths; 0 for large negative x.
 // e^x = 2^n e^r, with e^r by its Taylor polynomial.
 INLINE vec_f32 exponential(vec_f32 x) {
     vec_f32 power = clamp_min(x * 1.44269504f + 127.5f, 0.5f);
-    power = blend(power < 254.5f, power, (vec_f32){0} + 254.5f);
-    vec_i32 biased = __builtin_convertvector(power, vec_i32);
+    vec_i32 biased =
+        __builtin_convertvector(clamp_max(power, 254.5f), vec_i32);
     x -= (__builtin_convertvector(biased, vec_f32) - 127) * 0.693147181f;
     x = clamp_min(x, -1);
     vec_f32 sum = 1.66666667e-1f +
@@ -241,17 +366,36 @@ INLINE vec_f32 activate(int epilogue, vec_f32 x) {
     return x;
 }
 
-// Convert a row to words, the last one padded with zeros, and return its
-// scale. int8 has one scale for each row, values from -127 to 127, and is
-// stored as uint8 with a zero point, because the instructions multiply uint8
-// by int8. If a value of the row is not finite, the scale is NaN, which makes
-// all products with the row NaN.
+// The workspace of a call. The first four buffers are shared by all threads,
+// unless there is a single row; of the others each thread has its own.
+struct workspace {
+    uint32_t *rows;     // (n_rows, width), packed
+    float *row_scales;  // (n_rows,)
+    float *hidden;      // (N, 3 C) queries, keys, values; or (n_rows, I),
+                        // padded
+    float *mixed;       // (N, C), the output of attention
+    float *scores;      // (n_scores,), (MR, S) and packed rows
+    vec_f32 *sums;      // (n_rows, PANEL)
+    float *row;         // (width,)
+    uint32_t *words;    // (width,), a packed row
+    long n_rows;        // of a block, at most MC
+    long width;         // the most values of a row
+    long n_scores;
+    int complete;  // whether there was memory for all
+};
+
+// Convert a row to words, padded with zeros, and return its scale. int8 has
+// one scale for each row, values from -127 to 127, and is stored as uint8 with
+// a zero point, because the instructions multiply uint8 by int8. If a value of
+// the row is not finite, the scale is NaN, which makes all products with the
+// row NaN.
 static float pack_row(int dtype, const float *x, long n, uint32_t *row) {
-    row[ceil_div(n, per_word(dtype)) - 1] = 0;
+    long n_words = row_words(dtype, n), n_whole = n / per_word(dtype);
+    memset(row + n_whole, 0, (n_words - n_whole) * sizeof *row);
     if (dtype == FLOAT32) memcpy(row, x, n * sizeof *x);
     if (dtype == BFLOAT16)
         for (long i = 0; i < n; i++) ((uint16_t *)row)[i] = as_bfloat16(x[i]);
-    if (dtype != INT8) return 1;
+    if (dtype == FLOAT32 || dtype == BFLOAT16) return 1;
     uint32_t bits = magnitude(1e-30f);
     for (long i = 0; i < n; i++) bits = max_u32(bits, magnitude(x[i]));
     if (bits >= INF_BITS) {
@@ -265,38 +409,53 @@ static float pack_row(int dtype, const float *x, long n, uint32_t *row) {
     return largest / 127;
 }
 
-// This thread's columns of y = epilogue(x W + b). `x` and `row_scales` come
-// from `pack_row`. `sums` is this thread's, with room for n_rows vectors.
+// Store row r of a block of n_rows where its tile has it.
+static void store_row(const uint32_t *row, long n_words, long r, long n_rows,
+                      uint32_t *block) {
+    long first = 0, n_tile;
+    while (first + (n_tile = tile_rows(n_rows - first)) <= r) first += n_tile;
+    uint32_t *tile = block + first * n_words + (r - first);
+    for (long i = 0; i < n_words; i++) tile[i * n_tile] = row[i];
+}
+
+// This thread's columns of y = epilogue(x W + b). `x` are the rows of a block,
+// packed; rows of y are y_stride apart; `sums` is this thread's, with room for
+// n_rows words of a panel.
 static void gemm(int dtype, struct thread me, const struct matrix *m,
                  const uint32_t *x, const float *row_scales, float *y,
-                 long n_rows, int epilogue, vec_u32 *sums) {
-    long n_words = ceil_div(m->n_in, per_word(dtype));
-    long k_block = n_rows > MR ? KC : n_words;
-    FOR_SHARE(panel, ceil_div(m->n_out, LANES)) {
-        const vec_u32 *w = m->panels + panel * n_words;
-        memset(sums, 0, n_rows * sizeof *sums);
-        for (long k = 0; k < n_words; k += k_block)
-            panel_product(dtype, n_rows, x + k, n_words, w + k,
-                          min(k_block, n_words - k), sums);
-        long n_bytes = min(LANES, m->n_out - panel * LANES) * sizeof(float);
-        for (long r = 0; r < n_rows; r++) {
-            float *dst = y + r * m->n_out + panel * LANES;
-            vec_f32 out = (vec_f32)sums[r];
-            if (dtype == INT8) {  // take off what the zero point has added
-                vec_i32 dot =
-                    (vec_i32)sums[r] - ZERO_POINT * m->column_sums[panel];
-                out = __builtin_convertvector(dot, vec_f32) *
-                      (m->scales[panel] * row_scales[r]);
+                 long y_stride, long n_rows, int epilogue, vec_f32 *sums) {
+    long n_words = row_words(dtype, m->n_in);
+    FOR_SHARE(panel, ceil_div(m->n_out, PANEL)) {
+        memset(sums, 0, n_rows * VECTORS * sizeof *sums);
+        panel_product(dtype, n_rows, x, n_words,
+                      m->panels + panel * panel_vectors(dtype, n_words), sums);
+        for (int v = 0; v < VECTORS; v++) {
+            long at = panel * PANEL + v * LANES;
+            long n_columns = min(LANES, m->n_out - at);
+            if (n_columns <= 0) break;
+            vec_f32 scales, bias;
+            vec_u32 zero_point;  // what the rows' zero point adds
+            memcpy(&scales, m->scales + at, sizeof scales);
+            memcpy(&bias, m->bias + at, sizeof bias);
+            memcpy(&zero_point, m->column_sums + at, sizeof zero_point);
+            for (long r = 0; r < n_rows; r++) {
+                float *dst = y + r * y_stride + at;
+                vec_f32 out = sums[r * VECTORS + v];
+                if (dtype == INT8)
+                    out = __builtin_convertvector(
+                              (vec_i32)out - ZERO_POINT * (vec_i32)zero_point,
+                              vec_f32) *
+                          (scales * row_scales[r]);
+                if (dtype == INT4)
+                    out = (out - ZERO_POINT * (vec_f32)zero_point) *
+                          row_scales[r];
+                out += bias;
+                if (epilogue == ADD)
+                    out += load_some(dst, n_columns);
+                else if (epilogue != STORE)
+                    out = activate(epilogue, out);
+                store_some(out, dst, n_columns);
             }
-            out += m->bias[panel];
-            if (epilogue == ADD) {
-                vec_f32 old = {0};
-                memcpy(&old, dst, n_bytes);
-                out += old;
-            } else if (epilogue != STORE) {
-                out = activate(epilogue, out);
-            }
-            memcpy(dst, &out, n_bytes);
         }
     }
 }
@@ -319,18 +478,22 @@ static void layer_norm(const float *x, const float *weight, const float *bias,
 static void append_to_cache(int dtype, const float *key, const float *value,
                             uint32_t *keys, uint32_t *values, long position,
                             long capacity, long head_size, uint32_t *column) {
-    long key_words = ceil_div(head_size, per_word(dtype));
+    long key_words = row_words(dtype, head_size);
     pack_row(dtype, key, head_size, column);
-    keys += position / LANES * key_words * LANES + position % LANES;
-    for (long i = 0; i < key_words; i++) keys[i * LANES] = column[i];
+    keys += position / PANEL * key_words * PANEL + position % PANEL;
+    for (long i = 0; i < key_words; i++) keys[i * PANEL] = column[i];
+    // Each panel of `values` has a word of this position for 32 of the values.
     long value_words = capacity / per_word(dtype);
-    values += position / per_word(dtype) * LANES;
-    for (long i = 0; i < head_size; i++) {
-        uint32_t *word = values + i / LANES * value_words * LANES + i % LANES;
+    values += position / per_word(dtype) * PANEL;
+    for (long at = 0; at < head_size; at += PANEL) {
+        long n = min(PANEL, head_size - at);
+        uint32_t *words = values + at * value_words;
         if (dtype == FLOAT32)
-            memcpy(word, value + i, sizeof *word);
+            memcpy(words, value + at, n * sizeof *words);
         else
-            ((uint16_t *)word)[position % 2] = as_bfloat16(value[i]);
+            for (long i = 0; i < n; i++)
+                ((uint16_t *)words)[2 * i + position % 2] =
+                    as_bfloat16(value[at + i]);
     }
 }
 
@@ -348,73 +511,87 @@ static void masked_softmax(float *scores, long n_scores, long n_visible,
         bits = max_u32(bits, magnitude(scores[s]));
     }
     for (long s = 0; s < n_scores; s += LANES) {
-        vec_f32 some;
-        memcpy(&some, scores + s, sizeof some);
-        some = exponential(some - largest);
-        memcpy(scores + s, &some, sizeof some);
+        vec_f32 some = exponential(load_some(scores + s, LANES) - largest);
+        store_some(some, scores + s, LANES);
     }
     for (long s = 0; s < n_scores; s++) total += scores[s];
-    if (bits >= INF_BITS) total = as_float(NAN_BITS);
-    for (long s = 0; s < n_scores; s++) scores[s] /= total;
+    float scale = bits >= INF_BITS ? as_float(NAN_BITS) : 1 / total;
+    for (long s = 0; s < n_scores; s++) scores[s] *= scale;
 }
 
 // Attention of one head, for up to MR consecutive queries, `first` the
 // position of the first. `mask` has 1 for a token and 0 for padding; NULL: no
-// padding. `scores` and `scaled`, with room for head_size floats, are this
-// thread's.
+// padding.
 static void attend(int dtype, const float *q, long q_stride, float *out,
                    long out_stride, const uint32_t *keys,
                    const uint32_t *values, const uint8_t *mask, long first,
                    long n_queries, long capacity, long head_size,
-                   float *scores, float *scaled) {
-    long n_keys = first + n_queries;
-    long n_panels = ceil_div(n_keys, LANES), n_scores = n_panels * LANES;
-    long key_words = ceil_div(head_size, per_word(dtype));
-    long value_words = ceil_div(n_scores, per_word(dtype));
-    uint32_t *rows = (uint32_t *)(scores + MR * n_scores);
-    vec_u32 sums[MR];
+                   struct workspace work) {
+    long n_scores = round_up(first + n_queries, PANEL);
+    long key_words = row_words(dtype, head_size);
+    long value_words = n_scores / per_word(dtype);
+    uint32_t *rows = (uint32_t *)(work.scores + MR * n_scores);
+    vec_f32 sums[MR * VECTORS];
     for (long r = 0; r < n_queries; r++) {
         for (long i = 0; i < head_size; i++)
-            scaled[i] = q[r * q_stride + i] / sqrtf((float)head_size);
-        pack_row(dtype, scaled, head_size, rows + r * key_words);
+            work.row[i] = q[r * q_stride + i] / sqrtf((float)head_size);
+        pack_row(dtype, work.row, head_size, work.words);
+        store_row(work.words, key_words, r, n_queries, rows);
     }
-    for (long panel = 0; panel < n_panels; panel++) {
+    for (long at = 0; at < n_scores; at += PANEL) {
         memset(sums, 0, sizeof sums);
         panel_product(dtype, n_queries, rows, key_words,
-                      (const vec_u32 *)keys + panel * key_words, key_words,
-                      sums);
+                      (const vec_u32 *)(keys + at * key_words), sums);
         for (long r = 0; r < n_queries; r++)
-            memcpy(scores + r * n_scores + panel * LANES, sums + r,
-                   sizeof *sums);
+            memcpy(work.scores + r * n_scores + at, sums + r * VECTORS,
+                   PANEL * sizeof(float));
     }
     for (long r = 0; r < n_queries; r++) {
-        float *weights = scores + r * n_scores;
+        float *weights = work.scores + r * n_scores;
         masked_softmax(weights, n_scores, first + r + 1, mask);
-        pack_row(dtype, weights, n_scores, rows + r * value_words);
+        pack_row(dtype, weights, n_scores, work.words);
+        store_row(work.words, value_words, r, n_queries, rows);
     }
-    for (long panel = 0; panel < ceil_div(head_size, LANES); panel++) {
+    for (long at = 0; at < head_size; at += PANEL) {
         memset(sums, 0, sizeof sums);
         panel_product(
             dtype, n_queries, rows, value_words,
-            (const vec_u32 *)values + panel * (capacity / per_word(dtype)),
-            value_words, sums);
-        long n_bytes = min(LANES, head_size - panel * LANES) * sizeof(float);
+            (const vec_u32 *)(values + at * (capacity / per_word(dtype))),
+            sums);
+        long n_bytes = min(PANEL, head_size - at) * sizeof(float);
         for (long r = 0; r < n_queries; r++)
-            memcpy(out + r * out_stride + panel * LANES, sums + r, n_bytes);
+            memcpy(out + r * out_stride + at, sums + r * VECTORS, n_bytes);
     }
 }
 
-// The workspace of a call. The first four buffers are shared by all threads;
-// of the others each thread has its own.
-struct workspace {
-    uint32_t *rows;     // (MC, words of max(C, I)), the packed rows
-    float *row_scales;  // (MC,)
-    float *hidden;      // (N, 3 C) queries, keys, values; or (MC, I)
-    float *mixed;       // (N, C), the output of attention
-    float *scores;      // (MR, S + max(S, D)), scores and packed rows
-    vec_u32 *sums;      // (MC,)
-    float *row;         // (C,)
-};
+// Rows of I floats would often be a multiple of 4 KiB apart, and would evict
+// each other from the L1 cache.
+INLINE long inner_stride(long n_inner) {
+    return round_up(n_inner, LINE) + LINE / 4;
+}
+
+// Pack a block of rows of `width` floats, x_stride apart, normalized first if
+// there is a norm. A single row is packed by each thread for itself, which
+// takes less time than to wait for one of them.
+static void pack_rows(int dtype, struct thread me, const float *x,
+                      long x_stride, long n_rows, long width,
+                      const float *ln_weight, const float *ln_bias,
+                      float epsilon, struct workspace work) {
+    long n_words = row_words(dtype, width);
+    if (work.n_rows == 1) me = (struct thread){0, 1};
+    FOR_SHARE(r, n_rows) {
+        const float *row = x + r * x_stride;
+        if (ln_weight) {
+            layer_norm(row, ln_weight, ln_bias, epsilon, width, work.row);
+            row = work.row;
+        }
+        work.row_scales[r] = pack_row(dtype, row, width, work.words);
+        store_row(work.words, n_words, r, n_rows, work.rows);
+    }
+    if (work.n_rows > 1) {
+        BARRIER
+    }
+}
 
 static void forward(struct thread me, const struct model *m, float *x,
                     struct kv_cache cache, long n_sequences, long n_new,
@@ -424,26 +601,20 @@ static void forward(struct thread me, const struct model *m, float *x,
     const long C = m->n_embd, I = m->n_inner, H = m->n_head, D = C / H;
     const long n_rows = n_sequences * n_new, capacity = cache.capacity;
     const long n_keys = cache.length + n_new;
-    // Words of a row of C or I values, and of a head's cache.
-    const long row_words = ceil_div(C, per_word(dtype));
-    const long inner_words = ceil_div(I, per_word(dtype));
-    const long keys_stride = capacity * ceil_div(D, per_word(cache_dtype));
+    const long I_stride = inner_stride(I);
+    // Words of a head's cache.
+    const long keys_stride = capacity * row_words(cache_dtype, D);
     const long values_stride =
-        ceil_div(D, LANES) * LANES * (capacity / per_word(cache_dtype));
+        round_up(D, PANEL) * (capacity / per_word(cache_dtype));
     for (const struct layer *layer = m->layers;
          layer < m->layers + m->n_layer; layer++) {
         // Queries, keys and values.
         for (long at = 0; at < n_rows; at += MC) {
             long n = min(MC, n_rows - at);
-            FOR_SHARE(r, n) {
-                layer_norm(x + (at + r) * C, layer->ln_1_weight,
-                           layer->ln_1_bias, m->epsilon, C, work.row);
-                work.row_scales[r] =
-                    pack_row(dtype, work.row, C, work.rows + r * row_words);
-            }
-            BARRIER
+            pack_rows(dtype, me, x + at * C, C, n, C, layer->ln_1_weight,
+                      layer->ln_1_bias, m->epsilon, work);
             gemm(dtype, me, &layer->attn_c_attn, work.rows, work.row_scales,
-                 work.hidden + at * 3 * C, n, STORE, work.sums);
+                 work.hidden + at * 3 * C, 3 * C, n, STORE, work.sums);
             BARRIER
         }
         FOR_SHARE(head, n_sequences * H) {
@@ -453,8 +624,7 @@ static void forward(struct thread me, const struct model *m, float *x,
                 append_to_cache(cache_dtype, k, k + C,
                                 cache.keys + head * keys_stride,
                                 cache.values + head * values_stride,
-                                cache.length + t, capacity, D,
-                                (uint32_t *)work.row);
+                                cache.length + t, capacity, D, work.words);
         }
         BARRIER
         // Attention. Later queries see more keys, so the threads take tiles in
@@ -468,35 +638,26 @@ static void forward(struct thread me, const struct model *m, float *x,
                    cache.keys + head * keys_stride,
                    cache.values + head * values_stride,
                    mask ? mask + head / H * n_keys : NULL, cache.length + t,
-                   min(MR, n_new - t), capacity, D, work.scores, work.row);
+                   min(MR, n_new - t), capacity, D, work);
         }
         BARRIER
         for (long at = 0; at < n_rows; at += MC) {
             long n = min(MC, n_rows - at);
-            FOR_SHARE(r, n)
-            work.row_scales[r] = pack_row(dtype, work.mixed + (at + r) * C, C,
-                                          work.rows + r * row_words);
-            BARRIER
+            pack_rows(dtype, me, work.mixed + at * C, C, n, C, NULL, NULL, 0,
+                      work);
             gemm(dtype, me, &layer->attn_c_proj, work.rows, work.row_scales,
-                 x + at * C, n, ADD, work.sums);
+                 x + at * C, C, n, ADD, work.sums);
             BARRIER
             // The feed-forward network.
-            FOR_SHARE(r, n) {
-                layer_norm(x + (at + r) * C, layer->ln_2_weight,
-                           layer->ln_2_bias, m->epsilon, C, work.row);
-                work.row_scales[r] =
-                    pack_row(dtype, work.row, C, work.rows + r * row_words);
-            }
-            BARRIER
+            pack_rows(dtype, me, x + at * C, C, n, C, layer->ln_2_weight,
+                      layer->ln_2_bias, m->epsilon, work);
             gemm(dtype, me, &layer->mlp_c_fc, work.rows, work.row_scales,
-                 work.hidden, n, (int)m->activation, work.sums);
+                 work.hidden, I_stride, n, (int)m->activation, work.sums);
             BARRIER
-            FOR_SHARE(r, n)
-            work.row_scales[r] = pack_row(dtype, work.hidden + r * I, I,
-                                          work.rows + r * inner_words);
-            BARRIER
+            pack_rows(dtype, me, work.hidden, I_stride, n, I, NULL, NULL, 0,
+                      work);
             gemm(dtype, me, &layer->mlp_c_proj, work.rows, work.row_scales,
-                 x + at * C, n, ADD, work.sums);
+                 x + at * C, C, n, ADD, work.sums);
             BARRIER
         }
         cache.keys += cache.per_layer * n_sequences * H * keys_stride;
@@ -504,52 +665,109 @@ static void forward(struct thread me, const struct model *m, float *x,
     }
 }
 
-// Pack up to 16 columns into a panel of zeros. For int8, each column has a
+// Copy up to 32 rows of up to 32 columns, with `offsets` subtracted from every
+// column, and zeros around them.
+static void copy_block(const float *weight, long row_stride,
+                       long column_stride, const float *offsets, long n_rows,
+                       long n_columns, float block[GROUP][PANEL]) {
+    memset(block, 0, GROUP * sizeof *block);
+    if (column_stride == 1) {  // in the order in which they lie in memory
+        for (long i = 0; i < n_rows; i++)
+            for (long c = 0; c < n_columns; c++)
+                block[i][c] = weight[i * row_stride + c] - offsets[i];
+    } else {
+        for (long c = 0; c < n_columns; c++)
+            for (long i = 0; i < n_rows; i++)
+                block[i][c] =
+                    weight[i * row_stride + c * column_stride] - offsets[i];
+    }
+}
+
+// Round a group of each column to int4. The value of the largest magnitude
+// becomes -8, so the scale is -1/8 of it, rounded to bfloat16. `panel` gets
+// 1/16 of the scale, because `load_word` makes the values 16 times as large.
+static void pack_group(float block[GROUP][PANEL], uint32_t *panel,
+                       uint32_t *column_sums) {
+    float low[PANEL] = {0}, high[PANEL] = {0}, scales[PANEL];
+    float *sums = (float *)column_sums;
+    for (long i = 0; i < GROUP; i++)
+        for (long c = 0; c < PANEL; c++) {
+            low[c] = block[i][c] < low[c] ? block[i][c] : low[c];
+            high[c] = block[i][c] > high[c] ? block[i][c] : high[c];
+        }
+    for (long c = 0; c < PANEL; c++) {
+        float extreme = high[c] > -low[c] ? high[c] : low[c];
+        uint32_t bits = as_bfloat16(extreme / -128);
+        if (magnitude(as_float(bits << 16)) < magnitude(FLT_MIN))
+            bits = as_bfloat16(1);  // a group of zeros
+        scales[c] = 16 * as_float(bits << 16);
+        panel[4 * PANEL + c % (PANEL / 2)] |= bits << (c / (PANEL / 2) * 16);
+    }
+    for (long i = 0; i < GROUP; i++)
+        for (long c = 0; c < PANEL; c++) {
+            float value = nearbyintf(block[i][c] / scales[c]);
+            int32_t integer = (int32_t)(value < 7 ? value : 7);
+            integer = integer > -8 ? integer : -8;
+            panel[i / 8 * PANEL + c] |= (uint32_t)(integer & 15)
+                                        << (8 * (i % 4) + i % 8 / 4 * 4);
+            sums[c] += integer * scales[c];
+        }
+}
+
+// Pack up to 32 columns into a panel of zeros. For int8, each column has a
 // scale of its own, with which its largest value becomes 127 or -127. Returns
 // the magnitude of the largest value, which may not be finite.
 INLINE uint32_t pack_panel(int dtype, const float *weight, long row_stride,
                            long column_stride, const float *offsets, long n_in,
                            long n_columns, uint32_t *panel, float *scales,
-                           int32_t *column_sums) {
-#define VALUE(I) (weight[(I) * row_stride + c * column_stride] - offsets[I])
-    uint32_t bits[LANES] = {0}, largest = 0;
-    if (dtype == INT8) {
-        for (long i = 0; i < n_in; i++)
-            for (long c = 0; c < n_columns; c++)
-                bits[c] = max_u32(bits[c], magnitude(VALUE(i)));
-        for (long c = 0; c < LANES; c++) {
-            float scale = as_float(bits[c]) / 127;
-            largest = max_u32(bits[c], magnitude(127 * scale));
-            if (largest >= INF_BITS) return largest;
-            scales[c] = scale >= FLT_MIN ? scale : 1;
-            column_sums[c] = 0;
-        }
-    }
-    for (long i = 0; i < n_in; i += per_word(dtype), panel += LANES)
-        for (long c = 0; c < n_columns; c++) {
-            if (dtype == FLOAT32) {
-                float value = VALUE(i);
-                memcpy(panel + c, &value, sizeof value);
-                bits[c] = max_u32(bits[c], magnitude(value));
-            } else if (dtype == BFLOAT16) {
-                float low = VALUE(i), high = 0;
-                if (i + 1 < n_in) high = VALUE(i + 1);
-                panel[c] = as_bfloat16(low) | (uint32_t)as_bfloat16(high)
-                                                  << 16;
-                bits[c] = max_u32(bits[c],
-                                  max_u32(magnitude(low), magnitude(high)));
-            } else {
-                uint32_t word = 0;
-                for (long k = 0; k < min(4, n_in - i); k++) {
-                    int32_t integer =
-                        (int32_t)nearbyintf(VALUE(i + k) / scales[c]);
-                    column_sums[c] += integer;
-                    word |= (uint32_t)(uint8_t)integer << 8 * k;
+                           uint32_t *column_sums) {
+    float block[GROUP][PANEL];
+    uint32_t bits[PANEL] = {0}, largest = 0;
+    const long size = per_word(dtype);
+    // int8: find the scales first.
+    for (int pass = dtype == INT8 ? 0 : 1; pass < 2; pass++) {
+        for (long at = 0; at < n_in; at += GROUP) {
+            copy_block(weight + at * row_stride, row_stride, column_stride,
+                       offsets + at, min(GROUP, n_in - at), n_columns, block);
+            for (long i = 0; i < GROUP; i++)
+                for (long c = 0; c < PANEL; c++)
+                    bits[c] = max_u32(bits[c], magnitude(block[i][c]));
+            if (pass == 0) continue;
+            if (dtype == INT4) {
+                pack_group(block, panel, column_sums);
+                panel += 4 * PANEL + PANEL / 2;
+                continue;
+            }
+            for (long i = 0; i < min(GROUP, n_in - at);
+                 i += size, panel += PANEL)
+                for (long c = 0; c < PANEL; c++) {
+                    uint32_t word = 0;
+                    for (long k = 0; k < size; k++) {
+                        float value = block[i + k][c];
+                        if (dtype == FLOAT32) {
+                            memcpy(&word, &value, sizeof word);
+                        } else if (dtype == BFLOAT16) {
+                            word |= (uint32_t)as_bfloat16(value) << 16 * k;
+                        } else {
+                            int32_t integer =
+                                (int32_t)nearbyintf(value / scales[c]);
+                            column_sums[c] += (uint32_t)integer;
+                            word |= (uint32_t)(integer & 255) << 8 * k;
+                        }
+                    }
+                    panel[c] = word;
                 }
-                panel[c] = word;
+        }
+        for (long c = 0; c < PANEL; c++) {
+            float scale = as_float(bits[c]) / 127;
+            largest = max_u32(largest, bits[c]);
+            if (pass == 0) {
+                largest = max_u32(largest, magnitude(127 * scale));
+                scales[c] = scale >= FLT_MIN ? scale : 1;
             }
         }
-    for (long c = 0; c < LANES; c++) largest = max_u32(largest, bits[c]);
+        if (largest >= INF_BITS) break;
+    }
     return largest;
 }
 
@@ -566,59 +784,91 @@ static struct thread this_thread(void) {
 // 0, or 1 if a value is not finite, before or after rounding.
 int pack(int dtype, const float *weight, long row_stride, long column_stride,
          const float *offsets, long n_in, long n_out, uint32_t *panels,
-         float *scales, int32_t *column_sums, long n_threads) {
-    long n_words = ceil_div(n_in, per_word(dtype));
+         float *scales, uint32_t *column_sums, long n_threads) {
+    long n_vectors = panel_vectors(dtype, row_words(dtype, n_in));
     uint32_t limit = dtype == BFLOAT16 ? INF_BITS - 0x8000 : INF_BITS;
     int failed = 0;
 #pragma omp parallel num_threads(n_threads) reduction(| : failed)
     {
         struct thread me = this_thread();
-        FOR_SHARE(panel, ceil_div(n_out, LANES)) {
-            long at = panel * LANES, n_columns = min(LANES, n_out - at);
-            uint32_t largest;
-#define PACK(DTYPE, STRIDE)                                                   \
-    largest = pack_panel(DTYPE, weight + at * (STRIDE), row_stride, STRIDE,   \
-                         offsets, n_in, n_columns, panels + at * n_words,     \
-                         scales + at, column_sums + at)
-#define PACK_ANY(STRIDE)                                                      \
-    if (dtype == FLOAT32) PACK(FLOAT32, STRIDE);                              \
-    else if (dtype == BFLOAT16) PACK(BFLOAT16, STRIDE);                       \
-    else PACK(INT8, STRIDE)
-            if (column_stride == 1) {  // a constant makes for faster code
-                PACK_ANY(1);
-            } else {
-                PACK_ANY(column_stride);
-            }
+        FOR_SHARE(panel, ceil_div(n_out, PANEL)) {
+            long at = panel * PANEL;
+            uint32_t largest = 0;
+#define PACK(DTYPE)                                                           \
+    if (dtype == DTYPE)                                                       \
+        largest = pack_panel(DTYPE, weight + at * column_stride, row_stride,  \
+                             column_stride, offsets, n_in,                    \
+                             min(PANEL, n_out - at),                          \
+                             panels + panel * n_vectors * LANES, scales + at, \
+                             column_sums + at);
+            PACK(FLOAT32) PACK(BFLOAT16) PACK(INT8) PACK(INT4)
             failed |= largest >= limit;
         }
     }
     return failed;
 }
 
+// Allocate what all threads share, and what each has for itself.
+static struct workspace allocate(long n_rows, long width, long n_hidden,
+                                 long n_mixed, long n_keys, long n_threads) {
+    struct workspace work = {
+        .n_rows = min(n_rows, MC),
+        .width = round_up(max(width, n_keys), GROUP),
+        .n_scores = MR * (n_keys + max(n_keys, round_up(width, GROUP))),
+    };
+    // A single row is packed by each thread; see `pack_rows`.
+    long n_packed = work.n_rows == 1 ? n_threads : work.n_rows;
+    work.rows = malloc(n_packed * work.width * sizeof *work.rows);
+    work.row_scales = malloc(n_packed * sizeof *work.row_scales);
+    work.hidden = malloc(n_hidden * sizeof *work.hidden);
+    work.mixed = malloc(n_mixed * sizeof *work.mixed);
+    work.scores = malloc(n_threads * work.n_scores * sizeof *work.scores);
+    work.sums = aligned_alloc(LINE, n_threads * work.n_rows * PANEL *
+                                        sizeof(float));
+    work.row = malloc(n_threads * work.width * sizeof *work.row);
+    work.words = malloc(n_threads * work.width * sizeof *work.words);
+    work.complete = work.rows && work.row_scales && work.hidden &&
+                    work.mixed && work.scores && work.sums && work.row &&
+                    work.words;
+    return work;
+}
+
+static struct workspace of_thread(struct workspace work, struct thread me) {
+    if (work.n_rows == 1) {
+        work.rows += me.rank * work.width;
+        work.row_scales += me.rank;
+    }
+    work.scores += me.rank * work.n_scores;
+    work.sums += me.rank * work.n_rows * VECTORS;
+    work.row += me.rank * work.width;
+    work.words += me.rank * work.width;
+    return work;
+}
+
+static void release(struct workspace work) {
+    free(work.rows), free(work.row_scales), free(work.hidden);
+    free(work.mixed), free(work.scores), free(work.sums), free(work.row);
+    free(work.words);
+}
+
 // y = x W + b, for x (n_rows, n_in) and y (n_rows, n_out), both float32.
 // Returns 0, or 1 if there is no memory.
 int matmul(int dtype, const struct matrix *m, const float *x, float *y,
            long n_rows, long n_threads) {
-    long n_words = ceil_div(m->n_in, per_word(dtype));
-    long block = min(n_rows, MC);
-    uint32_t *rows = malloc(block * n_words * sizeof *rows);
-    float *row_scales = malloc(block * sizeof *row_scales);
-    vec_u32 *sums = aligned_alloc(64, n_threads * block * sizeof *sums);
-    int failed = !rows || !row_scales || !sums;
-#pragma omp parallel num_threads(n_threads) if (!failed)
-    for (long at = 0; !failed && at < n_rows; at += MC) {
+    struct workspace shared = allocate(n_rows, m->n_in, 1, 1, 0, n_threads);
+#pragma omp parallel num_threads(n_threads) if (shared.complete)
+    for (long at = 0; shared.complete && at < n_rows; at += MC) {
         struct thread me = this_thread();
+        struct workspace work = of_thread(shared, me);
         long n = min(MC, n_rows - at);
-        FOR_SHARE(r, n)
-        row_scales[r] = pack_row(dtype, x + (at + r) * m->n_in, m->n_in,
-                                 rows + r * n_words);
-        BARRIER
-        gemm(dtype, me, m, rows, row_scales, y + at * m->n_out, n, STORE,
-             sums + me.rank * block);
+        pack_rows(dtype, me, x + at * m->n_in, m->n_in, n, m->n_in, NULL,
+                  NULL, 0, work);
+        gemm(dtype, me, m, work.rows, work.row_scales, y + at * m->n_out,
+             m->n_out, n, STORE, work.sums);
         BARRIER
     }
-    free(rows), free(row_scales), free(sums);
-    return failed;
+    release(shared);
+    return !shared.complete;
 }
 
 // Run all layers: x (B, T, C), the residual stream, is changed in place, and
@@ -628,36 +878,18 @@ int matmul(int dtype, const struct matrix *m, const float *x, float *y,
 int run_layers(const struct model *m, float *x, struct kv_cache *cache,
                long n_sequences, long n_new, const uint8_t *mask,
                long n_threads) {
-    const int dtype = (int)m->dtype;
-    const long C = m->n_embd, I = m->n_inner, D = C / m->n_head;
-    const long n_rows = n_sequences * n_new, block = min(n_rows, MC);
-    const long n_keys = ceil_div(cache->length + n_new, LANES) * LANES;
-    const long n_scores = MR * (n_keys + max(n_keys, D));
-    const long n_hidden = max(n_rows * 3 * C, block * I);
-    struct workspace shared = {
-        .rows = malloc(block * ceil_div(max(C, I), per_word(dtype)) *
-                       sizeof(uint32_t)),
-        .row_scales = malloc(block * sizeof(float)),
-        .hidden = malloc(n_hidden * sizeof(float)),
-        .mixed = malloc(n_rows * C * sizeof(float)),
-        .scores = malloc(n_threads * n_scores * sizeof(float)),
-        .sums = aligned_alloc(64, n_threads * block * sizeof(vec_u32)),
-        .row = malloc(n_threads * C * sizeof(float)),
-    };
-    int failed = !shared.rows || !shared.row_scales || !shared.hidden ||
-                 !shared.mixed || !shared.scores || !shared.sums ||
-                 !shared.row;
-#pragma omp parallel num_threads(n_threads) if (!failed)
-    if (!failed) {
+    const long C = m->n_embd, I = m->n_inner, n_rows = n_sequences * n_new;
+    const long n_keys = round_up(cache->length + n_new, PANEL);
+    struct workspace shared =
+        allocate(n_rows, max(C, I),
+                 max(n_rows * 3 * C, min(n_rows, MC) * inner_stride(I)),
+                 n_rows * C, n_keys, n_threads);
+#pragma omp parallel num_threads(n_threads) if (shared.complete)
+    if (shared.complete) {
         struct thread me = this_thread();
-        struct workspace work = shared;
-        work.scores += me.rank * n_scores;
-        work.sums += me.rank * block;
-        work.row += me.rank * C;
-        forward(me, m, x, *cache, n_sequences, n_new, mask, work);
+        forward(me, m, x, *cache, n_sequences, n_new, mask,
+                of_thread(shared, me));
     }
-    free(shared.rows), free(shared.row_scales), free(shared.hidden);
-    free(shared.mixed), free(shared.scores), free(shared.sums);
-    free(shared.row);
-    return failed;
+    release(shared);
+    return !shared.complete;
 }

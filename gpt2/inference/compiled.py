@@ -13,19 +13,27 @@ import mmap
 import os
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from gpt2.inference import compiling
 
-DTYPES = (torch.float32, torch.bfloat16, torch.int8)
-"""`enum dtype`."""
-PER_WORD = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
-"""How many values a word of 32 bits holds."""
-LANES = 16
+Precision = Literal["float32", "bfloat16", "int8", "int4"]
+"""The format of a packed matrix. `int8` stores one byte for each value, and a
+scale for each column; `int4` half a byte, and a scale for each group of 32
+values of a column."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""In the order of `enum dtype`."""
+PANEL = 32
 """How many columns a panel has."""
+GROUP = 32
+"""How many int4 values of a column share a scale."""
+WORD = 4
+"""Bytes of a word."""
+STRIP = 8
+"""Words of a row that loops take at a time."""
 HUGE_PAGE = 1 << 21
 """Bytes in a huge page."""
 
@@ -101,7 +109,7 @@ class CompiledMatrix:
         self,
         weight: Tensor,
         bias: Tensor | None,
-        dtype: torch.dtype,
+        precision: Precision,
         offsets: Tensor | None = None,
     ) -> None:
         """Pack a matrix.
@@ -109,8 +117,8 @@ class CompiledMatrix:
         Args:
             weight: (in, out), floating point, on the CPU.
             bias: (out,), or None for zeros.
-            dtype: float32, bfloat16 or int8, the format to round to; int8 as
-                in `gpt2.inference.kernels.quantize`.
+            precision: The format to round to; int8 and int4 as in
+                `gpt2.inference.kernels`.
             offsets: (in,), subtracted from every column before rounding.
 
         Raises:
@@ -118,24 +126,26 @@ class CompiledMatrix:
                 before or after rounding.
         """
         check_shapes(weight, bias, offsets)
-        self.dtype = DTYPES.index(dtype)
+        self.precision = precision
         self.n_in, self.n_out = weight.shape
         weight = weight.float()
         offsets = torch.zeros(self.n_in) if offsets is None else offsets
         offsets = offsets.float().contiguous()
-        per_word, n_panels = PER_WORD[dtype], -(-self.n_out // LANES)
-        shape = (n_panels, -(-self.n_in // per_word), LANES, per_word)
-        self.panels = zeros_on_huge_pages(shape, dtype)
-        self.scales = torch.zeros(n_panels * LANES)
-        self.column_sums = torch.zeros(n_panels * LANES, dtype=torch.int32)
-        self.bias = torch.zeros(n_panels * LANES)
+        n_panels = -(-self.n_out // PANEL)
+        n_columns = n_panels * PANEL
+        self.panels = zeros_on_huge_pages(
+            (n_panels, *panel_shape(precision, self.n_in)), torch.uint8
+        )
+        self.scales = torch.zeros(n_columns)
+        self.column_sums = torch.zeros(n_columns, dtype=torch.int32)
+        self.bias = torch.zeros(n_columns)
         if bias is not None:
             self.bias[: self.n_out] = bias
         tensors = (self.panels, self.scales, self.column_sums, self.bias)
         pointers = [tensor.data_ptr() for tensor in tensors]
         assert not any(pointer % 64 for pointer in pointers)
         not_finite = routines().pack(
-            self.dtype,
+            PRECISIONS.index(precision),
             weight.data_ptr(),
             *weight.stride(),
             offsets.data_ptr(),
@@ -147,7 +157,7 @@ class CompiledMatrix:
         if not_finite or not self.bias.isfinite().all():
             raise ValueError(
                 f"a matrix {tuple(weight.shape)} has values that are not "
-                f"finite in {dtype}"
+                f"finite in {precision}"
             )
         self.struct = MatrixStruct(*pointers, self.n_in, self.n_out)
 
@@ -174,7 +184,7 @@ class CompiledMatrix:
         if len(rows) == 0:
             return out
         failed = routines().matmul(
-            self.dtype,
+            PRECISIONS.index(self.precision),
             ctypes.byref(self.struct),
             rows.data_ptr(),
             out.data_ptr(),
@@ -194,11 +204,41 @@ class CompiledMatrix:
         Returns:
             (*ids.shape, in), float32.
         """
-        panels = self.panels[ids // LANES, :, ids % LANES]
-        values = panels.flatten(-2)[..., : self.n_in].float()
-        if self.panels.dtype != torch.int8:
-            return values
-        return values * self.scales[ids, None]
+        panel, column = ids // PANEL, ids % PANEL
+        if self.precision == "int4":
+            values = self._int4_columns(panel, column)
+        else:
+            words = self.panels[panel, :, column]  # (..., n_words, 4)
+            values = words.view(getattr(torch, self.precision)).float()
+        values = values.flatten(-2)[..., : self.n_in]
+        if self.precision == "int8":
+            values *= self.scales[ids, None]
+        return values
+
+    def _int4_columns(self, panel: Tensor, column: Tensor) -> Tensor:
+        """Look up columns of groups: (..., n_groups, GROUP), float32."""
+        n_scales = PANEL // 2  # words, each with the scales of two columns
+        nibbles = self.panels[:, :, :-n_scales].unflatten(2, (-1, PANEL))
+        nibbles = nibbles[panel, :, :, column]  # (..., n_groups, 4, WORD)
+        values = torch.stack([nibbles << 4, nibbles & 0xF0], dim=-2)
+        scales = self.panels[:, :, -n_scales:][panel, :, column % n_scales]
+        scales = scales.view(torch.bfloat16)  # (..., n_groups, 2)
+        second = (column >= n_scales)[..., None, None].long()
+        scales = scales.take_along_dim(second, dim=-1)
+        return values.view(torch.int8).flatten(-3).float() * scales
+
+
+def row_words(itemsize: int, n: int) -> int:
+    """Count the words of a row of `n` values, in whole strips."""
+    return -(-n * itemsize // (STRIP * WORD)) * STRIP
+
+
+def panel_shape(precision: Precision, n_in: int) -> tuple[int, int, int]:
+    """Return the shape of a panel, in bytes."""
+    if precision == "int4":
+        return -(-n_in // GROUP), 4 * PANEL + PANEL // 2, WORD
+    itemsize = getattr(torch, precision).itemsize
+    return row_words(itemsize, n_in), PANEL, WORD
 
 
 def check_shapes(

@@ -12,18 +12,18 @@ were removed, they were measured at 34, 75 and 112.
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt2.inference.compiled import CompiledMatrix, library
-
-Precision = Literal["float32", "bfloat16", "int8"]
-"""The format of a packed matrix. `int8` stores one byte for each value, and a
-scale for each column."""
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+from gpt2.inference.compiled import (
+    GROUP,
+    CompiledMatrix,
+    Precision,
+    library,
+)
 
 
 class Matrix(Protocol):
@@ -54,8 +54,7 @@ def pack(
         ValueError: A value is not finite, before or after rounding.
     """
     if is_compiled(precision):
-        dtype = getattr(torch, precision)
-        return CompiledMatrix(weight, bias, dtype, offsets)
+        return CompiledMatrix(weight, bias, precision, offsets)
     return PlainMatrix(weight, bias, precision, offsets)
 
 
@@ -73,7 +72,7 @@ def is_compiled(precision: Precision) -> bool:
         torch.randn(shape, generator=generator, device="cpu")
         for shape in ((64, 50), (50,), (11, 64))
     )
-    matrix = CompiledMatrix(weight, bias, getattr(torch, precision))
+    matrix = CompiledMatrix(weight, bias, precision)
     plain = PlainMatrix(weight, bias, precision)
     came = torch.cat([matrix(rows), matrix(rows[:1])])
     expected = plain(torch.cat([rows, rows[:1]]))
@@ -102,6 +101,32 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     for rows, out in zip(weight.split(64), integers.split(64), strict=True):
         out.copy_((rows / scale).round_())
     return integers, scale
+
+
+def quantize_groups(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round each group of 32 values of a column to multiples of its own scale.
+
+    The scale is -1/8 of the value with the largest magnitude, rounded to
+    bfloat16. So that value becomes -8, and the integers are from -8 to 7.
+
+    Args:
+        weight: (in, out), floating point.
+
+    Returns:
+        The integers, (groups, 32, out) of int8, padded with zeros, and the
+        scales, (groups, 1, out), float32. The scale of zeros is 16.
+    """
+    padding = (0, 0, 0, -len(weight) % GROUP)
+    groups = F.pad(weight.float(), padding).unflatten(0, (-1, GROUP))
+    low = groups.amin(dim=1, keepdim=True)
+    high = groups.amax(dim=1, keepdim=True)
+    extreme = high.where(high > -low, low)
+    # Compiled code stores a 16th of the scale.
+    scale = (extreme / -8 / 16).bfloat16().float()
+    tiny = torch.finfo(torch.float32).tiny
+    scale = 16 * scale.where(scale.abs() >= tiny, 1.0)
+    integers = (groups / scale).round_().clamp_(-8, 7)
+    return integers.to(torch.int8), scale
 
 
 def check_finite(tensor: Tensor, dtype: torch.dtype = torch.float32) -> None:
@@ -151,13 +176,19 @@ class PlainMatrix(nn.Module):
             weight = weight - offsets[:, None]
         check_finite(weight, dtype)
         self.bias: Tensor | None = None
-        self.scale: Tensor | None = None
         if bias is not None:
             check_finite(bias)
             self.bias = bias.detach().to(torch.float32, copy=True)
+        self.n_in = len(weight)
+        self.scale: Tensor | None = None  # (out, groups, 1)
         if precision == "int8":
-            weight, self.scale = quantize(weight)
-        rows = weight.T.to(getattr(torch, precision), copy=True)
+            integers, scale = quantize(weight)
+            weight, self.scale = integers, scale[:, None, None]
+        elif precision == "int4":
+            integers, scale = quantize_groups(weight)
+            weight, self.scale = integers.flatten(0, 1), scale.permute(2, 0, 1)
+        stored = dtype if self.scale is None else torch.int8
+        rows = weight.T.to(stored, copy=True)
         # float32 keeps its layout: it is used as it is.
         self.rows = rows if precision == "float32" else rows.contiguous()
 
@@ -166,13 +197,15 @@ class PlainMatrix(nn.Module):
         x, n_rows = x.float(), max(1, self.PART // self.rows.size(1))
         if self.rows.dtype == torch.float32:
             return F.linear(x, self.rows, self.bias)
-        parts = [F.linear(x, rows.float()) for rows in self.rows.split(n_rows)]
+        ids = torch.arange(len(self.rows)).split(n_rows)
+        parts = [F.linear(x, self.columns(part)) for part in ids]
         product = torch.cat(parts, dim=-1)
-        if self.scale is not None:
-            product *= self.scale
         return product if self.bias is None else product.add_(self.bias)
 
     def columns(self, ids: Tensor) -> Tensor:
         """Look up columns: (...) of int to (..., in), float32."""
         values = self.rows[ids].float()
-        return values if self.scale is None else values * self.scale[ids, None]
+        if self.scale is not None:
+            groups = values.unflatten(-1, (self.scale.size(1), -1))
+            values = groups.mul_(self.scale[ids]).flatten(-2)
+        return values[..., : self.n_in]

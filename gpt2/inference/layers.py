@@ -17,17 +17,18 @@ from torch import Tensor
 from gpt2.cache import KeyValueCache
 from gpt2.config import GPT2Config
 from gpt2.inference.compiled import (
-    DTYPES,
-    LANES,
-    PER_WORD,
+    PANEL,
+    PRECISIONS,
+    WORD,
     CompiledMatrix,
     MatrixStruct,
+    Precision,
     fields,
     n_threads,
     routines,
+    row_words,
     zeros_on_huge_pages,
 )
-from gpt2.inference.kernels import Precision
 from gpt2.inference.plain import frozen
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
@@ -35,7 +36,7 @@ from gpt2.linear import Linear
 
 EPILOGUES = ("", "", "gelu_new", "gelu", "relu")
 """`enum epilogue`, from the activations on."""
-ALIGNMENT = 4 * LANES
+ALIGNMENT = 64
 """Bytes of a vector, and the alignment that C's vector loads need."""
 NOT_ITS_OWN = (
     "the cache was made by a model of another shape, or packed differently; "
@@ -118,16 +119,17 @@ class PackedCache(KeyValueCache):
     @property
     def capacity(self) -> int:
         """The number of positions, rounded up to whole panels."""
-        return -(-self.n_positions // LANES) * LANES
+        return -(-self.n_positions // PANEL) * PANEL
 
     def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the shapes of keys and values, as in `struct kv_cache`."""
-        head_size, per_word = self.config.head_size, PER_WORD[self.dtype]
+        head_size, itemsize = self.config.head_size, self.dtype.itemsize
         heads = (self.n_layers, self.batch_size, self.config.n_head)
-        n_words, n_panels = -(-head_size // per_word), -(-head_size // LANES)
+        n_words, n_panels = row_words(itemsize, head_size), -(-head_size // PANEL)
+        capacity, per_word = self.capacity, WORD // itemsize
         return (
-            (*heads, self.capacity // LANES, n_words, LANES, per_word),
-            (*heads, n_panels, self.capacity // per_word, LANES, per_word),
+            (*heads, capacity // PANEL, n_words, PANEL, per_word),
+            (*heads, n_panels, capacity // per_word, PANEL, per_word),
         )
 
     def check(self, batch_size: int, n_new: int) -> None:
@@ -197,15 +199,15 @@ class CompiledLayers:
             ValueError: A weight is not finite, before or after rounding, or
                 has another shape than the config says.
         """
-        self.config, dtype = config, getattr(torch, precision)
-        float32 = dtype == torch.float32
+        self.config = config
+        float32 = precision == "float32"
         self.cache_dtype = torch.float32 if float32 else torch.bfloat16
         self._held: list[object] = []  # C has pointers into these
         self._layers = (_Layer * config.n_layer)()
         for struct, layer in zip(self._layers, layers, strict=True):
-            self._pack(struct, layer, dtype)
+            self._pack(struct, layer, precision)
         self._struct = _Model(
-            DTYPES.index(dtype),
+            PRECISIONS.index(precision),
             config.n_layer,
             config.n_head,
             config.n_embd,
@@ -216,12 +218,12 @@ class CompiledLayers:
         )
 
     def _pack(
-        self, struct: _Layer, layer: GPT2Layer, dtype: torch.dtype
+        self, struct: _Layer, layer: GPT2Layer, precision: Precision
     ) -> None:
         for name, part in layer.named_modules():
             field = name.replace(".", "_")
             if isinstance(part, Linear):
-                matrix = CompiledMatrix(part.weight, part.bias, dtype)
+                matrix = CompiledMatrix(part.weight, part.bias, precision)
                 setattr(struct, field, matrix.struct)
                 self._held.append(matrix)
             elif isinstance(part, LayerNorm):

@@ -20,7 +20,8 @@ from gpt2.cache import KeyValueCache
 from gpt2.embeddings import Embedding, check_ids
 from gpt2.feed_forward import ACTIVATION_FUNCTIONS, FeedForward
 from gpt2.inference import compiled, kernels
-from gpt2.inference.kernels import PRECISIONS, Precision, check_finite, pack
+from gpt2.inference.compiled import PRECISIONS, Precision
+from gpt2.inference.kernels import check_finite, pack
 from gpt2.inference.layers import CompiledLayers
 from gpt2.inference.plain import PlainLayers, frozen
 from gpt2.layer import GPT2Layer

@@ -11,7 +11,8 @@ from torch import Tensor
 from gpt2.attention import padding_mask
 from gpt2.cache import KeyValueCache
 from gpt2.config import GPT2Config
-from gpt2.inference.kernels import PlainMatrix, Precision, check_finite
+from gpt2.inference.compiled import Precision
+from gpt2.inference.kernels import PlainMatrix, check_finite
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
 from gpt2.linear import Linear
