@@ -98,6 +98,7 @@ def configs(kind: str, first: int, count: int, seed: int) -> Outcomes:
                 ("float32", 1e-4),
                 ("bfloat16", 0.06),
                 ("int8", 0.1),
+                ("int4", 0.6),
             ):
                 engine = ours
                 if precision is not None:

@@ -298,6 +298,7 @@ def test_which_model_runs(
         ["--dtype", "float16"],
         ["--dtype", "bfloat16", "--temperature", 0],
         ["--dtype", "int8"],
+        ["--dtype", "int4"],
         ["--unpacked", "--top-k", 2, "--repetition-penalty", 1.5],
         ["--beams", 2],
         ["--unpacked", "--beams", 2],
@@ -372,7 +373,9 @@ def test_predict(run: Any, saved: str) -> None:
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float16", "bfloat16", "int8", "int4"]
+)
 @pytest.mark.parametrize("filters", [[], ["--top-k", 3]], ids=str)
 def test_predict_shows_no_row_without_a_token(
     run: Any, saved: str, padded: str, dtype: str, filters: list[Any]
@@ -793,6 +796,7 @@ def test_eval_of_nothing(
         ("generate x --temperature hot", "invalid float value: 'hot'"),
         ("generate x --beams 2 --samples 2", "drop --samples"),
         ("generate x --dtype int8 --unpacked", "int8 .* drop --unpacked"),
+        ("generate x --dtype int4 --unpacked", "int4 .* drop --unpacked"),
         ("generate LONG --model MODEL", "33 tokens, .* at most 32"),
         ("generate LONG --model MODEL --beams 2", "33 tokens, .* at most 32"),
         ("predict LONG --model MODEL", r"\b32\b.*33 tokens"),

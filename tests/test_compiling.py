@@ -38,7 +38,7 @@ def works() -> bool:
     if compiled.library() is None:
         return False
     weight, rows = torch.randn(20, 5), torch.randn(3, 20)
-    came = compiled.CompiledMatrix(weight, None, torch.float32)(rows)
+    came = compiled.CompiledMatrix(weight, None, "float32")(rows)
     return torch.allclose(came, rows @ weight, atol=1e-5)
 
 

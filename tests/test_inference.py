@@ -23,15 +23,16 @@ from gpt2 import stories
 from gpt2.data import pad
 from gpt2.evaluation.circuits import record_attention
 from gpt2.inference import compiled, compiling, kernels
-from gpt2.inference.compiled import CompiledMatrix
+from gpt2.inference.compiled import CompiledMatrix, Precision
 from gpt2.inference.kernels import (
     Matrix,
     PlainMatrix,
-    Precision,
     quantize,
+    quantize_groups,
 )
 from gpt2.inference.layers import CompiledLayers, PackedCache
 from gpt2.inference.packed import PackedGPT2, for_inference
+from gpt2.linear import Linear
 from gpt2.model import GPT2, LanguageModel
 
 every_precision = pytest.mark.parametrize("dtype", get_args(Precision))
@@ -39,6 +40,7 @@ TOLERANCE = {
     "float32": 1e-5,
     "bfloat16": 0.02,
     "int8": 0.04,
+    "int4": 0.04,  # of what the rounded weights give
 }
 
 
@@ -68,6 +70,24 @@ def assert_near(came: Tensor, expected: Tensor, dtype: Precision) -> None:
     assert error <= TOLERANCE[dtype] * expected.abs().max()
 
 
+def as_stored(weight: Tensor, dtype: Precision) -> Tensor:
+    """Round a matrix to int4, whose error is large, and leave others alone."""
+    if dtype != "int4":
+        return weight
+    integers, scale = quantize_groups(weight)
+    return (integers * scale).flatten(0, 1)[: len(weight)]
+
+
+def as_packed(model: GPT2, dtype: Precision) -> GPT2:
+    """Copy a model, its matrices as they are stored."""
+    model = copy.deepcopy(model)
+    for part in model.modules():
+        if isinstance(part, Linear):
+            part.weight.data = as_stored(part.weight, dtype)
+    model.wte.weight.data = as_stored(model.wte.weight.T, dtype).T
+    return model
+
+
 every_way = pytest.mark.parametrize("way", ["compiled", "plain"])
 
 
@@ -79,7 +99,7 @@ def made(
         return PlainMatrix(weight, bias, dtype)
     if compiled.library() is None:
         pytest.skip("there is no compiler")
-    return CompiledMatrix(weight, bias, getattr(torch, dtype))
+    return CompiledMatrix(weight, bias, dtype)
 
 
 def padded(model: GPT2) -> tuple[Tensor, Tensor]:
@@ -95,6 +115,7 @@ def padded(model: GPT2) -> tuple[Tensor, Tensor]:
 def test_logits_are_the_models(model: GPT2, dtype: Precision) -> None:
     tokens, mask = padded(model)
     packed = for_inference(model, dtype)
+    model = as_packed(model, dtype)
     came, expected = packed(tokens, mask), model(tokens, mask)
     assert_near(came[mask], expected[mask], dtype)
     last = packed(tokens, mask, last_only=True)
@@ -109,7 +130,8 @@ def test_with_a_cache_too(model: GPT2, dtype: Precision) -> None:
     steps = [
         packed(part, cache=cache) for part in tokens.split([3, 1, 2], dim=1)
     ]
-    assert_near(torch.cat(steps, dim=1), model(tokens), dtype)
+    expected = as_packed(model, dtype)(tokens)
+    assert_near(torch.cat(steps, dim=1), expected, dtype)
 
 
 @every_precision
@@ -152,7 +174,8 @@ def test_without_a_compiler_it_is_right_too(
     model: GPT2, dtype: Precision, sizes: list[int], side: Any
 ) -> None:
     tokens, mask = pad([[1, 5, 2, 7, 4, 3], [4, 4], [6, 2, 8, 1]], side=side)
-    packed, expected = for_inference(model, dtype), model(tokens, mask)
+    packed = for_inference(model, dtype)
+    expected = as_packed(model, dtype)(tokens, mask)
     assert not packed.compiled
     assert_near(packed(tokens, mask)[mask], expected[mask], dtype)
     cache, done, parts = packed.new_cache(3, 6), 0, []
@@ -180,6 +203,7 @@ def test_the_model_is_left_as_it_is(model: GPT2) -> None:
     expected = model(tokens)
     model.train()
     for dtype in get_args(Precision):  # dropout is off all the same
+        expected = as_packed(model, dtype).eval()(tokens)
         assert_near(for_inference(model, dtype)(tokens), expected, dtype)
     assert model.training
     after = model.state_dict()
@@ -216,6 +240,7 @@ def test_products(
     weight, rows = torch.randn(shape), torch.randn(n_rows, shape[0])
     bias = torch.randn(shape[1]) if with_bias else None
     kernel = made(way, dtype, weight, bias)
+    weight = as_stored(weight, dtype)
     expected = rows @ weight + (bias if with_bias else 0)
     assert_near(kernel(rows).float(), expected, dtype)
     half = rows.bfloat16()
@@ -228,7 +253,7 @@ def test_a_transposed_matrix_will_do(way: str) -> None:
     weight, rows = torch.randn(21, 64).T, torch.randn(3, 64)
     for dtype in get_args(Precision):
         came = made(way, dtype, weight, None)(rows)
-        assert_near(came.float(), rows @ weight, dtype)
+        assert_near(came.float(), rows @ as_stored(weight, dtype), dtype)
 
 
 def test_quantizing_by_hand() -> None:
@@ -238,6 +263,31 @@ def test_quantizing_by_hand() -> None:
     # -63.5 and 63.5 are rounded to the even number.
     assert numbers.tolist() == [[127, 0, -127], [-64, 0, 64]]
     torch.testing.assert_close(scale, torch.tensor([0.02, 1.0, 1 / 127]))
+
+
+def test_quantizing_a_group_by_hand() -> None:
+    """The largest magnitude becomes -8, and each group has its own scale."""
+    weight = torch.zeros(40, 2)
+    weight[0], weight[1] = torch.tensor([[2.0, -4.0], [-0.5, 3.9]])
+    weight[2] = torch.tensor([-2.0, 1.25])
+    weight[39, 0] = 0.001
+    integers, scale = quantize_groups(weight)
+    assert integers.shape == (2, 32, 2) and integers.dtype == torch.int8
+    # There is no 8, and 2.5 is rounded to the even number.
+    assert integers[0, :3].tolist() == [[7, -8], [-2, 7], [-8, 2]]
+    assert scale[0].tolist() == [[0.25, 0.5]]
+    assert integers[1, 7].tolist() == [-8, 0]
+    assert scale[1, 0, 0] == torch.tensor(-0.000125).bfloat16()
+    assert scale[1, 0, 1] == 16 and not integers[1, :, 1].any()
+
+
+def test_quantizing_groups_is_off_by_a_step_at_most() -> None:
+    """By half of one, but for the values that would be 8."""
+    weight = torch.randn(64, 48) * torch.logspace(-4, 4, 48)
+    integers, scale = quantize_groups(weight)
+    error = (integers * scale - weight.unflatten(0, (2, 32))).abs()
+    steps = error / scale.abs()
+    assert (steps <= 1.04).all() and (steps <= 0.501).float().mean() > 0.98
 
 
 def test_quantizing_is_off_by_half_a_step_at_most() -> None:
@@ -313,7 +363,7 @@ def test_all_layers_in_one_call(
     tokens = torch.randint(101, (3, 150))
     mask = torch.ones_like(tokens, dtype=torch.bool)
     mask[1, :7] = mask[2, -5:] = False
-    expected = model(tokens, mask)
+    expected = as_packed(model, dtype)(tokens, mask)
     packed = packed_in_c(model, dtype)
     assert_near(packed(tokens, mask)[mask], expected[mask], dtype)
     cache, done, parts = packed.new_cache(3, 150), 0, []
@@ -334,7 +384,8 @@ def test_the_feed_forward_width_is_its_own(
     )
     model = widened(GPT2(config).eval())
     tokens = torch.randint(31, (3, 40))
-    assert_near(for_inference(model, dtype)(tokens), model(tokens), dtype)
+    expected = as_packed(model, dtype)(tokens)
+    assert_near(for_inference(model, dtype)(tokens), expected, dtype)
 
 
 def made_by(**sizes: int) -> GPT2:
@@ -426,7 +477,7 @@ def test_c_gets_no_sizes_that_disagree() -> None:
     """They are refused before the C code, which trusts its arguments."""
     if compiled.library() is None:
         pytest.skip("there is no compiler")
-    matrix = CompiledMatrix(torch.randn(5, 7), None, torch.float32)
+    matrix = CompiledMatrix(torch.randn(5, 7), None, "float32")
     with pytest.raises(ValueError, match=r"\(N, 5\), got \(2, 6\)"):
         matrix(torch.randn(2, 6))
     for shapes in (
@@ -441,7 +492,7 @@ def test_c_gets_no_sizes_that_disagree() -> None:
         )
         assert weight is not None
         with pytest.raises(ValueError, match=r"must be \(in, out\)"):
-            CompiledMatrix(weight, bias, torch.float32, offsets)
+            CompiledMatrix(weight, bias, "float32", offsets)
     config = made_by().config
     layers = CompiledLayers(layers_of(made_by()), config, "float32")
     for shape, mask in (
@@ -489,7 +540,7 @@ def test_a_matrix_that_is_not_finite_is_refused() -> None:
     if compiled.library() is None:
         pytest.skip("there is no compiler")
     most = torch.finfo(torch.float32).max
-    for dtype in compiled.DTYPES:
+    for dtype in get_args(Precision):
         for at in ((0, 0), (32, 49), (7, 20)):
             for number in (float("nan"), float("inf"), -float("inf")):
                 weight = torch.randn(33, 50)
@@ -497,7 +548,7 @@ def test_a_matrix_that_is_not_finite_is_refused() -> None:
                 with pytest.raises(ValueError, match="not finite in"):
                     CompiledMatrix(weight, None, dtype)
         weight = torch.full((33, 50), most)
-        if dtype != torch.float32:  # in which it is rounded up
+        if dtype != "float32":  # in which it is rounded up
             with pytest.raises(ValueError, match="not finite in"):
                 CompiledMatrix(weight, None, dtype)
             weight = torch.full((33, 50), torch.finfo(torch.bfloat16).max)
@@ -505,7 +556,7 @@ def test_a_matrix_that_is_not_finite_is_refused() -> None:
         assert packed.columns(torch.arange(50)).isfinite().all()
     with pytest.raises(ValueError, match="not finite in"):
         bias = torch.tensor([1.0, float("nan")])
-        CompiledMatrix(torch.ones(3, 2), bias, torch.int8)
+        CompiledMatrix(torch.ones(3, 2), bias, "int8")
 
 
 @every_precision
@@ -542,7 +593,7 @@ def test_columns_too_small_for_a_step_become_zeros() -> None:
     numbers, scale = quantize(weight)
     assert not numbers[:, [0, 2]].any() and scale[0] == scale[2] == 1
     if compiled.library() is not None:
-        packed = CompiledMatrix(weight, None, torch.int8)
+        packed = CompiledMatrix(weight, None, "int8")
         expected = (numbers * scale).T
         assert torch.equal(packed.columns(torch.arange(3)), expected)
 
@@ -596,7 +647,8 @@ def test_a_cache_can_be_reordered(model: GPT2, dtype: Precision) -> None:
     packed(tokens[:, :5], cache=cache)
     cache.select(rows)
     came = packed(tokens[rows, 5:], cache=cache)
-    assert_near(came, model(tokens)[rows, 5:], dtype)
+    expected = as_packed(model, dtype)(tokens)
+    assert_near(came, expected[rows, 5:], dtype)
 
 
 @every_precision
@@ -622,15 +674,16 @@ def test_what_is_packed_in_c_is_rounded_as_by_hand(transposed: bool) -> None:
     numbers, scale = quantize(weight)
     all_columns = torch.arange(50)
     for dtype, expected in (
-        (torch.float32, weight),
-        (torch.bfloat16, weight.bfloat16().float()),
-        (torch.int8, numbers * scale),
+        ("float32", weight),
+        ("bfloat16", weight.bfloat16().float()),
+        ("int8", numbers * scale),
+        ("int4", as_stored(weight, "int4")),
     ):
         packed = CompiledMatrix(weight, None, dtype)
         assert torch.equal(packed.columns(all_columns).T, expected)
-    assert torch.equal(
-        packed.column_sums[:50], numbers.sum(0, dtype=torch.int32)
-    )
+        if dtype == "int8":
+            sums = numbers.sum(0, dtype=torch.int32)
+            assert torch.equal(packed.column_sums[:50], sums)
 
 
 # A model that is consumed.
@@ -699,8 +752,8 @@ def test_bfloat16_separates_logits_far_below_0(
 
 
 def test_refuses_what_it_does_not_know(model: GPT2) -> None:
-    with pytest.raises(ValueError, match=r"float32, .*, int8; got 'int4'"):
-        for_inference(model, "int4")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"float32, .*, int4; got 'int2'"):
+        for_inference(model, "int2")  # type: ignore[arg-type]
     packed = for_inference(model, "bfloat16")
     with pytest.raises(ValueError, match="packed already, as bfloat16"):
         for_inference(packed, "int8")

@@ -391,16 +391,17 @@ def test_dtypes_of_torch_and_wrong_ones(folder: Path) -> None:
             gpt2.load_model(folder, wrong)
 
 
-@pytest.mark.parametrize("dtype", ["int8", torch.int8])
+@pytest.mark.parametrize("dtype", ["int8", torch.int8, "int4"])
 @pytest.mark.parametrize("read", [gpt2.load, gpt2.load_model])
 def test_int8_says_what_to_call(
     read: Callable[..., object], dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is located or fetched."""
     monkeypatch.delattr("gpt2.weights.loading.locate")
-    with pytest.raises(ValueError, match="int8") as caught:
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=name) as caught:
         read("gpt2", dtype=dtype)
-    assert 'gpt2.for_inference(model, "int8")' in str(caught.value)
+    assert f'gpt2.for_inference(model, "{name}")' in str(caught.value)
 
 
 # --- memory ---

@@ -52,10 +52,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
     add(
         "--dtype",
-        choices=(*loading.DTYPES, "int8"),
+        choices=(*loading.DTYPES, *loading.PACKED_ONLY),
         default="float32",
-        help="the dtype to compute in; on a CPU, bfloat16 and int8 use packed "
-        "weights, which is faster but less precise (default: float32)",
+        help="the dtype to compute in; on a CPU, bfloat16, int8 and int4 use "
+        "packed weights, each faster and less precise than the one before "
+        "(default: float32)",
     )
 
 
@@ -176,16 +177,16 @@ def load(
         generates: Whether the model will run token by token.
 
     Raises:
-        ValueError: int8 on another device than the CPU.
+        ValueError: int8 or int4 on another device than the CPU.
     """
     place, dtype = device(options), options.dtype
-    if dtype == "int8" and place.type != "cpu":
+    if dtype in loading.PACKED_ONLY and place.type != "cpu":
         raise ValueError(
-            f"int8 works only on the CPU; got --device {options.device}"
+            f"{dtype} works only on the CPU; got --device {options.device}"
         )
-    fast = (
-        ("float32", "bfloat16", "int8") if generates else ("bfloat16", "int8")
-    )
+    fast = {"bfloat16", *loading.PACKED_ONLY}
+    if generates:
+        fast.add("float32")
     if place.type != "cpu" or dtype not in fast:
         return loading.load(options.model, dtype, place)
     from gpt2.inference.packed import for_inference

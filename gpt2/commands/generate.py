@@ -111,8 +111,8 @@ def _check(options: argparse.Namespace) -> None:
 
     if "" in options.stop:
         raise ValueError("--stop must not be empty")
-    if options.unpacked and options.dtype == "int8":
-        raise ValueError("--dtype int8 is packed; drop --unpacked")
+    if options.unpacked and options.dtype in loading.PACKED_ONLY:
+        raise ValueError(f"--dtype {options.dtype} is packed; drop --unpacked")
     if options.beams is not None:
         usual = {**asdict(Sampling()), "samples": 1}
         changed = [

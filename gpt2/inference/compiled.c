@@ -786,7 +786,9 @@ int pack(int dtype, const float *weight, long row_stride, long column_stride,
          const float *offsets, long n_in, long n_out, uint32_t *panels,
          float *scales, uint32_t *column_sums, long n_threads) {
     long n_vectors = panel_vectors(dtype, row_words(dtype, n_in));
-    uint32_t limit = dtype == BFLOAT16 ? INF_BITS - 0x8000 : INF_BITS;
+    // What is rounded to bfloat16, the scales of int4 too, may be rounded up.
+    int rounds_up = dtype == BFLOAT16 || dtype == INT4;
+    uint32_t limit = rounds_up ? INF_BITS - 0x8000 : INF_BITS;
     int failed = 0;
 #pragma omp parallel num_threads(n_threads) reduction(| : failed)
     {

@@ -125,7 +125,10 @@ class PackedCache(KeyValueCache):
         """Return the shapes of keys and values, as in `struct kv_cache`."""
         head_size, itemsize = self.config.head_size, self.dtype.itemsize
         heads = (self.n_layers, self.batch_size, self.config.n_head)
-        n_words, n_panels = row_words(itemsize, head_size), -(-head_size // PANEL)
+        n_words, n_panels = (
+            row_words(itemsize, head_size),
+            -(-head_size // PANEL),
+        )
         capacity, per_word = self.capacity, WORD // itemsize
         return (
             (*heads, capacity // PANEL, n_words, PANEL, per_word),

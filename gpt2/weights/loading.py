@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # `inspect` imports this module, and needs no torch
 
 DTYPES = ("float32", "bfloat16", "float16")
 """The dtypes in which a model can be loaded."""
+PACKED_ONLY = ("int8", "int4")
+"""The formats that only packed weights have."""
 
 
 def load(
@@ -224,10 +226,10 @@ def _dtype_name(dtype: str | torch.dtype | None) -> str | None:
     if dtype is None:
         return None
     name = str(dtype).removeprefix("torch.")
-    if name == "int8":
+    if name in PACKED_ONLY:
         raise ValueError(
-            "a model cannot be loaded as int8; load it as float32, and call "
-            'gpt2.for_inference(model, "int8")'
+            f"a model cannot be loaded as {name}; load it as float32, and "
+            f'call gpt2.for_inference(model, "{name}")'
         )
     if name not in DTYPES:
         raise ValueError(

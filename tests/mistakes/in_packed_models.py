@@ -37,8 +37,8 @@ MUTATIONS = [
     ),
     in_c(
         "new keys overwrite the first",
-        "cache.length + t, capacity, D,\n",
-        "t, capacity, D,\n",
+        "cache.length + t, capacity, D, work.words);",
+        "t, capacity, D, work.words);",
     ),
     in_c(
         "all packed layers share one cache",
@@ -48,23 +48,28 @@ MUTATIONS = [
     # Tails.
     in_c(
         "the last panel is stored whole",
-        "long n_bytes = min(LANES, m->n_out - panel * LANES) * sizeof(float);",
-        "long n_bytes = LANES * sizeof(float);",
+        "long n_columns = min(LANES, m->n_out - at);\n            if",
+        "long n_columns = LANES;\n            if",
     ),
     in_c(
-        "the words left over from unrolling are dropped",
-        "for (; i < n_words; i++) {\n        UNROLL\n        for (int r",
-        "for (; i < 0; i++) {\n        UNROLL\n        for (int r",
+        "rows are rounded up to whole words only",
+        "return round_up(ceil_div(n, per_word(dtype)), STRIP);",
+        "return ceil_div(n, per_word(dtype));",
     ),
     in_c(
-        "a single row left over from the tiles is dropped",
-        "TILES_OF(8) TILES_OF(4) TILES_OF(2) TILES_OF(1)",
-        "TILES_OF(8) TILES_OF(4) TILES_OF(2)",
+        "a row is stored in the tile before",
+        "while (first + (n_tile = tile_rows(n_rows - first)) <= r)",
+        "while (first + (n_tile = tile_rows(n_rows - first)) < r)",
     ),
     in_c(
-        "a row's last word is not padded with zeros",
-        "    row[ceil_div(n, per_word(dtype)) - 1] = 0;\n",
+        "a row's last words are not padded with zeros",
+        "    memset(row + n_whole, 0, (n_words - n_whole) * sizeof *row);\n",
         "",
+    ),
+    in_c(
+        "a part of a panel is multiplied by the first part of the rows",
+        "x + r * n_words + k * n_tile;",
+        "x + r * n_words;",
     ),
     # Scales.
     in_c(
@@ -74,13 +79,33 @@ MUTATIONS = [
     ),
     in_c(
         "the zero point is ignored",
-        "(vec_i32)sums[r] - ZERO_POINT * m->column_sums[panel]",
-        "(vec_i32)sums[r]",
+        "(vec_i32)out - ZERO_POINT * (vec_i32)zero_point",
+        "(vec_i32)out",
     ),
     in_c(
         "all rows have the scale of the first",
-        "(m->scales[panel] * row_scales[r])",
-        "(m->scales[panel] * row_scales[0])",
+        "(scales * row_scales[r])",
+        "(scales * row_scales[0])",
+    ),
+    in_c(
+        "the zero point is ignored beside int4",
+        "(out - ZERO_POINT * (vec_f32)zero_point)",
+        "out",
+    ),
+    in_c(
+        "all columns have the scales of a panel's first half",
+        "(v < VECTORS / 2 ? both << 16 : both & upper)",
+        "(both << 16)",
+    ),
+    in_c(
+        "high nibbles are read as low ones",
+        "(i % 2 ? nibbles : nibbles << 4)",
+        "(nibbles << 4)",
+    ),
+    in_c(
+        "7 is not the largest int4",
+        "(value < 7 ? value : 7)",
+        "(value < 8 ? value : 8)",
     ),
     in_c(
         "the norm divides by the variance",
@@ -94,8 +119,8 @@ MUTATIONS = [
     ),
     in_c(
         "the residual stream is overwritten",
-        "out += old;",
-        "out += 0 * old;",
+        "out += load_some(dst, n_columns);",
+        ";",
     ),
     in_c(
         "rounding to bfloat16 truncates",
@@ -104,8 +129,8 @@ MUTATIONS = [
     ),
     in_c(
         "an odd value takes the even one's place",
-        "((uint16_t *)word)[position % 2]",
-        "((uint16_t *)word)[0]",
+        "((uint16_t *)words)[2 * i + position % 2]",
+        "((uint16_t *)words)[2 * i]",
     ),
     # Masks.
     in_c(
@@ -125,8 +150,8 @@ MUTATIONS = [
     ),
     in_c(
         "scores that overflow are hidden",
-        "if (bits >= INF_BITS) total",
-        "if (0) total",
+        "bits >= INF_BITS ? as_float(NAN_BITS) : 1 / total",
+        "1 / total",
     ),
     in_c(
         "infinite weights are packed",
@@ -134,14 +159,21 @@ MUTATIONS = [
         "failed |= largest > INF_BITS;",
     ),
     # Barriers.
-    without_barrier(
-        "no thread waits for the rows of c_attn",
-        "            }\n",
-        "            gemm(dtype, me, &layer->attn_c_attn",
+    Mutation(
+        "no thread waits for the rows",
+        C,
+        "    if (work.n_rows > 1) {\n        BARRIER\n    }\n",
+        "",
+        (WAITING,),
+    ),
+    in_c(
+        "a single row is packed by the first thread alone",
+        "    if (work.n_rows == 1) me = (struct thread){0, 1};\n",
+        "",
     ),
     without_barrier(
         "no thread waits for queries, keys and values",
-        "                 work.hidden + at * 3 * C, n, STORE, work.sums);\n",
+        "work.hidden + at * 3 * C, 3 * C, n, STORE, work.sums);\n",
         "        }\n",
     ),
     Mutation(
@@ -153,12 +185,12 @@ MUTATIONS = [
     ),
     without_barrier(
         "no thread waits for the activations",
-        "work.hidden, n, (int)m->activation, work.sums);\n",
-        "            FOR_SHARE(r, n)",
+        "work.hidden, I_stride, n, (int)m->activation, work.sums);\n",
+        "            pack_rows(dtype, me, work.hidden",
     ),
     without_barrier(
         "no thread waits for the layer to end",
-        "                 x + at * C, n, ADD, work.sums);\n",
+        "                 x + at * C, C, n, ADD, work.sums);\n",
         "        }\n",
     ),
     # What C is given.
@@ -214,8 +246,8 @@ MUTATIONS = [
     Mutation(
         "a plain product leaves the scales out",
         "inference/kernels.py",
-        "product *= self.scale",
-        "pass",
+        "groups.mul_(self.scale[ids]).flatten(-2)",
+        "groups.flatten(-2)",
         (INFERENCE,),
     ),
     Mutation(
