@@ -278,7 +278,7 @@ def test_quantizing_a_group_by_hand() -> None:
     assert scale[0].tolist() == [[0.25, 0.5]]
     assert integers[1, 7].tolist() == [-8, 0]
     assert scale[1, 0, 0] == torch.tensor(-0.000125).bfloat16()
-    assert scale[1, 0, 1] == 16 and not integers[1, :, 1].any()
+    assert scale[1, 0, 1] == 1 and not integers[1, :, 1].any()
 
 
 def test_quantizing_groups_is_off_by_a_step_at_most() -> None:

@@ -7,7 +7,7 @@
 //     matrix (n_out / 32, n_words, 32), with n_words = n_in / 1, 2 or 4
 //
 // A word of int4 holds eight values of one column. After each group of 32 rows
-// come their 32 scales in bfloat16:
+// come its 32 scales, in bfloat16:
 //
 //     matrix (n_out / 32, n_in / 32, 4 * 32 + 16)
 //
@@ -48,10 +48,10 @@
 #endif
 #define PANEL 32                 // columns of a panel
 #define VECTORS (PANEL / LANES)  // of a word of each column
-#define KC 192          // words of a panel that stay in L1 if rows are many
-#define MC 192          // rows that are packed and multiplied as a block
 #define STRIP 8         // words of a row that loops take at a time
-#define GROUP 32        // rows of int4 with a scale: a strip of int8
+#define KC 24           // strips of a panel that stay in L1 if rows are many
+#define MC 192          // rows that are packed and multiplied as a block
+#define GROUP 32        // rows of int4 with a scale: a strip
 #define ZERO_POINT 128  // of int8 rows, which are stored as uint8
 #define MASKED -1e30f   // the score of a key that the query must not see
 #define INF_BITS 0x7f800000u
@@ -76,8 +76,7 @@ struct matrix {
     const vec_u32 *panels;
     // A value for each column, in whole panels:
     const float *scales;         // int8: a column is its integers times this
-    const uint32_t *column_sums;  // int8: the sum of those integers, int32;
-                                  // int4: the sum of the column, float32
+    const int32_t *column_sums;  // int8: the sum of those integers
     const float *bias;
     long n_in, n_out;
 };
@@ -124,15 +123,20 @@ INLINE long per_word(int dtype) {
     return dtype == FLOAT32 ? 1 : dtype == BFLOAT16 ? 2 : 4;
 }
 
-// The words of a row, rounded up so that loops have no tail.
-INLINE long row_words(int dtype, long n) {
-    return round_up(ceil_div(n, per_word(dtype)), STRIP);
+// A row and a panel are padded with zeros to whole strips, so that loops have
+// no tail. A strip of an int4 matrix is a group. There the strip of a row has
+// two more words: the scale of its values, and -8 times their sum.
+INLINE long n_strips(int dtype, long n) {
+    return ceil_div(n, STRIP * per_word(dtype));
 }
-
-// The vectors of a panel that are multiplied by `n_words` words of a row.
-INLINE long panel_vectors(int dtype, long n_words) {
-    if (dtype != INT4) return n_words * VECTORS;
-    return n_words / STRIP * (4 * PANEL + PANEL / 2) / LANES;
+INLINE long strip_words(int dtype) {
+    return dtype == INT4 ? STRIP + 2 : STRIP;
+}
+INLINE long strip_vectors(int dtype) {
+    return dtype == INT4 ? (4 * PANEL + PANEL / 2) / LANES : STRIP * VECTORS;
+}
+INLINE long row_words(int dtype, long n) {
+    return n_strips(dtype, n) * strip_words(dtype);
 }
 
 // The bits of |value|. As integers they are ordered like the magnitudes, and
@@ -171,24 +175,25 @@ INLINE vec_f32 multiply_add(int dtype, vec_f32 sums, vec_u32 w, uint32_t x) {
 #endif
 }
 
-INLINE vec_i32 multiply_add_int8(vec_i32 sums, vec_u32 w, uint32_t x) {
+// sums += w * x, for words of four uint8 and four int8.
+INLINE vec_i32 multiply_add_int8(vec_i32 sums, vec_u32 uint8, vec_u32 int8) {
 #ifdef __AVX512VNNI__
-    __m512i row = _mm512_set1_epi32((int)x);
-    return (vec_i32)_mm512_dpbusd_epi32((__m512i)sums, row, (__m512i)w);
+    return (vec_i32)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)uint8,
+                                        (__m512i)int8);
 #else
     for (int byte = 0; byte < 4; byte++)
-        sums += ((vec_i32)(w << (24 - 8 * byte)) >> 24) *
-                (int32_t)(x >> (8 * byte) & 255);
+        sums += (vec_i32)(uint8 >> (8 * byte) & 255) *
+                ((vec_i32)(int8 << (24 - 8 * byte)) >> 24);
     return sums;
 #endif
 }
 
-// The word of a panel that word i of a row is multiplied by. A word of int4 is
-// two of int8, with values 16 times as large: its low and its high nibbles.
-INLINE vec_u32 load_word(int dtype, const vec_u32 *panel, long i, int v) {
-    if (dtype != INT4) return panel[i * VECTORS + v];
-    vec_u32 nibbles = panel[i / 2 * VECTORS + v];
-    return (i % 2 ? nibbles : nibbles << 4) & 0xf0f0f0f0;
+// The word of a strip of a panel that word i of a row is multiplied by. A word
+// of int4 is two of uint8, with values 8 too large: its low and high nibbles.
+INLINE vec_u32 load_word(int dtype, const vec_u32 *strip, int i, int v) {
+    if (dtype != INT4) return strip[i * VECTORS + v];
+    vec_u32 nibbles = strip[i / 2 * VECTORS + v];
+    return (i % 2 ? nibbles >> 4 : nibbles) & 0x0f0f0f0f;
 }
 
 // The scales of a group: the columns of the first half of a panel are in the
@@ -199,69 +204,79 @@ INLINE vec_f32 load_scales(const vec_u32 *scales, int v) {
     return (vec_f32)(v < VECTORS / 2 ? both << 16 : both & upper);
 }
 
-// sums += x W, for a tile of n_rows rows and n_words words of one panel. Word
-// i of row r is x[i * n_rows + r]. With few rows, each sum is accumulated in
+// sums += x W, for a tile of n_rows rows and n strips of one panel. Word i of
+// row r is x[i * n_rows + r]. With few rows, each sum is accumulated in
 // several registers in turn, so that no addition waits for the last one. With
 // each strip, `n_ahead` cache lines are fetched from `ahead` on.
 INLINE void microkernel(int dtype, int n_rows, const uint32_t *x,
-                        const vec_u32 *panel, long n_words, const char *ahead,
+                        const vec_u32 *panel, long n, const char *ahead,
                         long n_ahead, vec_f32 *sums) {
     const int n_chains = n_rows * VECTORS > 4   ? 1
                          : n_rows * VECTORS > 2 ? 2
                                                 : 4;
     const int n_sums = n_rows * VECTORS, n_acc = n_sums * n_chains;
     vec_f32 acc[MR * VECTORS * 4];
-    vec_i32 acc_int8[MR * VECTORS * 4];
+    vec_i32 acc_int[MR * VECTORS * 4];
     UNROLL
     for (int i = 0; i < n_acc; i++) acc[i] = (vec_f32){0};
     UNROLL
-    for (int i = 0; i < n_acc; i++) acc_int8[i] = (vec_i32){0};
-    for (long strip = 0; strip < n_words; strip += STRIP) {
+    for (int i = 0; i < n_acc; i++) acc_int[i] = (vec_i32){0};
+    for (; n > 0; n--) {
         for (long line = 0; line < n_ahead; line++, ahead += LINE)
             __builtin_prefetch(ahead, 0, 2);  // to L2
-        const vec_u32 *words = panel + panel_vectors(dtype, strip);
 #pragma GCC unroll 1
-        for (long i = 0; i < STRIP; i += n_chains) {
+        for (int i = 0; i < STRIP; i += n_chains) {
             UNROLL
             for (int chain = 0; chain < n_chains; chain++) {
-                const uint32_t *row = x + (strip + i + chain) * n_rows;
                 vec_u32 w[VECTORS];
                 UNROLL
                 for (int v = 0; v < VECTORS; v++)
-                    w[v] = load_word(dtype, words, i + chain, v);
+                    w[v] = load_word(dtype, panel, i + chain, v);
                 UNROLL
                 for (int r = 0; r < n_rows; r++) {
+                    uint32_t word = x[(i + chain) * n_rows + r];
                     UNROLL
                     for (int v = 0; v < VECTORS; v++) {
                         int at = chain * n_sums + r * VECTORS + v;
-                        if (dtype >= INT8)
-                            acc_int8[at] =
-                                multiply_add_int8(acc_int8[at], w[v], row[r]);
+                        if (dtype == INT8)
+                            acc_int[at] = multiply_add_int8(
+                                acc_int[at], (vec_u32){0} + word, w[v]);
+                        else if (dtype == INT4)
+                            acc_int[at] = multiply_add_int8(
+                                acc_int[at], w[v], (vec_u32){0} + word);
                         else
-                            acc[at] =
-                                multiply_add(dtype, acc[at], w[v], row[r]);
+                            acc[at] = multiply_add(dtype, acc[at], w[v], word);
                     }
                 }
             }
         }
-        if (dtype != INT4 && strip + STRIP < n_words) continue;
-        UNROLL
-        for (int i = n_sums; i < n_acc; i++) acc[i % n_sums] += acc[i];
-        UNROLL
-        for (int i = n_sums; i < n_acc; i++)
-            acc_int8[i % n_sums] += acc_int8[i];
-        UNROLL
-        for (int i = 0; i < n_sums; i++) {
-            if (dtype == INT8)
-                sums[i] = (vec_f32)((vec_i32)sums[i] + acc_int8[i]);
-            else if (dtype == INT4)
-                sums[i] += __builtin_convertvector(acc_int8[i], vec_f32) *
-                           load_scales(words + 4 * VECTORS, i % VECTORS);
-            else
-                sums[i] += acc[i];
+        if (dtype == INT4) {
+            const uint32_t *scales = x + STRIP * n_rows;
+            UNROLL
+            for (int i = n_sums; i < n_acc; i++)
+                acc_int[i % n_sums] += acc_int[i];
+            UNROLL
+            for (int i = 0; i < n_sums; i++) {
+                int r = i / VECTORS, v = i % VECTORS;
+                vec_i32 dot = acc_int[i] + (int32_t)scales[n_rows + r];
+                sums[i] += __builtin_convertvector(dot, vec_f32) *
+                           (load_scales(panel + 4 * VECTORS, v) *
+                            as_float(scales[r]));
+            }
+            UNROLL
+            for (int i = 0; i < n_acc; i++) acc_int[i] = (vec_i32){0};
         }
-        UNROLL
-        for (int i = 0; i < n_acc; i++) acc_int8[i] = (vec_i32){0};
+        panel += strip_vectors(dtype);
+        x += strip_words(dtype) * n_rows;
+    }
+    if (dtype == INT4) return;
+    UNROLL
+    for (int i = 0; i < n_acc; i++) {
+        if (dtype == INT8)
+            sums[i % n_sums] =
+                (vec_f32)((vec_i32)sums[i % n_sums] + acc_int[i]);
+        else
+            sums[i % n_sums] += acc[i];
     }
 }
 
@@ -273,46 +288,43 @@ INLINE long tile_rows(long n_left) {
     return 0;
 }
 
-// sums += x W, for any number of rows and one panel.
-INLINE void all_tiles(int dtype, long n_rows, const uint32_t *x, long n_words,
+// sums += x W, for any number of rows of n strips and one panel.
+INLINE void all_tiles(int dtype, long n_rows, const uint32_t *x, long n,
                       const vec_u32 *panel, vec_f32 *sums) {
     long n_tiles = 0, n_tile;
     for (long r = 0; r < n_rows; r += tile_rows(n_rows - r)) n_tiles++;
-    for (long k = 0; k < n_words; k += KC) {
-        long n = min(KC, n_words - k);
-        const vec_u32 *w = panel + panel_vectors(dtype, k);
+    for (long k = 0; k < n; k += KC) {
+        long n_part = min(KC, n - k);
+        const vec_u32 *part = panel + k * strip_vectors(dtype);
         // Meanwhile the next part is fetched from memory.
-        const char *ahead = (const char *)(w + panel_vectors(dtype, KC));
-        long n_lines = panel_vectors(dtype, STRIP) * sizeof *w / LINE;
+        const char *ahead = (const char *)(part + KC * strip_vectors(dtype));
+        long n_lines = strip_vectors(dtype) * sizeof *part / LINE;
         long n_ahead = ceil_div(n_lines, n_tiles);
         for (long r = 0; r < n_rows; r += n_tile) {
             n_tile = tile_rows(n_rows - r);
-            const uint32_t *tile = x + r * n_words + k * n_tile;
+            const uint32_t *tile =
+                x + (r * n + k * n_tile) * strip_words(dtype);
             switch (n_tile) {
 #define CASE(SIZE)                                                            \
     case SIZE:                                                                \
-        microkernel(dtype, SIZE, tile, w, n, ahead, n_ahead,                  \
+        microkernel(dtype, SIZE, tile, part, n_part, ahead, n_ahead,          \
                     sums + r * VECTORS);                                      \
         break;
                 FOR_TILE_SIZES(CASE)
             }
-            ahead += n / STRIP * n_ahead * LINE;
+            ahead += n_part * n_ahead * LINE;
         }
     }
 }
 
 // Only this function has code for each dtype: everything above is inlined into
 // it as constants.
-static void panel_product(int dtype, long n_rows, const uint32_t *x,
-                          long n_words, const vec_u32 *panel, vec_f32 *sums) {
-    if (dtype == FLOAT32)
-        all_tiles(FLOAT32, n_rows, x, n_words, panel, sums);
-    else if (dtype == BFLOAT16)
-        all_tiles(BFLOAT16, n_rows, x, n_words, panel, sums);
-    else if (dtype == INT8)
-        all_tiles(INT8, n_rows, x, n_words, panel, sums);
-    else
-        all_tiles(INT4, n_rows, x, n_words, panel, sums);
+static void panel_product(int dtype, long n_rows, const uint32_t *x, long n,
+                          const vec_u32 *panel, vec_f32 *sums) {
+    if (dtype == FLOAT32) all_tiles(FLOAT32, n_rows, x, n, panel, sums);
+    if (dtype == BFLOAT16) all_tiles(BFLOAT16, n_rows, x, n, panel, sums);
+    if (dtype == INT8) all_tiles(INT8, n_rows, x, n, panel, sums);
+    if (dtype == INT4) all_tiles(INT4, n_rows, x, n, panel, sums);
 }
 
 // A whole vector, nearly always, or the columns that are left at the end.
@@ -384,29 +396,43 @@ struct workspace {
     int complete;  // whether there was memory for all
 };
 
-// Convert a row to words, padded with zeros, and return its scale. int8 has
-// one scale for each row, values from -127 to 127, and is stored as uint8 with
-// a zero point, because the instructions multiply uint8 by int8. If a value of
-// the row is not finite, the scale is NaN, which makes all products with the
-// row NaN.
-static float pack_row(int dtype, const float *x, long n, uint32_t *row) {
-    long n_words = row_words(dtype, n), n_whole = n / per_word(dtype);
-    memset(row + n_whole, 0, (n_words - n_whole) * sizeof *row);
-    if (dtype == FLOAT32) memcpy(row, x, n * sizeof *x);
-    if (dtype == BFLOAT16)
-        for (long i = 0; i < n; i++) ((uint16_t *)row)[i] = as_bfloat16(x[i]);
-    if (dtype == FLOAT32 || dtype == BFLOAT16) return 1;
+// Round n values to int8, from -127 to 127, plus a zero point, and return the
+// scale. If a value is not finite, the scale is NaN, which makes all products
+// with them NaN.
+static float round_to_int8(const float *x, long n, int zero_point,
+                           uint8_t *bytes) {
     uint32_t bits = magnitude(1e-30f);
     for (long i = 0; i < n; i++) bits = max_u32(bits, magnitude(x[i]));
     if (bits >= INF_BITS) {
-        memset(row, ZERO_POINT, n);
+        memset(bytes, zero_point, n);
         return as_float(NAN_BITS);
     }
     float largest = as_float(bits), inverse = 127 / largest;
     for (long i = 0; i < n; i++)
-        ((uint8_t *)row)[i] = (uint8_t)(nearbyintf(x[i] * inverse) +
-                                        ZERO_POINT);
+        bytes[i] = (uint8_t)(int)(nearbyintf(x[i] * inverse) + zero_point);
     return largest / 127;
+}
+
+// Convert a row to words, padded with zeros, and return its scale. int8 has
+// one scale for each row, and is stored as uint8 with a zero point, because
+// the instructions multiply uint8 by int8. Beside int4 weights, which are
+// stored as uint8, each strip of a row has a scale of its own.
+static float pack_row(int dtype, const float *x, long n, uint32_t *row) {
+    memset(row, 0, row_words(dtype, n) * sizeof *row);
+    if (dtype == FLOAT32) memcpy(row, x, n * sizeof *x);
+    if (dtype == BFLOAT16)
+        for (long i = 0; i < n; i++) ((uint16_t *)row)[i] = as_bfloat16(x[i]);
+    if (dtype == INT8) return round_to_int8(x, n, ZERO_POINT, (uint8_t *)row);
+    if (dtype == INT4)
+        for (long at = 0; at < n; at += GROUP, row += strip_words(INT4)) {
+            float scale = round_to_int8(x + at, min(GROUP, n - at), 0,
+                                        (uint8_t *)row);
+            int32_t sum = 0;
+            for (long i = 0; i < GROUP; i++) sum += ((int8_t *)row)[i];
+            memcpy(row + STRIP, &scale, sizeof scale);
+            row[STRIP + 1] = (uint32_t)(-8 * sum);
+        }
+    return 1;
 }
 
 // Store row r of a block of n_rows where its tile has it.
@@ -424,17 +450,17 @@ static void store_row(const uint32_t *row, long n_words, long r, long n_rows,
 static void gemm(int dtype, struct thread me, const struct matrix *m,
                  const uint32_t *x, const float *row_scales, float *y,
                  long y_stride, long n_rows, int epilogue, vec_f32 *sums) {
-    long n_words = row_words(dtype, m->n_in);
+    long n = n_strips(dtype, m->n_in);
     FOR_SHARE(panel, ceil_div(m->n_out, PANEL)) {
         memset(sums, 0, n_rows * VECTORS * sizeof *sums);
-        panel_product(dtype, n_rows, x, n_words,
-                      m->panels + panel * panel_vectors(dtype, n_words), sums);
+        panel_product(dtype, n_rows, x, n,
+                      m->panels + panel * n * strip_vectors(dtype), sums);
         for (int v = 0; v < VECTORS; v++) {
             long at = panel * PANEL + v * LANES;
             long n_columns = min(LANES, m->n_out - at);
             if (n_columns <= 0) break;
             vec_f32 scales, bias;
-            vec_u32 zero_point;  // what the rows' zero point adds
+            vec_i32 zero_point;  // what the rows' zero point adds
             memcpy(&scales, m->scales + at, sizeof scales);
             memcpy(&bias, m->bias + at, sizeof bias);
             memcpy(&zero_point, m->column_sums + at, sizeof zero_point);
@@ -443,12 +469,9 @@ static void gemm(int dtype, struct thread me, const struct matrix *m,
                 vec_f32 out = sums[r * VECTORS + v];
                 if (dtype == INT8)
                     out = __builtin_convertvector(
-                              (vec_i32)out - ZERO_POINT * (vec_i32)zero_point,
+                              (vec_i32)out - ZERO_POINT * zero_point,
                               vec_f32) *
                           (scales * row_scales[r]);
-                if (dtype == INT4)
-                    out = (out - ZERO_POINT * (vec_f32)zero_point) *
-                          row_scales[r];
                 out += bias;
                 if (epilogue == ADD)
                     out += load_some(dst, n_columns);
@@ -540,7 +563,7 @@ static void attend(int dtype, const float *q, long q_stride, float *out,
     }
     for (long at = 0; at < n_scores; at += PANEL) {
         memset(sums, 0, sizeof sums);
-        panel_product(dtype, n_queries, rows, key_words,
+        panel_product(dtype, n_queries, rows, n_strips(dtype, head_size),
                       (const vec_u32 *)(keys + at * key_words), sums);
         for (long r = 0; r < n_queries; r++)
             memcpy(work.scores + r * n_scores + at, sums + r * VECTORS,
@@ -555,7 +578,7 @@ static void attend(int dtype, const float *q, long q_stride, float *out,
     for (long at = 0; at < head_size; at += PANEL) {
         memset(sums, 0, sizeof sums);
         panel_product(
-            dtype, n_queries, rows, value_words,
+            dtype, n_queries, rows, n_strips(dtype, n_scores),
             (const vec_u32 *)(values + at * (capacity / per_word(dtype))),
             sums);
         long n_bytes = min(PANEL, head_size - at) * sizeof(float);
@@ -684,33 +707,28 @@ static void copy_block(const float *weight, long row_stride,
 }
 
 // Round a group of each column to int4. The value of the largest magnitude
-// becomes -8, so the scale is -1/8 of it, rounded to bfloat16. `panel` gets
-// 1/16 of the scale, because `load_word` makes the values 16 times as large.
-static void pack_group(float block[GROUP][PANEL], uint32_t *panel,
-                       uint32_t *column_sums) {
+// becomes -8, so the scale is -1/8 of it, rounded to bfloat16.
+static void pack_group(float block[GROUP][PANEL], uint32_t *panel) {
     float low[PANEL] = {0}, high[PANEL] = {0}, scales[PANEL];
-    float *sums = (float *)column_sums;
     for (long i = 0; i < GROUP; i++)
         for (long c = 0; c < PANEL; c++) {
-            low[c] = block[i][c] < low[c] ? block[i][c] : low[c];
-            high[c] = block[i][c] > high[c] ? block[i][c] : high[c];
+            low[c] = fminf(low[c], block[i][c]);
+            high[c] = fmaxf(high[c], block[i][c]);
         }
     for (long c = 0; c < PANEL; c++) {
         float extreme = high[c] > -low[c] ? high[c] : low[c];
-        uint32_t bits = as_bfloat16(extreme / -128);
+        uint32_t bits = as_bfloat16(extreme / -8);
         if (magnitude(as_float(bits << 16)) < magnitude(FLT_MIN))
             bits = as_bfloat16(1);  // a group of zeros
-        scales[c] = 16 * as_float(bits << 16);
+        scales[c] = as_float(bits << 16);
         panel[4 * PANEL + c % (PANEL / 2)] |= bits << (c / (PANEL / 2) * 16);
     }
     for (long i = 0; i < GROUP; i++)
         for (long c = 0; c < PANEL; c++) {
             float value = nearbyintf(block[i][c] / scales[c]);
-            int32_t integer = (int32_t)(value < 7 ? value : 7);
-            integer = integer > -8 ? integer : -8;
-            panel[i / 8 * PANEL + c] |= (uint32_t)(integer & 15)
+            value = fmaxf(fminf(value, 7), -8) + 8;
+            panel[i / 8 * PANEL + c] |= (uint32_t)value
                                         << (8 * (i % 4) + i % 8 / 4 * 4);
-            sums[c] += integer * scales[c];
         }
 }
 
@@ -720,7 +738,7 @@ static void pack_group(float block[GROUP][PANEL], uint32_t *panel,
 INLINE uint32_t pack_panel(int dtype, const float *weight, long row_stride,
                            long column_stride, const float *offsets, long n_in,
                            long n_columns, uint32_t *panel, float *scales,
-                           uint32_t *column_sums) {
+                           int32_t *column_sums) {
     float block[GROUP][PANEL];
     uint32_t bits[PANEL] = {0}, largest = 0;
     const long size = per_word(dtype);
@@ -734,8 +752,8 @@ INLINE uint32_t pack_panel(int dtype, const float *weight, long row_stride,
                     bits[c] = max_u32(bits[c], magnitude(block[i][c]));
             if (pass == 0) continue;
             if (dtype == INT4) {
-                pack_group(block, panel, column_sums);
-                panel += 4 * PANEL + PANEL / 2;
+                pack_group(block, panel);
+                panel += strip_vectors(INT4) * LANES;
                 continue;
             }
             for (long i = 0; i < min(GROUP, n_in - at);
@@ -751,7 +769,7 @@ INLINE uint32_t pack_panel(int dtype, const float *weight, long row_stride,
                         } else {
                             int32_t integer =
                                 (int32_t)nearbyintf(value / scales[c]);
-                            column_sums[c] += (uint32_t)integer;
+                            column_sums[c] += integer;
                             word |= (uint32_t)(integer & 255) << 8 * k;
                         }
                     }
@@ -784,8 +802,8 @@ static struct thread this_thread(void) {
 // 0, or 1 if a value is not finite, before or after rounding.
 int pack(int dtype, const float *weight, long row_stride, long column_stride,
          const float *offsets, long n_in, long n_out, uint32_t *panels,
-         float *scales, uint32_t *column_sums, long n_threads) {
-    long n_vectors = panel_vectors(dtype, row_words(dtype, n_in));
+         float *scales, int32_t *column_sums, long n_threads) {
+    long n_vectors = n_strips(dtype, n_in) * strip_vectors(dtype);
     // What is rounded to bfloat16, the scales of int4 too, may be rounded up.
     int rounds_up = dtype == BFLOAT16 || dtype == INT4;
     uint32_t limit = rounds_up ? INF_BITS - 0x8000 : INF_BITS;

@@ -220,12 +220,12 @@ class CompiledMatrix:
         n_scales = PANEL // 2  # words, each with the scales of two columns
         nibbles = self.panels[:, :, :-n_scales].unflatten(2, (-1, PANEL))
         nibbles = nibbles[panel, :, :, column]  # (..., n_groups, 4, WORD)
-        values = torch.stack([nibbles << 4, nibbles & 0xF0], dim=-2)
+        values = torch.stack([nibbles & 15, nibbles >> 4], dim=-2)
         scales = self.panels[:, :, -n_scales:][panel, :, column % n_scales]
         scales = scales.view(torch.bfloat16)  # (..., n_groups, 2)
         second = (column >= n_scales)[..., None, None].long()
         scales = scales.take_along_dim(second, dim=-1)
-        return values.view(torch.int8).flatten(-3).float() * scales
+        return (values.flatten(-3).float() - 8) * scales
 
 
 def row_words(itemsize: int, n: int) -> int:

@@ -114,17 +114,15 @@ def quantize_groups(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The integers, (groups, 32, out) of int8, padded with zeros, and the
-        scales, (groups, 1, out), float32. The scale of zeros is 16.
+        scales, (groups, 1, out), float32. The scale of zeros is 1.
     """
     padding = (0, 0, 0, -len(weight) % GROUP)
     groups = F.pad(weight.float(), padding).unflatten(0, (-1, GROUP))
     low = groups.amin(dim=1, keepdim=True)
     high = groups.amax(dim=1, keepdim=True)
     extreme = high.where(high > -low, low)
-    # Compiled code stores a 16th of the scale.
-    scale = (extreme / -8 / 16).bfloat16().float()
-    tiny = torch.finfo(torch.float32).tiny
-    scale = 16 * scale.where(scale.abs() >= tiny, 1.0)
+    scale = (extreme / -8).bfloat16().float()
+    scale = scale.where(scale.abs() >= torch.finfo(scale.dtype).tiny, 1.0)
     integers = (groups / scale).round_().clamp_(-8, 7)
     return integers.to(torch.int8), scale
 

@@ -52,9 +52,9 @@ MUTATIONS = [
         "long n_columns = LANES;\n            if",
     ),
     in_c(
-        "rows are rounded up to whole words only",
-        "return round_up(ceil_div(n, per_word(dtype)), STRIP);",
-        "return ceil_div(n, per_word(dtype));",
+        "the last, incomplete strip is not counted",
+        "return ceil_div(n, STRIP * per_word(dtype));",
+        "return n / (STRIP * per_word(dtype));",
     ),
     in_c(
         "a row is stored in the tile before",
@@ -63,13 +63,13 @@ MUTATIONS = [
     ),
     in_c(
         "a row's last words are not padded with zeros",
-        "    memset(row + n_whole, 0, (n_words - n_whole) * sizeof *row);\n",
+        "    memset(row, 0, row_words(dtype, n) * sizeof *row);\n",
         "",
     ),
     in_c(
         "a part of a panel is multiplied by the first part of the rows",
-        "x + r * n_words + k * n_tile;",
-        "x + r * n_words;",
+        "x + (r * n + k * n_tile) * strip_words(dtype);",
+        "x + (r * n) * strip_words(dtype);",
     ),
     # Scales.
     in_c(
@@ -79,7 +79,7 @@ MUTATIONS = [
     ),
     in_c(
         "the zero point is ignored",
-        "(vec_i32)out - ZERO_POINT * (vec_i32)zero_point",
+        "(vec_i32)out - ZERO_POINT * zero_point",
         "(vec_i32)out",
     ),
     in_c(
@@ -88,9 +88,9 @@ MUTATIONS = [
         "(scales * row_scales[0])",
     ),
     in_c(
-        "the zero point is ignored beside int4",
-        "(out - ZERO_POINT * (vec_f32)zero_point)",
-        "out",
+        "the 8 that nibbles are too large is not taken off",
+        "acc_int[i] + (int32_t)scales[n_rows + r]",
+        "acc_int[i]",
     ),
     in_c(
         "all columns have the scales of a panel's first half",
@@ -99,13 +99,13 @@ MUTATIONS = [
     ),
     in_c(
         "high nibbles are read as low ones",
-        "(i % 2 ? nibbles : nibbles << 4)",
-        "(nibbles << 4)",
+        "(i % 2 ? nibbles >> 4 : nibbles)",
+        "nibbles",
     ),
     in_c(
         "7 is not the largest int4",
-        "(value < 7 ? value : 7)",
-        "(value < 8 ? value : 8)",
+        "fmaxf(fminf(value, 7), -8)",
+        "fmaxf(fminf(value, 8), -8)",
     ),
     in_c(
         "the norm divides by the variance",
