@@ -146,7 +146,9 @@ def write_openvino(folder: Path, model: GPT2, source: Path, kind: str) -> None:
         graph = nncf.compress_weights(graph)
     elif kind == "int4":
         mode = nncf.CompressWeightsMode.INT4_SYM
-        graph = nncf.compress_weights(graph, mode, group_size=64, ratio=1.0)
+        graph = nncf.compress_weights(
+            graph, mode=mode, group_size=64, ratio=1.0
+        )
     folder.mkdir(parents=True)
     path = folder / "openvino_model.xml"
     openvino.save_model(graph, path, compress_to_fp16=False)
@@ -235,10 +237,10 @@ def onnx_graph(model: GPT2) -> Any:
         x, y = _norm(g, x, delta, layer.ln_1, named("ln_1"), epsilon)
         qkv, bias = linear(layer.attn.c_attn, y, "c_attn")
         qkv = g.add("Add", [qkv, bias], named("qkv"))
+        past = (f"past.{2 * i}", f"past.{2 * i + 1}")
         mixed = g.add(
             "+GroupQueryAttention",
-            [qkv, "", "", f"past.{2 * i}", f"past.{2 * i + 1}"]
-            + ["last", "total"],
+            [qkv, "", "", *past, "last", "total"],
             named("attention"),
             (f"present.{2 * i}", f"present.{2 * i + 1}"),
             num_heads=config.n_head,

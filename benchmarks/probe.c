@@ -7,17 +7,27 @@
 #include <string.h>
 #ifdef __AVX512F__
 #include <immintrin.h>
-#define N_SUMS 12  // accumulators that fit into the registers
+#define VECTOR 64  // bytes of a register
+#elif defined __AVX__
+#define VECTOR 32
 #else
-#define N_SUMS 5
+#define VECTOR 16
+#endif
+#ifdef __x86_64__
+#define IN_REGISTER "+v"
+#elif defined __aarch64__
+#define IN_REGISTER "+w"
+#else
+#define IN_REGISTER "+m"
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
-#define LINES 4  // cache lines that are read from a stream in turn
+#define N_SUMS 12  // enough to hide the latency of a product, in registers
+#define LINES 4    // cache lines that are read from a stream in turn
 
 typedef unsigned long line __attribute__((vector_size(64)));
-typedef float floats __attribute__((vector_size(64)));
+typedef float floats __attribute__((vector_size(VECTOR)));
 
 static line sink;  // keeps the compiler from leaving out the loops
 
@@ -75,12 +85,16 @@ void read_memory(const char *data, long n_bytes, int n_threads, int n_streams,
 }
 
 // Multiply and add in registers, n times N_SUMS vectors.
-INLINE line multiply_in_registers(int kind, long n, int some) {
-    floats sums[N_SUMS], a, b;
-    memset(sums, 0, sizeof sums);
+INLINE float multiply_in_registers(int kind, long n, int some) {
+    floats sums[N_SUMS] = {0}, a, b;
     memset(&a, some, sizeof a);
     memset(&b, 1, sizeof b);
+    // The compiler must neither multiply only once, before the loop, nor see
+    // that all sums are equal.
+    UNROLL
+    for (int j = 0; j < N_SUMS; j++) __asm__ volatile("" : IN_REGISTER(sums[j]));
     for (long i = 0; i < n; i++) {
+        __asm__ volatile("" : IN_REGISTER(a), IN_REGISTER(b));
         UNROLL
         for (int j = 0; j < N_SUMS; j++) {
             if (kind == 0) sums[j] += a * b;
@@ -94,15 +108,11 @@ INLINE line multiply_in_registers(int kind, long n, int some) {
                 sums[j] = (floats)_mm512_dpbusd_epi32(
                     (__m512i)sums[j], (__m512i)a, (__m512i)b);
 #endif
-#ifdef __AVX512F__  // the compiler must not reorder or combine the sums
-            __asm__ volatile("" : "+v"(sums[j]));
-#endif
         }
     }
+    UNROLL
     for (int j = 1; j < N_SUMS; j++) sums[0] += sums[j];
-    line found;
-    memcpy(&found, &sums[0], sizeof found);
-    return found;
+    return sums[0][0];
 }
 
 // Return operations per second, counting a product and its addition as two; 0
@@ -116,19 +126,21 @@ double multiply(int kind, long n, int n_threads) {
     if (kind == 2) return 0;
 #endif
     int count = 1, pairs = kind == 0 ? 1 : kind == 1 ? 2 : 4;  // in a lane
+    float total = 0;
     double began = omp_get_wtime();
 #pragma omp parallel num_threads(n_threads)
     {
         int some = omp_get_thread_num() & 1;
-        line found = kind == 0   ? multiply_in_registers(0, n, some)
-                     : kind == 1 ? multiply_in_registers(1, n, some)
-                                 : multiply_in_registers(2, n, some);
+        float found = kind == 0   ? multiply_in_registers(0, n, some)
+                      : kind == 1 ? multiply_in_registers(1, n, some)
+                                  : multiply_in_registers(2, n, some);
 #pragma omp critical
         {
-            sink ^= found;
+            total += found;
             count = omp_get_num_threads();
         }
     }
     double seconds = omp_get_wtime() - began;
-    return 16.0 * 2 * pairs * N_SUMS * n * count / seconds;
+    sink[0] += total > 1;
+    return 2.0 * VECTOR / sizeof(float) * pairs * N_SUMS * n * count / seconds;
 }
