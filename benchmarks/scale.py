@@ -224,6 +224,7 @@ def measure(threads: int, sizes: Sequence[str]) -> dict[str, Any]:
         found["steps"] += steps_of(packed, size, precision, forms, rounds)
         if size == "gpt2":
             found["prompts"] += prompts_of(packed, precision, rounds)
+        del packed, model  # before the next ones are made
     return found
 
 
