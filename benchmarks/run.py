@@ -106,8 +106,9 @@ class Process:
             self.failed = f"ended with code {self.process.wait()}"
             self.said.seek(0)
             lines = [line.strip() for line in self.said if line.strip()]
-            if lines:
-                self.failed += f": {lines[-1][:200]}"
+            if lines:  # without the folders of this machine
+                words = re.sub(r"(/[\w.+-]+)+/", "", lines[-1])
+                self.failed += f": {words[:200]}"
             return {}
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -158,12 +159,12 @@ def generation(
 
     Prompts of many texts take long. They get half as many rounds.
     """
-    contestants = [
-        Contestant(
-            name, Process("contestants.py", name, str(folder), str(threads))
-        )
-        for name in names
-    ]
+    contestants = []
+    for name in names:
+        process = Process("contestants.py", name, str(folder), str(threads))
+        contestants.append(Contestant(name, process))
+        contestants[-1].write(SHORT, counts=False)  # so one loads at a time
+        say(f"{name}: {process.failed or 'ready'}")
     for case in cases:
         turns = rounds if case.batch < 16 else -(-rounds // 2)
         for turn in range(turns + 1):
