@@ -12,9 +12,10 @@ of the measurements, except by `--book`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
-from itertools import groupby
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ README_ROWS = {
     },
 }
 EMPTY: dict[str, Any] = {"between": {}, "first": {}}
+Measure = Callable[[dict[str, Any], str], float | None]
 KIND = {"int4": "int8"}  # the products that a precision computes
 
 
@@ -153,6 +155,44 @@ def a_range(values: list[float], digits: int) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
+def ratio(
+    measure: Measure, case: str, ours: dict[str, Any], theirs: dict[str, Any]
+) -> float | None:
+    """Return how many times as fast ours is as theirs, if both ran."""
+    a, b = measure(ours, case), measure(theirs, case)
+    if a is None or b is None:
+        return None
+    return a / b if measure is rate else b / a
+
+
+def leads(machines: list[dict[str, Any]]) -> str:
+    """Return the table of ours over the fastest other engine, and its name.
+
+    Args:
+        machines: The engines of each machine.
+    """
+    cases = [f"first, {case}" for case in CASES]
+    rows = [["precision", *CASES, *cases]]
+    for precision, names in THEIRS.items():
+        row = [precision]
+        for measure, case in itertools.product((rate, first), CASES):
+            found = []
+            for engines in machines:
+                ours = engines.get(f"{OURS}{precision}", EMPTY)
+                others = {
+                    name: ratio(measure, case, ours, engines[name])
+                    for name in names
+                    if name in engines
+                }
+                ran = [(r, name) for name, r in others.items() if r]
+                found += [min(ran)] if ran else []
+            who = dict.fromkeys(name for _, name in found)
+            text = a_range([value for value, _ in found], 2)
+            row.append(f"{text} ({', '.join(who)})" if found else "")
+        rows.append(row)
+    return table(rows)
+
+
 def ratios(machines: list[dict[str, Any]]) -> str:
     """Return the table of how many times as fast ours are as the others.
 
@@ -163,15 +203,12 @@ def ratios(machines: list[dict[str, Any]]) -> str:
     rows = [["ours", "theirs", *CASES, *cases]]
     for ours, theirs in CONTESTS:
         row = [ours, theirs]
-        for measure, up in ((rate, True), (first, False)):
-            for case in CASES:
-                found = []
-                for engines in machines:
-                    a = measure(engines.get(ours, EMPTY), case)
-                    b = measure(engines.get(theirs, EMPTY), case)
-                    if a is not None and b is not None:
-                        found.append(a / b if up else b / a)
-                row.append(a_range(found, 2))
+        for measure, case in itertools.product((rate, first), CASES):
+            found = [
+                ratio(measure, case, m.get(ours, EMPTY), m.get(theirs, EMPTY))
+                for m in machines
+            ]
+            row.append(a_range([r for r in found if r], 2))
         rows.append(row)
     return table(rows)
 
@@ -317,7 +354,9 @@ def draw_cost(scale: dict[str, Any], path: Path) -> None:
     }
     for axes, (name, some) in zip(panels, cut.items(), strict=True):
         some = sorted(some, key=lambda s: s["precision"])
-        for precision, group in groupby(some, lambda s: s["precision"]):
+        for precision, group in itertools.groupby(
+            some, lambda s: s["precision"]
+        ):
             rows = list(group)
             if name != "size":
                 rows.sort(key=lambda s: s[name])
@@ -398,11 +437,19 @@ def write(folder: Path) -> None:
     results = read(folder)
     parts = ["# Results", ""]
     if machines := generations(results):
-        parts += ["Speed of ours over theirs (above 1, ours is faster)"]
+        over = ""
         if len(machines) > 1:
-            parts[-1] += f", the range over {len(machines)} machines"
-        parts[-1] += ":"
-        parts += ["", ratios(machines), ""]
+            over = f", the range over {len(machines)} machines"
+        parts += [
+            f"Speed of ours over theirs (above 1, ours is faster){over}:",
+            "",
+            ratios(machines),
+            "",
+            f"The same for the fastest of the others{over}:",
+            "",
+            leads(machines),
+            "",
+        ]
     for name, one in results.items():
         parts += [f"## {name}", "", *of_machine(one), ""]
         draw(one, folder, f"{name}-")
@@ -419,7 +466,7 @@ def main() -> None:
     results = read(given.folder)
     if given.readme:
         machines = generations(results)
-        print(readme(machines), ratios(machines), sep="\n\n")
+        print(readme(machines), leads(machines), sep="\n\n")
     elif given.book:
         if given.book not in results:
             parser.error(f"no {given.book}; there are {', '.join(results)}")

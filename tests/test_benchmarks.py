@@ -85,6 +85,11 @@ def test_several_machines_are_a_range(report: ModuleType) -> None:
     fast = {"gpt2 int8": engine(0.005), "llama.cpp Q8_0": engine(0.015)}
     ratios = report.ratios([slow, fast, {}])
     assert "| gpt2 int8 | llama.cpp Q8_0 | 2.00 to 3.00 |" in ratios
+    third = {"openvino int8": engine(0.014)}
+    leads = report.leads([slow, fast | third, {}])
+    both = "llama.cpp Q8_0, openvino int8"
+    assert f"| int8 | 2.00 to 2.80 ({both}) |  |" in leads
+    assert "| 1.00 (llama.cpp Q8_0" in leads  # the time to the first token
     shown = report.readme([slow, fast])
     assert "| `gpt2`, packed |  |  | 100 to 200 |  |" in shown
     assert "| llama.cpp |  |  | 50 to 67 (Q8_0) |  |" in shown
