@@ -64,12 +64,15 @@ def _transformers(
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     if static:
-        # "Static kv-cache and torch.compile",
-        # https://huggingface.co/docs/transformers/main/en/llm_optims
+        # A static cache makes `generate` compile the steps after the prompt:
+        # https://huggingface.co/docs/transformers/main/en/optimization_overview
+        # By itself it does so on accelerators only, hence the flag.
+        from transformers import CompileConfig
+
+        config = CompileConfig()
+        config._compile_all_devices = True
         model.generation_config.cache_implementation = "static"
-        model.forward = torch.compile(
-            model.forward, mode="reduce-overhead", fullgraph=True
-        )
+        model.generation_config.compile_config = config
 
     class Steps:
         """Receives the tokens from `generate`, the prompt first."""

@@ -69,7 +69,7 @@ def openvino_graph(model: GPT2) -> Any:
     """Return the graph with keys and values as its state.
 
     See "Obtaining a Stateful OpenVINO Model",
-    https://docs.openvino.ai/2026/openvino-workflow/running-inference/inference-request/stateful-models/obtaining-stateful-openvino-model.html
+    https://docs.openvino.ai/nightly/openvino-workflow/running-inference/inference-request/stateful-models/obtaining-stateful-openvino-model.html
     """
     import openvino
     from openvino import opset13 as ops
