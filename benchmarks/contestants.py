@@ -64,8 +64,8 @@ def _transformers(
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     if static:
-        # A static cache makes `generate` compile the steps after the prompt:
-        # https://huggingface.co/docs/transformers/main/en/optimization_overview
+        # A cache of fixed size makes `generate` compile the steps after the
+        # prompt: https://huggingface.co/docs/transformers/kv_cache
         # By itself it does so on accelerators only, hence the flag.
         from transformers import CompileConfig
 
@@ -119,7 +119,7 @@ def _openvino(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
         raise RuntimeError("OpenVINO does not use bfloat16 on this processor")
     # What the default, the mode for performance, lowers to bfloat16 and int8
     # stays float32 in the other mode:
-    # https://docs.openvino.ai/2026/openvino-workflow/running-inference/optimize-inference/precision-control.html
+    # https://docs.openvino.ai/2024/openvino-workflow/running-inference/optimize-inference/precision-control.html
     mode = "ACCURACY" if dtype == "float32" else "PERFORMANCE"
     kind = "float32" if dtype == "bfloat16" else dtype
     # As in `LLMPipeline`, all prompts are read in one step:

@@ -69,7 +69,7 @@ def openvino_graph(model: GPT2) -> Any:
     """Return the graph with keys and values as its state.
 
     See "Obtaining a Stateful OpenVINO Model",
-    https://docs.openvino.ai/nightly/openvino-workflow/running-inference/inference-request/stateful-models/obtaining-stateful-openvino-model.html
+    https://docs.openvino.ai/2024/openvino-workflow/running-inference/stateful-models/obtaining-stateful-openvino-model.html
     """
     import openvino
     from openvino import opset13 as ops
@@ -133,7 +133,7 @@ def write_openvino(folder: Path, model: GPT2, source: Path, kind: str) -> None:
         source: Its folder in the layout of transformers.
         kind: The weights: "float32", or compressed as in "LLM Weight
             Compression",
-            https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/weight-compression.html
+            https://docs.openvino.ai/2024/openvino-workflow/model-optimization-guide/weight-compression.html
             to "int8" or "int4".
     """
     import nncf
