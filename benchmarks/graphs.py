@@ -16,6 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gpt2.config import GPT2Config
+from gpt2.layer import GPT2Layer
+from gpt2.layer_norm import LayerNorm
+from gpt2.linear import Linear
 from gpt2.model import GPT2
 
 OPENVINO_INPUTS = ("input_ids", "position_ids", "attention_mask", "beam_idx")
@@ -72,17 +76,13 @@ def openvino_graph(model: GPT2) -> Any:
     https://docs.openvino.ai/2024/openvino-workflow/running-inference/stateful-models/obtaining-stateful-openvino-model.html
     """
     import openvino
-    from openvino import opset13 as ops
     from openvino._offline_transformations import (
         apply_make_stateful_transformation,
     )
 
     config = model.config
-    heads = (config.n_head, config.head_size)
-    past = [
-        torch.zeros(2, heads[0], 3, heads[1])
-        for _ in range(2 * config.n_layer)
-    ]
+    shape = (2, config.n_head, 3, config.head_size)
+    past = [torch.zeros(shape) for _ in range(2 * config.n_layer)]
     with torch.no_grad():
         graph = openvino.convert_model(
             Traced(model).eval(),
@@ -94,34 +94,51 @@ def openvino_graph(model: GPT2) -> Any:
                 past,
             ),
         )
-    # OpenVINO GenAI finds the inputs by the names of their nodes too.
+    state = _name_places(graph, config)
+    apply_make_stateful_transformation(graph, state)
+    _begin_empty(graph, config)
+    return graph
+
+
+def _name_places(graph: Any, config: GPT2Config) -> dict[str, str]:
+    """Name inputs and outputs, and return which outputs replace which inputs.
+
+    OpenVINO GenAI finds the inputs by the names of their nodes, not only by
+    those of their tensors.
+    """
+    import openvino
+
     for name, place in zip(OPENVINO_INPUTS, graph.inputs, strict=False):
         place.get_tensor().set_names({name})
         place.get_node().set_friendly_name(name)
+    graph.outputs[0].get_tensor().set_names({"logits"})
+    shape = openvino.PartialShape([-1, config.n_head, -1, config.head_size])
     state = {}
     for i, (old, new) in enumerate(
         zip(graph.inputs[4:], graph.outputs[1:], strict=True)
     ):
         old.get_tensor().set_names({f"past.{i}"})
         new.get_tensor().set_names({f"present.{i}"})
-        shape = openvino.PartialShape([-1, heads[0], -1, heads[1]])
         old.get_node().set_partial_shape(shape)
         state[f"past.{i}"] = f"present.{i}"
-    graph.outputs[0].get_tensor().set_names({"logits"})
     graph.validate_nodes_and_infer_types()
-    apply_make_stateful_transformation(graph, state)
-    # At first there is nothing for any of the sequences.
+    return state
+
+
+def _begin_empty(graph: Any, config: GPT2Config) -> None:
+    """Let each sequence begin without keys and values."""
+    from openvino import opset13 as ops
+
     sizes = ops.shape_of(graph.input("input_ids"), output_type="i64")
     zero = ops.constant(0, dtype=np.int64)
     n_rows = ops.gather(sizes, ops.constant([0], dtype=np.int64), zero)
-    rest = ops.constant(np.array([heads[0], 0, heads[1]], np.int64))
-    empty = ops.concat([n_rows, rest], 0)
+    rest = np.array([config.n_head, 0, config.head_size], np.int64)
+    empty = ops.concat([n_rows, ops.constant(rest)], 0)
     for node in graph.get_ops():
         if node.get_type_name() == "ReadValue":
             nothing = ops.constant(0.0, dtype=np.float32)
             node.set_arguments([ops.broadcast(nothing, empty)])
     graph.validate_nodes_and_infer_types()
-    return graph
 
 
 def write_openvino(folder: Path, model: GPT2, source: Path, kind: str) -> None:
@@ -204,6 +221,31 @@ class Builder:
         self.nodes.append(node)
         return name
 
+    def linear(
+        self, x: str, module: Linear, name: str, kind: str = "Add"
+    ) -> str:
+        """Multiply by a matrix, and add its bias in a node of some kind."""
+        weight = self.weight(f"{name}.weight", module.weight)
+        bias = self.weight(f"{name}.bias", module.bias)
+        product = self.add("MatMul", [x, weight], name)
+        return self.add(kind, [product, bias], f"{name}.out")
+
+    def norm(
+        self, x: str, delta: str, module: LayerNorm, name: str
+    ) -> tuple[str, str]:
+        """Return the names of x + delta, if there is one, and of its norm."""
+        weight = self.weight(f"{name}.weight", module.weight)
+        bias = self.weight(f"{name}.bias", module.bias)
+        kind, inputs, total = "LayerNormalization", [x], x
+        more: tuple[str, ...] = ()
+        if delta:
+            kind, inputs = "+SkipLayerNormalization", [x, delta]
+            total = f"{name}.sum"
+            more = ("", "", total)
+        inputs += [weight, bias]
+        self.add(kind, inputs, name, more, epsilon=module.epsilon)
+        return total, name
+
 
 def onnx_graph(model: GPT2) -> Any:
     """Return an ONNX graph of the operators that ONNX Runtime fuses to.
@@ -211,76 +253,22 @@ def onnx_graph(model: GPT2) -> Any:
     `GroupQueryAttention` writes keys and values into the buffers that it reads
     them from, so that no step copies them.
     """
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     config, g = model.config, Builder()
-    epsilon = config.layer_norm_epsilon
     table = g.weight("wte", model.wte.weight)
     places = g.weight("wpe", model.wpe.weight)
     x = g.add("Gather", [table, "tokens"], "token_vectors")
     at = g.add("Gather", [places, "positions"], "position_vectors")
-    x = g.add("Add", [x, at], "embeddings")
-    delta = ""
+    x, delta = g.add("Add", [x, at], "embeddings"), ""
     for i, layer in enumerate(model.h):
-
-        def named(part: str, i: int = i) -> str:
-            return f"h.{i}.{part}"
-
-        def linear(
-            module: Any, x: str, part: str, named: Any = named
-        ) -> tuple[str, str]:
-            """Return the product's name and its bias'."""
-            weight = g.weight(named(f"{part}.weight"), module.weight)
-            bias = g.weight(named(f"{part}.bias"), module.bias)
-            return g.add("MatMul", [x, weight], named(part)), bias
-
-        x, y = _norm(g, x, delta, layer.ln_1, named("ln_1"), epsilon)
-        qkv, bias = linear(layer.attn.c_attn, y, "c_attn")
-        qkv = g.add("Add", [qkv, bias], named("qkv"))
-        past = (f"past.{2 * i}", f"past.{2 * i + 1}")
-        mixed = g.add(
-            "+GroupQueryAttention",
-            [qkv, "", "", *past, "last", "total"],
-            named("attention"),
-            (f"present.{2 * i}", f"present.{2 * i + 1}"),
-            num_heads=config.n_head,
-            kv_num_heads=config.n_head,
-        )
-        back, bias = linear(layer.attn.c_proj, mixed, "attn_c_proj")
-        back = g.add("Add", [back, bias], named("attn_out"))
-        x, y = _norm(g, x, back, layer.ln_2, named("ln_2"), epsilon)
-        wide, bias = linear(layer.mlp.c_fc, y, "c_fc")
-        wide = g.add("+FastGelu", [wide, bias], named("gelu"))
-        delta, bias = linear(layer.mlp.c_proj, wide, "mlp_c_proj")
-        delta = g.add("Add", [delta, bias], named("mlp_out"))
-    _, y = _norm(g, x, delta, model.ln_f, "ln_f", epsilon)
-    minus_one = g.weight("minus_one", torch.tensor(-1))
-    y = g.add("Gather", [y, minus_one], "last_vectors", axis=1)
+        x, delta = _layer(g, i, layer, x, delta)
+    _, y = g.norm(x, delta, model.ln_f, "ln_f")
+    last = g.weight("minus_one", torch.tensor(-1))
+    y = g.add("Gather", [y, last], "last_vectors", axis=1)
     head = g.weight("lm_head", model.wte.weight.T)
     g.add("MatMul", [y, head], "logits")
-
-    def value(name: str, kind: int, *shape: str | int) -> Any:
-        return helper.make_tensor_value_info(name, kind, shape)
-
-    names = [f".{i}" for i in range(2 * config.n_layer)]
-    kept = ("B", config.n_head, "S", config.head_size)
-    numbers, wholes = TensorProto.FLOAT, TensorProto.INT64
-    graph = helper.make_graph(
-        g.nodes,
-        "gpt2",
-        [
-            value("tokens", wholes, "B", "T"),
-            value("positions", wholes, "B", "T"),
-            value("last", TensorProto.INT32, "B"),
-            value("total", TensorProto.INT32),
-            *(value(f"past{name}", numbers, *kept) for name in names),
-        ],
-        [
-            value("logits", numbers, "B", config.n_vocab),
-            *(value(f"present{name}", numbers, *kept) for name in names),
-        ],
-        g.weights,
-    )
+    graph = helper.make_graph(g.nodes, "gpt2", *_interface(config), g.weights)
     versions = [
         helper.make_opsetid("", 21),
         helper.make_opsetid("com.microsoft", 1),
@@ -288,25 +276,54 @@ def onnx_graph(model: GPT2) -> Any:
     return helper.make_model(graph, opset_imports=versions, ir_version=10)
 
 
-def _norm(
-    g: Builder, x: str, delta: str, module: Any, name: str, epsilon: float
+def _layer(
+    g: Builder, i: int, layer: GPT2Layer, x: str, delta: str
 ) -> tuple[str, str]:
-    """Return the names of x + delta and of its layer norm."""
-    weight = g.weight(f"{name}.weight", module.weight)
-    bias = g.weight(f"{name}.bias", module.bias)
-    if not delta:
-        return x, g.add(
-            "LayerNormalization", [x, weight, bias], name, epsilon=epsilon
-        )
-    total = f"{name}.sum"
-    g.add(
-        "+SkipLayerNormalization",
-        [x, delta, weight, bias],
-        name,
-        ("", "", total),
-        epsilon=epsilon,
+    """Add a layer, and return the names of its input and of what it adds.
+
+    What the last layer adds is added to x on the way, with the norm.
+    """
+    name, attention = f"h.{i}.", layer.attn
+    x, y = g.norm(x, delta, layer.ln_1, f"{name}ln_1")
+    qkv = g.linear(y, attention.c_attn, f"{name}c_attn")
+    past = (f"past.{2 * i}", f"past.{2 * i + 1}")
+    mixed = g.add(
+        "+GroupQueryAttention",
+        [qkv, "", "", *past, "last", "total"],
+        f"{name}attention",
+        (f"present.{2 * i}", f"present.{2 * i + 1}"),
+        num_heads=attention.n_head,
+        kv_num_heads=attention.n_head,
     )
-    return total, name
+    back = g.linear(mixed, attention.c_proj, f"{name}attn_c_proj")
+    x, y = g.norm(x, back, layer.ln_2, f"{name}ln_2")
+    # The bias is part of the activation.
+    wide = g.linear(y, layer.mlp.c_fc, f"{name}c_fc", "+FastGelu")
+    return x, g.linear(wide, layer.mlp.c_proj, f"{name}mlp_c_proj")
+
+
+def _interface(config: GPT2Config) -> tuple[list[Any], list[Any]]:
+    """Return the inputs and the outputs of the ONNX graph."""
+    from onnx import TensorProto, helper
+
+    def value(name: str, kind: int, *shape: str | int) -> Any:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    names = [f".{i}" for i in range(2 * config.n_layer)]
+    kept = ("B", config.n_head, "S", config.head_size)
+    numbers, wholes = TensorProto.FLOAT, TensorProto.INT64
+    inputs = [
+        value("tokens", wholes, "B", "T"),
+        value("positions", wholes, "B", "T"),
+        value("last", TensorProto.INT32, "B"),
+        value("total", TensorProto.INT32),
+        *(value(f"past{name}", numbers, *kept) for name in names),
+    ]
+    outputs = [
+        value("logits", numbers, "B", config.n_vocab),
+        *(value(f"present{name}", numbers, *kept) for name in names),
+    ]
+    return inputs, outputs
 
 
 def write_onnx(path: Path, model: GPT2, kind: str) -> None:
