@@ -353,7 +353,8 @@ def draw_cost(scale: dict[str, Any], path: Path) -> None:
         "size": "",
     }
     for axes, (name, some) in zip(panels, cut.items(), strict=True):
-        some = sorted(some, key=lambda s: s["precision"])
+        order = list(COST_COLORS)
+        some = sorted(some, key=lambda s: order.index(s["precision"]))
         for precision, group in itertools.groupby(
             some, lambda s: s["precision"]
         ):
@@ -371,7 +372,7 @@ def draw_cost(scale: dict[str, Any], path: Path) -> None:
             axes.plot(x, took, "o-", color=color, label=precision)
             axes.plot(x, bound, "--", color=color)
         axes.set(xlabel=labels[name], ylim=(0, None), ylabel="ms per step")
-    panels[0].legend()
+    panels[1].legend(loc="upper left")
     figure.savefig(path)
     plt.close(figure)
 
