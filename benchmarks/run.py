@@ -388,6 +388,7 @@ def main() -> None:
     given = options()
     say("writing the checkpoint in every format")
     write_all(given.folder)
+    given.output.mkdir(parents=True, exist_ok=True)
     facts = machine() | {"threads": str(given.threads)}
     path = given.output / (given.name or file_name(facts))
     results = json.loads(path.read_text()) if path.exists() else {}
@@ -399,7 +400,6 @@ def main() -> None:
         if part in ("generation", "start"):
             found = merged(results.get(part, {}), found)
         results[part] = found
-        given.output.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".writing")
         draft.write_text(json.dumps(results, indent=1) + "\n")
         draft.replace(path)
