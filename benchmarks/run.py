@@ -314,12 +314,12 @@ def machine() -> dict[str, str]:
     }
 
 
-def file_name(facts: dict[str, str]) -> str:
-    """Return the name of a machine's results: only what it is, and when."""
+def machine_name(facts: dict[str, str]) -> str:
+    """Return a name for a machine's results: only what it is, and when."""
     best = (facts["instructions"].split() or [""])[-1]
     text = f"{facts['processor']} {best} {facts['cores']} cores"
     words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return f"{words}-{facts['date']}.json"
+    return f"{words}-{facts['date']}"
 
 
 def say(text: str) -> None:
@@ -338,7 +338,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=HERE / "_checkpoint")
     parser.add_argument("--output", type=Path, default=HERE / "results")
     parser.add_argument(
-        "--name", help="of the file of results, instead of the machine's"
+        "--name", help="for the file of results, instead of the machine's"
     )
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
@@ -390,7 +390,7 @@ def main() -> None:
     write_all(given.folder)
     given.output.mkdir(parents=True, exist_ok=True)
     facts = machine() | {"threads": str(given.threads)}
-    path = given.output / (given.name or file_name(facts))
+    path = given.output / f"{given.name or machine_name(facts)}.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     results["machine"] = facts
     for part in given.parts:

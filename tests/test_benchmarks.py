@@ -289,8 +289,8 @@ def test_results_are_named_after_the_machine() -> None:
         "cores": "2",
         "date": "2026-01-02",
     }
-    name = load("run").file_name(facts)
-    assert name == "some-r-cpu-2-0ghz-avx512-bf16-2-cores-2026-01-02.json"
+    name = load("run").machine_name(facts)
+    assert name == "some-r-cpu-2-0ghz-avx512-bf16-2-cores-2026-01-02"
 
 
 @pytest.mark.parametrize("kind", ["traced", "one step at a time"])
