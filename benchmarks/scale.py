@@ -185,15 +185,20 @@ def prompts_of(
         }
 
 
-def fits(size: str, precision: str) -> bool:
-    """Return whether model, packed weights and probe fit into memory."""
+def fits(size: str, precision: str, n_buffers: int) -> bool:
+    """Return whether there is memory to pack a model, and to probe beside it.
+
+    Packing needs the model and its packed weights. Later the model is gone,
+    but each kind of page has a buffer of as many bytes as the packed weights.
+    """
     info = Path("/proc/meminfo")
     if not info.exists():
         return True
     available = info.read_text().split("MemAvailable:")[1].split()[0]
     config = GPT2Config.from_name(size)
-    needed = bytes_read(config, "float32", 0, 1)
-    needed += 2 * bytes_read(config, precision, 0, 1)
+    model = bytes_read(config, "float32", 0, 1)
+    packed = bytes_read(config, precision, 0, 1)
+    needed = packed + max(model, n_buffers * packed)
     return 1.1 * needed < 1024 * int(available)
 
 
@@ -211,7 +216,7 @@ def measure(threads: int, sizes: Sequence[str]) -> dict[str, Any]:
     for size, precision in itertools.product(sizes, BYTES):
         name = f"{size} {precision}"
         print(f"scale: {name}", file=sys.stderr, flush=True)
-        if not fits(size, precision):
+        if not fits(size, precision, len({form.huge for form in forms})):
             found["left out"].append(f"{name}: not enough memory")
             continue
         model = random_model(GPT2Config.from_name(size))
