@@ -58,7 +58,7 @@ check: $(TESTER) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(RIVALS) ## Measure speed beside transformers, CTranslate2, llama.cpp
+bench: $(RIVALS) ## Measure speed beside other engines; half an hour
 	@benchmarks/.venv/bin/python benchmarks/run.py
 
 interop: $(READERS) ## Compare how other programs read checkpoints and tokenizers

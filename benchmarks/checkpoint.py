@@ -7,10 +7,15 @@ so that their outputs can be compared.
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
+from functools import cache, partial
 from itertools import chain, islice, product
 from pathlib import Path
+from typing import Any
 
 import torch
+from graphs import write_onnx, write_openvino
 
 import gpt2
 from gpt2.config import GPT2Config
@@ -18,27 +23,80 @@ from gpt2.model import GPT2
 from gpt2.tokenizer.bpe import END_OF_TEXT, single_bytes
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights.gguf_writing import write_gguf
+from gpt2.weights.loading import load_model
 
 LLAMA_TYPES = ("F32", "BF16", "Q8_0")
+LLAMA_QUANTIZED = {"Q4_0": "MOSTLY_Q4_0", "Q4_K_M": "MOSTLY_Q4_K_M"}
 CT2_TYPES = ("float32", "bfloat16", "int8_float32")
+GRAPH_TYPES = ("float32", "int8", "int4")
 
 
 def write_all(folder: Path, size: str = "gpt2") -> None:
-    """Write `folder/hf`, `folder/ct2-*` and `folder/*.gguf`, once."""
-    if (folder / "done").exists():
-        return
+    """Write what is missing of `folder/hf`, `folder/*.gguf` and so on."""
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    config = GPT2Config.from_name(size)
-    model = GPT2(config).eval().requires_grad_(False)
-    gpt2.save(model, None, folder / "hf")
-    _write_vocabulary(folder / "hf", config)
+    config, source = GPT2Config.from_name(size), folder / "hf"
+    _once(source, lambda path: _write_original(path, config))
+
+    @cache
+    def model() -> GPT2:
+        return load_model(source).requires_grad_(False)
+
     for dtype in CT2_TYPES:
-        _write_ctranslate2(folder / "hf", folder / f"ct2-{dtype}", dtype)
+        _once(
+            folder / f"ct2-{dtype}",
+            partial(_write_ctranslate2, source, dtype=dtype),
+        )
     for name in LLAMA_TYPES:
-        path = folder / f"{name}.gguf"
-        write_gguf(path, model, _tokenizer(config), name.lower())
-    (folder / "done").touch()
+        _once(
+            folder / f"{name}.gguf",
+            lambda path, name=name: write_gguf(
+                path, model(), _tokenizer(config), name.lower()
+            ),
+        )
+    for name in LLAMA_QUANTIZED:
+        full = folder / "F32.gguf"
+        _once(folder / f"{name}.gguf", partial(_quantize, full, name=name))
+    for kind in GRAPH_TYPES:
+        _once(
+            folder / f"{kind}.onnx",
+            lambda path, kind=kind: write_onnx(path, model(), kind),
+        )
+        _once(
+            folder / f"openvino-{kind}",
+            lambda path, kind=kind: write_openvino(
+                path, model(), source, kind
+            ),
+        )
+
+
+def _once(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` write a file or folder if it does not exist."""
+    if path.exists():
+        return
+    draft = path.with_name(f"draft-{path.name}")
+    if draft.is_dir():
+        shutil.rmtree(draft)
+    write(draft)
+    draft.replace(path)
+
+
+def _write_original(folder: Path, config: GPT2Config) -> None:
+    torch.manual_seed(0)
+    gpt2.save(GPT2(config).eval().requires_grad_(False), None, folder)
+    _write_vocabulary(folder, config)
+
+
+def _quantize(source: Path, target: Path, name: str) -> None:
+    """Let llama.cpp quantise, as its `llama-quantize` does."""
+    import llama_cpp as llama
+
+    params = llama.llama_model_quantize_default_params()
+    params.ftype = getattr(llama, f"LLAMA_FTYPE_{LLAMA_QUANTIZED[name]}")
+    code = llama.llama_model_quantize(
+        str(source).encode(), str(target).encode(), params
+    )
+    if code:
+        raise RuntimeError(f"llama_model_quantize returns {code}")
 
 
 def words(config: GPT2Config) -> list[str]:

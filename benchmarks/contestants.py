@@ -30,12 +30,16 @@ def _ours(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
     from gpt2.sampling import Sampling
     from gpt2.weights.loading import load_model
 
-    model = load_model(folder / "hf")
-    if dtype != "taught":
-        model = for_inference(model, dtype, consume=True)
+    device = "cuda" if dtype == "cuda" else "cpu"
+    if dtype == "cuda":
+        model = load_model(folder / "hf", "bfloat16", device)
+    else:
+        model = load_model(folder / "hf")
+        if dtype != "taught":
+            model = for_inference(model, dtype, consume=True)
 
     def write(prompts: Prompts, n_new: int) -> Iterator[list[int]]:
-        tokens = torch.tensor(prompts)
+        tokens = torch.tensor(prompts, device=device)
         for drawn in stream(model, tokens, n_new, Sampling(0)):
             yield drawn.tolist()
 
@@ -43,18 +47,32 @@ def _ours(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
 
 
 def _transformers(
-    folder: Path, dtype: str, threads: int
+    folder: Path, dtype: str, threads: int, static: bool = False
 ) -> Callable[..., Any]:
     import torch
 
     torch.set_num_threads(threads)
     from transformers import GPT2LMHeadModel
 
+    device = "cuda" if dtype == "cuda" else "cpu"
     model = GPT2LMHeadModel.from_pretrained(
-        folder / "hf", dtype=dtype, attn_implementation="sdpa"
-    ).eval()
+        folder / "hf",
+        dtype="bfloat16" if dtype == "cuda" else dtype,
+        attn_implementation="sdpa",
+    )
+    model.eval().to(device)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
+    if static:
+        # A cache of fixed size makes `generate` compile the steps after the
+        # prompt: https://huggingface.co/docs/transformers/kv_cache
+        # By itself it does so on accelerators only, hence the flag.
+        from transformers import CompileConfig
+
+        config = CompileConfig()
+        config._compile_all_devices = True
+        model.generation_config.cache_implementation = "static"
+        model.generation_config.compile_config = config
 
     class Steps:
         """Receives the tokens from `generate`, the prompt first."""
@@ -63,14 +81,15 @@ def _transformers(
             self.told: list[tuple[float, list[int]]] = []
 
         def put(self, value: Any) -> None:
-            self.told.append((time.perf_counter(), value.tolist()))
+            tokens = value.tolist()  # on a GPU, this waits for them
+            self.told.append((time.perf_counter(), tokens))
 
         def end(self) -> None:
             pass
 
     @torch.inference_mode()
     def write(prompts: Prompts, n_new: int) -> Iterator[Any]:
-        tokens, steps = torch.tensor(prompts), Steps()
+        tokens, steps = torch.tensor(prompts, device=device), Steps()
         model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
@@ -79,6 +98,109 @@ def _transformers(
             streamer=steps,
         )
         yield from steps.told[1:]
+
+    return write
+
+
+def _compiled(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
+    # Else many processes that wait to compile would stay.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    return _transformers(folder, dtype, threads, static=True)
+
+
+def _openvino(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
+    import numpy as np
+    import openvino
+    import openvino_genai as genai
+
+    core = openvino.Core()
+    can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if dtype == "bfloat16" and "BF16" not in can:
+        raise RuntimeError("OpenVINO does not use bfloat16 on this processor")
+    # What the default, the mode for performance, lowers to bfloat16 and int8
+    # stays float32 in the other mode:
+    # https://docs.openvino.ai/2024/openvino-workflow/running-inference/optimize-inference/precision-control.html
+    mode = "ACCURACY" if dtype == "float32" else "PERFORMANCE"
+    kind = "float32" if dtype == "bfloat16" else dtype
+    # As in `LLMPipeline`, all prompts are read in one step:
+    # https://openvinotoolkit.github.io/openvino.genai/docs/concepts/optimization-techniques/continuous-batching
+    scheduler = genai.SchedulerConfig()
+    scheduler.max_num_batched_tokens = 1 << 20
+    # Without this, the prompts of the last round would not be read again.
+    scheduler.enable_prefix_caching = False
+    pipeline = genai.ContinuousBatchingPipeline(
+        str(folder / f"openvino-{kind}"),
+        scheduler,
+        "CPU",
+        {
+            "PERFORMANCE_HINT": "LATENCY",
+            "EXECUTION_MODE_HINT": mode,
+            "INFERENCE_NUM_THREADS": threads,
+        },
+    )
+
+    def write(prompts: Prompts, n_new: int) -> Iterator[list[int]]:
+        config = genai.GenerationConfig(max_new_tokens=n_new, ignore_eos=True)
+        config.do_sample = False
+        handles = [
+            pipeline.add_request(i, openvino.Tensor(np.array([p])), config)
+            for i, p in enumerate(prompts)
+        ]
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+            step = []
+            for handle in handles:
+                (new,) = handle.read().values()
+                step += new.generated_ids
+            yield step
+
+    return write
+
+
+def _onnxruntime(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
+    import numpy as np
+    import onnxruntime as ort
+
+    # https://onnxruntime.ai/docs/performance/tune-performance/threading.html
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(
+        str(folder / f"{dtype}.onnx"),
+        options,
+        providers=["CPUExecutionProvider"],
+    )
+    kept = [
+        (place.name, place.shape)
+        for place in session.get_inputs()
+        if place.name.startswith("past")
+    ]
+
+    def write(prompts: Prompts, n_new: int) -> Iterator[list[int]]:
+        tokens = np.array(prompts)
+        n_rows, total = tokens.shape
+        cache = {}
+        for name, (_, n_head, _, size) in kept:
+            empty = np.zeros((n_rows, n_head, total + n_new, size), "float32")
+            cache[name] = ort.OrtValue.ortvalue_from_numpy(empty)
+        positions = np.arange(total)[None].repeat(n_rows, 0)
+        for _ in range(n_new):
+            # The keys and values stay where they are:
+            # https://onnxruntime.ai/docs/performance/tune-performance/iobinding.html
+            binding = session.io_binding()
+            binding.bind_cpu_input("tokens", tokens)
+            binding.bind_cpu_input("positions", positions)
+            last = np.full(n_rows, total - 1, np.int32)
+            binding.bind_cpu_input("last", last)
+            binding.bind_cpu_input("total", np.array(total, np.int32))
+            binding.bind_output("logits", "cpu")
+            for name, values in cache.items():
+                binding.bind_ortvalue_input(name, values)
+                now = name.replace("past", "present")
+                binding.bind_ortvalue_output(now, values)
+            session.run_with_iobinding(binding)
+            tokens = binding.get_outputs()[0].numpy().argmax(-1)[:, None]
+            positions, total = np.full_like(tokens, total), total + 1
+            yield tokens[:, 0].tolist()
 
     return write
 
@@ -116,9 +238,8 @@ def _llama_cpp(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
     import llama_cpp as llama
     import numpy as np
 
-    kind, _, fed = dtype.partition("-")
     model = llama.llama_model_load_from_file(
-        str(folder / f"{kind}.gguf").encode(),
+        str(folder / f"{dtype}.gguf").encode(),
         llama.llama_model_default_params(),
     )
     n_vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
@@ -153,13 +274,9 @@ def _llama_cpp(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
             [(token, i, row, i == n_prompt - 1) for i, token in enumerate(p)]
             for row, p in enumerate(prompts)
         ]
-        if fed:  # token by token, where a long prompt would crash
-            for column in zip(*table, strict=True):
-                read(ctx, list(column))
-        else:
-            # The last tokens of all sequences go into one batch of their own.
-            read(ctx, [entry for row in table for entry in row[:-1]])
-            read(ctx, [row[-1] for row in table])
+        # The last tokens of all sequences go into one batch of their own.
+        read(ctx, [entry for row in table for entry in row[:-1]])
+        read(ctx, [row[-1] for row in table])
         for place in range(n_prompt, n_prompt + n_new):
             step = []
             for row in range(len(prompts)):
@@ -180,18 +297,27 @@ def _llama_cpp(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
 ENGINES = {
     "gpt2": (_ours, "torch"),
     "transformers": (_transformers, "transformers"),
+    "transformers-compiled": (_compiled, "transformers"),
+    "openvino": (_openvino, "openvino-genai"),
+    "onnxruntime": (_onnxruntime, "onnxruntime"),
     "ctranslate2": (_ctranslate2, "ctranslate2"),
     "llama.cpp": (_llama_cpp, "llama-cpp-python"),
 }
 NAMES = (
-    *("gpt2 taught", "gpt2 float32", "gpt2 bfloat16"),
-    "gpt2 int8",
+    *("gpt2 taught", "gpt2 float32", "gpt2 bfloat16", "gpt2 int8"),
+    "gpt2 int4",
     *("transformers float32", "transformers bfloat16"),
+    *("transformers-compiled float32", "transformers-compiled bfloat16"),
+    *("openvino float32", "openvino bfloat16"),
+    *("openvino int8", "openvino int4"),
+    *("onnxruntime float32", "onnxruntime int8", "onnxruntime int4"),
     *("ctranslate2 float32", "ctranslate2 bfloat16"),
     "ctranslate2 int8_float32",
     *("llama.cpp F32", "llama.cpp BF16", "llama.cpp Q8_0"),
-    "llama.cpp Q8_0-fed",
+    *("llama.cpp Q4_0", "llama.cpp Q4_K_M"),
 )
+GPU_NAMES = ("gpt2 cuda", "transformers cuda", "transformers-compiled cuda")
+"""In bfloat16, if there is a GPU."""
 
 
 def _timed(write: Callable[..., Any], request: dict[str, Any]) -> Any:
@@ -228,10 +354,7 @@ def main(name: str, folder: str, threads: str) -> None:
     make, package = ENGINES[engine]
     write = make(Path(folder), dtype, int(threads))
     for line in sys.stdin:
-        try:
-            answer = _timed(write, json.loads(line))
-        except NotImplementedError as error:
-            answer = {"cannot": str(error)}
+        answer = _timed(write, json.loads(line))
         facts = {"memory": memory(), "version": version(package)}
         print(json.dumps({**answer, **facts}), file=out)
 

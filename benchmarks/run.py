@@ -5,8 +5,9 @@
 
 The contestants take turns, round by round, so that a temporary slowdown of the
 machine affects all of them. The result of each is its median over all rounds.
-The measurements go to `results/results.json`, from which `report.py` makes the
-tables and the plots.
+The measurements go to a file that is named after the machine and the date, in
+`results` or another folder; `report.py` makes tables and plots of all files in
+it. A run of some parts or contestants keeps what the file has of the others.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import json
 import os
 import platform
 import random
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -33,7 +37,8 @@ sys.path.insert(0, str(HERE))  # for the imports below
 import report  # noqa: E402
 import training  # noqa: E402
 from checkpoint import write_all  # noqa: E402
-from contestants import NAMES  # noqa: E402
+from contestants import GPU_NAMES, NAMES  # noqa: E402
+from scale import SIZES  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ CASES = (
     Case("prompt 128", 128, 64, 1),
     Case("prompt 512", 512, 64, 1),
     Case("batch 8", 128, 32, 8),
+    Case("batch 16", 128, 9, 16),
+    Case("batch 32", 128, 9, 32),
 )
 SHORT = Case("short", 16, 1, 1)
 
@@ -66,15 +73,22 @@ SHORT = Case("short", 16, 1, 1)
 class Process:
     """A script that answers each line of JSON with another line of JSON."""
 
-    def __init__(self, script: str, *arguments: str) -> None:
-        """Start the script."""
+    def __init__(
+        self, script: str, *arguments: str, cache: str | None = None
+    ) -> None:
+        """Start the script, with the user's cache in another folder if given.
+
+        What it says goes to a file, so that its last words can be reported.
+        """
+        self.said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.said,
             text=True,
+            env=os.environ | ({"XDG_CACHE_HOME": cache} if cache else {}),
         )
         self.failed = ""
 
@@ -90,6 +104,11 @@ class Process:
         line = self.process.stdout.readline()
         if not line:
             self.failed = f"ended with code {self.process.wait()}"
+            self.said.seek(0)
+            lines = [line.strip() for line in self.said if line.strip()]
+            if lines:  # without the folders of this machine
+                words = re.sub(r"(/[\w.+-]+)+/", "", lines[-1])
+                self.failed += f": {words[:200]}"
             return {}
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -98,6 +117,7 @@ class Process:
         """Let the script end."""
         with suppress(BrokenPipeError):
             self.process.communicate()
+        self.said.close()
 
 
 @dataclass
@@ -116,7 +136,7 @@ class Contestant:
         """Generate once, and store the times if it counts."""
         request = {"prompts": case.prompts, "n_new": case.n_new}
         answer = self.process.ask(request)
-        if not answer or "cannot" in answer:
+        if not answer:
             return
         self.version, seconds = answer["version"], answer["seconds"]
         self.memory = answer["memory"]
@@ -129,22 +149,32 @@ class Contestant:
 
 
 def generation(
-    names: list[str], folder: Path, threads: int, rounds: int
+    names: Sequence[str],
+    cases: Sequence[Case],
+    folder: Path,
+    threads: int,
+    rounds: int,
 ) -> dict[str, Any]:
-    """Measure generation by all engines, in turn."""
-    contestants = [
-        Contestant(
-            name, Process("contestants.py", name, str(folder), str(threads))
-        )
-        for name in names
-    ]
-    for case in CASES:
-        for turn in range(rounds + 1):
+    """Measure generation by all engines, in turn.
+
+    Prompts of many texts take long. They get half as many rounds.
+    """
+    contestants = []
+    for name in names:
+        process = Process("contestants.py", name, str(folder), str(threads))
+        contestants.append(Contestant(name, process))
+        contestants[-1].write(SHORT, counts=False)  # so one loads at a time
+        say(f"{name}: {process.failed or 'ready'}")
+    for case in cases:
+        turns = rounds if case.batch < 16 else -(-rounds // 2)
+        for turn in range(turns + 1):
             for one in contestants:
                 one.write(case, counts=turn > 0)  # the first is a warm-up
-            say(f"{case.name}: round {turn} of {rounds}")
+            say(f"{case.name}: round {turn} of {turns}")
     for one in contestants:
         one.process.stop()
+    by_name = {one.name: one for one in contestants}
+    first = by_name.get(NAMES[0]) or by_name.get(GPU_NAMES[0])
     return {
         one.name: {
             "version": one.version,
@@ -152,7 +182,7 @@ def generation(
             "memory": one.memory,
             "first": one.first,
             "between": one.between,
-            "agrees": agreement(one, contestants[0]),
+            "agrees": agreement(one, first) if first else None,
         }
         for one in contestants
     }
@@ -176,24 +206,39 @@ def agreement(one: Contestant, other: Contestant) -> float | None:
     return sum(a == b for a, b in pairs) / len(pairs) if pairs else None
 
 
+SLOW = 10
+"""Seconds to the first token after which an engine is started only once."""
+
+
 def start(
-    names: list[str], folder: Path, threads: int, rounds: int
+    names: Sequence[str], folder: Path, threads: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Measure the seconds from the start of a process to its first token."""
+    """Measure the seconds from the start of a process to its first token.
+
+    The package compiles its C code at first use. How long that takes is
+    measured too, with an empty cache.
+    """
     seconds: dict[str, list[float]] = {"import torch": []}
+
+    def measure(name: str, label: str, cache: str | None = None) -> None:
+        arguments = ("contestants.py", name, str(folder), str(threads))
+        process = Process(*arguments, cache=cache)
+        if process.ask({"prompts": SHORT.prompts, "n_new": 1}):
+            took = time.perf_counter() - process.began
+            seconds.setdefault(label, []).append(took)
+        process.stop()
+
+    packed = [n for n in names if n in ("gpt2 bfloat16", "gpt2 int8")]
     for turn in range(rounds):
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import torch"], check=True)
         seconds["import torch"].append(time.perf_counter() - began)
         for name in names:
-            process = Process(
-                "contestants.py", name, str(folder), str(threads)
-            )
-            request = {"prompts": SHORT.prompts, "n_new": 1}
-            if process.ask(request):
-                took = time.perf_counter() - process.began
-                seconds.setdefault(name, []).append(took)
-            process.stop()
+            if max(seconds.get(name, [0])) < SLOW:
+                measure(name, name)
+        for name in packed[:1]:
+            with tempfile.TemporaryDirectory() as empty:
+                measure(name, f"{name}, its C code compiled first", empty)
         say(f"start: round {turn + 1} of {rounds}")
     return seconds
 
@@ -215,13 +260,38 @@ def train(threads: int, rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
-def scale(threads: int) -> list[dict[str, Any]]:
+def scale(threads: int, sizes: Sequence[str]) -> dict[str, Any]:
     """Measure how the cost of a step grows with context, batch and size."""
     say("scale: contexts, batches and the four sizes")
-    command = [sys.executable, str(HERE / "scale.py"), str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    command = [sys.executable, str(HERE / "scale.py"), str(threads), *sizes]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def gpu(folder: Path, threads: int, rounds: int) -> dict[str, Any] | None:
+    """Measure bfloat16 on a GPU, and the card's bandwidth, if there is one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        say("gpu: none")
+        return None
+    names = torch.cuda.get_device_name(), torch.version.cuda
+    numbers = torch.ones(1 << 30, dtype=torch.bfloat16, device="cuda")
+    times = []
+    for _ in range(20):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        numbers.sum()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    bandwidth = numbers.nbytes / min(times)
+    del numbers
+    torch.cuda.empty_cache()
+    engines = generation(GPU_NAMES, CASES, folder, threads, rounds)
+    return {"card": names, "bandwidth": bandwidth, "engines": engines}
 
 
 def machine() -> dict[str, str]:
@@ -244,45 +314,96 @@ def machine() -> dict[str, str]:
     }
 
 
+def machine_name(facts: dict[str, str]) -> str:
+    """Return a name for a machine's results: only what it is, and when."""
+    best = (facts["instructions"].split() or [""])[-1]
+    text = f"{facts['processor']} {best} {facts['cores']} cores"
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return f"{words}-{facts['date']}"
+
+
 def say(text: str) -> None:
     """Report progress."""
     print(text, file=sys.stderr, flush=True)
 
 
-PARTS = ("generation", "start", "training", "scale")
+PARTS = ("generation", "start", "training", "scale", "gpu")
 
 
-def main() -> None:
-    """Run the benchmark."""
+def options() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--folder", type=Path, default=HERE / "_checkpoint")
     parser.add_argument("--output", type=Path, default=HERE / "results")
+    parser.add_argument(
+        "--name", help="for the file of results, instead of the machine's"
+    )
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    options = parser.parse_args()
-    names, threads = list(options.only), options.threads
-    folder, rounds = options.folder, options.rounds
+    names = [case.name for case in CASES]
+    parser.add_argument("--cases", nargs="+", choices=names, default=names)
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        choices=list(SIZES),
+        default=SIZES,
+        help="of the models in the part `scale`",
+    )
+    return parser.parse_args()
+
+
+def measure(part: str, given: argparse.Namespace) -> Any:
+    """Measure one part."""
+    names, threads, rounds = given.only, given.threads, given.rounds
+    if part == "generation":
+        cases = [case for case in CASES if case.name in given.cases]
+        return generation(names, cases, given.folder, threads, rounds)
+    if part == "start":
+        return start(names, given.folder, threads, min(rounds, 5))
+    if part == "training":
+        return train(threads, rounds)
+    if part == "scale":
+        return scale(threads, given.sizes)
+    return gpu(given.folder, threads, rounds)
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return new results, and those of other names and cases from before."""
+    both = {}
+    for name, found in (old | new).items():
+        if name in old and isinstance(found, dict):
+            cases = {
+                key: old[name][key] | found[key]
+                for key in ("first", "between")
+            }
+            found = found | cases
+        both[name] = found
+    return both
+
+
+def main() -> None:
+    """Run the benchmark."""
+    given = options()
     say("writing the checkpoint in every format")
-    write_all(folder)
-    path = options.output / "results.json"
+    write_all(given.folder)
+    given.output.mkdir(parents=True, exist_ok=True)
+    facts = machine() | {"threads": str(given.threads)}
+    path = given.output / f"{given.name or machine_name(facts)}.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    results["machine"] = machine() | {"threads": str(threads)}
-    for part in options.parts:
-        if part == "generation":
-            results[part] = generation(names, folder, threads, rounds)
-        elif part == "start":
-            results[part] = start(names, folder, threads, min(rounds, 5))
-        elif part == "training":
-            results[part] = train(threads, rounds)
-        else:
-            results[part] = scale(threads)
-        options.output.mkdir(parents=True, exist_ok=True)
+    results["machine"] = facts
+    for part in given.parts:
+        found = measure(part, given)
+        if found is None:
+            continue
+        if part in ("generation", "start"):
+            found = merged(results.get(part, {}), found)
+        results[part] = found
         draft = path.with_suffix(".writing")
         draft.write_text(json.dumps(results, indent=1) + "\n")
         draft.replace(path)
-    report.write(options.output)
+    report.write(given.output)
 
 
 if __name__ == "__main__":
