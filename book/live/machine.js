@@ -250,16 +250,25 @@
     }
 
     // The reader's own model.
-    inspect(files, rest) {
-      return this.#ask("inspect", [Array.from(files)], rest);
+    inspect(files, { dtype, ...rest } = {}) {
+      return this.#ask("inspect", [inOrder(files), dtype], rest);
     }
-    async open(files, { dtype, ...rest } = {}) {
-      const given = files ? Array.from(files) : this.#files;
-      const name = files ? undefined : this.#name;
+    async open(files, { dtype, name = "your model", ...rest } = {}) {
       const shipped = { name: this.#name, files: this.#files };
-      const args = [given, { name, dtype, shipped }];
+      const args = files
+        ? [inOrder(files), { name, dtype, shipped }]
+        : [this.#files, { name: this.#name, shipped }];
       this.#describe(await this.#ask("open", args, rest));
       return this.info;
     }
+  }
+
+  /**
+   * Files in such an order that of those with the same name the last is the
+   * one to take: that of the outermost folder.
+   */
+  function inOrder(files) {
+    const depth = (file) => (file.webkitRelativePath ?? "").split("/").length;
+    return Array.from(files).sort((a, b) => depth(b) - depth(a));
   }
 })((globalThis.GPT2 ??= {}));

@@ -35,7 +35,6 @@
   class Wasm {
     #kernels;
     #memory;
-    #numbers; // the whole memory, as float32
     #rounded;
     #top = ROOM; // the first free byte
     #kept = ROOM; // and that after the weights and caches
@@ -44,48 +43,15 @@
      * @param {object} exports Those of the compiled kernels.
      * @param {WebAssembly.Memory} memory
      * @param {boolean} rounded Round the weights to bfloat16.
+     * @param {string} kind Of the kernels: "relaxed" or "simd".
      */
-    constructor(exports, memory, rounded) {
+    constructor(exports, memory, rounded, kind) {
+      this.kind = kind;
       this.#kernels = exports;
       this.#memory = memory;
       this.#rounded = rounded;
-      this.#numbers = new Float32Array(memory.buffer);
     }
 
-    /** The bytes of the weights alone, and of all that a model needs. */
-    static bytes(matched, config, rounded, rows) {
-      const { n_ctx, n_embd, n_layer } = config;
-      let weights = 0;
-      for (const entry of matched.values()) weights += bytesOf(entry, rounded);
-      const cache = 8 * n_layer * aligned(n_ctx * n_embd);
-      const all = ROOM + weights + cache + scratchBytes(config, rows);
-      return { weights, all };
-    }
-
-    /**
-     * @param {number} bytes How much memory to take, from `bytes`.
-     * @returns {Promise<Wasm | null>} None where the browser has no SIMD.
-     */
-    static async create(bytes, rounded) {
-      const module = await compile();
-      if (!module) return null;
-      const pages = Math.ceil(bytes / PAGE);
-      let memory;
-      try {
-        memory = new WebAssembly.Memory({ initial: pages });
-      } catch {
-        throw new Error(
-          `the browser does not give ${Math.ceil(bytes / 1e6)} MB of memory` +
-            (rounded ? "" : '; half of it is enough with dtype "bfloat16"'),
-        );
-      }
-      const { exports } = await WebAssembly.instantiate(module.module, {
-        env: { memory },
-      });
-      const math = new Wasm(exports, memory, rounded);
-      math.kind = module.kind;
-      return math;
-    }
 
     #take(bytes) {
       const at = this.#top;
@@ -273,5 +239,48 @@
     return (compiled ??= attempt());
   }
 
-  GPT2.Wasm = Wasm;
+  /**
+   * @param {Map<string, object>} matched From `matchTensors`.
+   * @returns {Promise<{weights, all}>} The bytes of the weights alone, and of
+   *   all that a model needs: weights, cache, and room to compute.
+   */
+  GPT2.memoryFor = async function (matched, config, rounded) {
+    const { n_ctx, n_embd, n_layer } = config;
+    const fast = await compile();
+    let weights = 0;
+    for (const [name, entry] of matched)
+      if (name !== "lm_head.weight") {
+        const numbers = entry.shape.reduce((a, b) => a * b, 1);
+        weights += fast ? bytesOf(entry, rounded) : 4 * numbers;
+      }
+    const cache = 8 * n_layer * aligned(n_ctx * n_embd);
+    const all = ROOM + weights + cache + scratchBytes(config, GPT2.ROWS);
+    return { weights, all };
+  };
+
+  /**
+   * Who computes in this browser: WebAssembly, or plain JavaScript.
+   *
+   * @param {number} bytes How much memory to take, from `memoryFor`.
+   * @param {boolean} [rounded] Round the weights to bfloat16.
+   */
+  GPT2.newMath = async function (bytes, rounded = false) {
+    const found = await compile();
+    if (!found) return GPT2.plain;
+    let memory;
+    try {
+      memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / PAGE) });
+    } catch {
+      throw new Error(
+        `the browser does not give ${Math.ceil(bytes / 1e6)} MB of memory` +
+          (rounded ? "" : '; with dtype "bfloat16" it takes less'),
+      );
+    }
+    const imports = { env: { memory } };
+    const { exports } = await WebAssembly.instantiate(found.module, imports);
+    return new Wasm(exports, memory, rounded, found.kind);
+  };
+
+  /** Forget which kernels were found: for tests of the others. */
+  GPT2.forgetKernels = () => (compiled = null);
 })((globalThis.GPT2 ??= {}));
