@@ -26,7 +26,7 @@ from torch import Tensor
 
 import gpt2
 from gpt2.attention import attention_weights, causal_mask
-from gpt2.tokenizer.bpe import split_text
+from gpt2.tokenizer.bpe import END_OF_TEXT, split_text
 from gpt2.tokenizer.newer import as_of_unicode_16
 
 pytestmark = pytest.mark.xdist_group("live")
@@ -186,7 +186,7 @@ def write_tiny(folder: Path, kind: Any, shake: Any) -> gpt2.GPT2:
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     save_file(state, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
-    letters = [*"abcdefghijklmnop", gpt2.tokenizer.bpe.END_OF_TEXT]
+    letters = [*"abcdefghijklmnop", END_OF_TEXT]
     ids = {letter: i for i, letter in enumerate(letters)}
     (folder / "vocab.json").write_text(json.dumps(ids))
     (folder / "merges.txt").write_text("#version: 0.2\n")

@@ -25,6 +25,8 @@ from test_live import KERNELS, KINDS, STORY, close, unpack, write_tiny
 from torch import Tensor, nn
 
 import gpt2
+from gpt2.evaluation.circuits import record_attention
+from gpt2.tokenizer.bpe import spell, split_text
 
 pytestmark = pytest.mark.xdist_group("live")
 
@@ -169,9 +171,9 @@ def test_text_and_tokens(page: Page, tokenizer: gpt2.Tokenizer) -> None:
     assert found[2] == tokenizer.encode_prompt(text)
     assert found[3] == text
     assert found[4] == [tokenizer.decode([i]) for i in ids]
-    spelled = [gpt2.tokenizer.bpe.spell(tokenizer.token_bytes(i)) for i in ids]
+    spelled = [spell(tokenizer.token_bytes(i)) for i in ids]
     assert found[5] == spelled
-    assert found[6] == gpt2.tokenizer.bpe.split_text(text)
+    assert found[6] == split_text(text)
     assert found[7][0] == ["Ġ", "l", "o", "s", "t"]
     assert found[7][-1] == ["Ġlost"]
 
@@ -260,9 +262,7 @@ def caught(model: gpt2.GPT2, ids: list[int]) -> dict[str, list[Tensor]]:
     for layer, mixed in zip(model.h, found["mixed"], strict=True):
         rows = layer.attn.c_proj.weight.unflatten(0, (H, -1))  # (H, D, C)
         found["heads"].append(mixed @ rows)
-    recorded = gpt2.evaluation.circuits.record_attention(
-        model, torch.tensor([ids])
-    )
+    recorded = record_attention(model, torch.tensor([ids]))
     found["weights"] = list(recorded[:, 0])
     return found
 
