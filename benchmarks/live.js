@@ -98,12 +98,19 @@ const likeliest = (logits) => {
 };
 
 let engine = null;
+let seconds = 0; // that opening has taken
 
-async function open(kind, options) {
+async function openEngine(kind, options) {
   const files = document.querySelector("input")?.files;
   const began = performance.now();
   engine = await ENGINES[kind]({ files, ...options });
-  return performance.now() - began;
+  seconds = (performance.now() - began) / 1000;
+}
+
+/** The bytes that the page has loaded. */
+function loaded() {
+  const entries = performance.getEntriesByType("resource");
+  return entries.reduce((sum, entry) => sum + entry.encodedBodySize, 0);
 }
 
 /** Milliseconds for the prompt and for each token after it, and the tokens. */

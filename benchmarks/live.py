@@ -43,8 +43,10 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 PROMPT = 20
 # Name: tokens to generate, how often the prompt is run, rounds.
 SIZES = {"story": (200, 10, 5), "gpt2": (24, 3, 5)}
-ENGINES = {
-    "this book": ("book", {}),
+# The kind of its page, and what is particular about it.
+ENGINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "this book, bfloat16": ("book", {}),
+    "this book, float32": ("book", {"dtype": torch.float32}),
     "this book, plain JavaScript": ("book", {"plain": True}),
     "onnxruntime-web": ("onnxruntime", {}),
     "transformers.js": ("transformers", {}),
@@ -83,14 +85,15 @@ def install(folder: Path) -> Path:
 def write_site(site: Path, modules: Path, size: str) -> dict[str, Any]:
     """Write checkpoint, graphs and pages; return the prompt and its tokens."""
     model, tokenizer = checkpoint(size)
-    own = site / "own"
-    own.mkdir(parents=True)
-    state = {k: v.contiguous() for k, v in model.state_dict().items()}
-    save_file(state, own / "model.safetensors")
-    (own / "config.json").write_text(json.dumps(model.config.to_dict()))
-    tokenizer.save(own)
+    for dtype in (torch.bfloat16, torch.float32):
+        own = site / str(dtype)
+        own.mkdir(parents=True)
+        state = model.to(dtype).state_dict().items()
+        whole = {name: tensor.contiguous() for name, tensor in state}
+        save_file(whole, own / "model.safetensors")
+        (own / "config.json").write_text(json.dumps(model.config.to_dict()))
+        tokenizer.save(own)
     live_scripts.write(site / "live")
-    model = model.float()
     write_graph(model, site / "graph.onnx")
     folder = site / "models" / "gpt2"
     write_graph(model, folder / "onnx" / "model.onnx", hugging_face=True)
@@ -154,10 +157,10 @@ def opened(browser: Any, address: str, site: Path, name: str) -> Page:
     page.set_default_timeout(300_000)
     base = site.as_uri() if kind == "book" else address
     page.goto(f"{base}/{kind}.html")
+    own = site / str(options.get("dtype", torch.bfloat16))
     if kind == "book":
-        own = [str(path) for path in (site / "own").iterdir()]
-        page.set_input_files("input", own)
-    config = json.loads((site / "own" / "config.json").read_text())
+        page.set_input_files("input", [*own.iterdir()])
+    config = json.loads((own / "config.json").read_text())
     page.wait_for_function(
         "k => k !== 'transformers' || globalThis[k]", arg=kind
     )
@@ -166,10 +169,53 @@ def opened(browser: Any, address: str, site: Path, name: str) -> Page:
         "graph": "graph.onnx",
         "models": f"{address}/models/",
         "name": "gpt2",
-        **options,
+        "plain": options.get("plain", False),
     }
-    page.evaluate("([k, o]) => open(k, o)", [kind, arguments])
+    page.evaluate("([k, o]) => openEngine(k, o)", [kind, arguments])
     return page
+
+
+TOUCH = """async () => {
+    let [last, gap] = [performance.now(), 0];
+    const watch = setInterval(() => {
+        gap = Math.max(gap, performance.now() - last);
+        last = performance.now();
+    }, 1);
+    const began = performance.now();
+    const machine = await GPT2.machine();
+    const ready = performance.now() - began;
+    await machine.predict(await machine.encodePrompt("Ella lost her"));
+    const first = performance.now() - began;
+    gap = Math.max(gap, performance.now() - last);
+    clearInterval(watch);
+    return {ready, first, gap};
+}"""
+
+
+def first_touch(browser: Any, site: Path) -> dict[str, float]:
+    """Return how long a reader waits after touching a figure, in ms.
+
+    `gap` is the longest time in which the page could not react.
+    """
+    (site / "touch.html").write_text(
+        '<!doctype html><meta charset="utf-8"><script>'
+        'globalThis.GPT2 = {root: "live/"}</script>'
+        '<script src="live/machine.js"></script>'
+    )
+    found = []
+    for _ in range(9):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto((site / "touch.html").as_uri())
+        found.append(page.evaluate(TOUCH))
+        context.close()
+    sent = ("machine.js", "engine.js", "story.js")
+    size = sum((site / "live" / name).stat().st_size for name in sent)
+    middle = {
+        name: statistics.median(one[name] for one in found)
+        for name in found[0]
+    }
+    return {**middle, "bytes": size}
 
 
 def compare(site: Path, facts: dict[str, Any], size: str) -> dict[str, Any]:
@@ -182,6 +228,7 @@ def compare(site: Path, facts: dict[str, Any], size: str) -> dict[str, Any]:
     with sync_playwright() as playwright, serving(site) as address:
         path = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        touch = first_touch(browser, site) if size == "story" else None
         pages = {
             name: opened(browser, address, site, name) for name in ENGINES
         }
@@ -197,34 +244,105 @@ def compare(site: Path, facts: dict[str, Any], size: str) -> dict[str, Any]:
                 if turn:
                     times[name]["prompt"] += found["prompts"]
                     times[name]["token"].append(found["each"])
+        opening = {
+            name: page.evaluate("[seconds, loaded()]")
+            for name, page in pages.items()
+        }
         version = browser.version
         browser.close()
-    return {
-        "browser": version,
-        "engines": {
-            name: {
-                "prompt": statistics.median(one["prompt"]),
-                "token": statistics.median(one["token"]),
-                "range": [min(one["token"]), max(one["token"])],
-                "same": same[name],
-            }
-            for name, one in times.items()
-        },
+    engines = {
+        name: {
+            "prompt": statistics.median(one["prompt"]),
+            "token": statistics.median(one["token"]),
+            "range": [min(one["token"]), max(one["token"])],
+            "same": same[name],
+            "open": opening[name][0],
+            "bytes": opening[name][1],
+        }
+        for name, one in times.items()
     }
+    return {"browser": version, "touch": touch, "engines": engines}
+
+
+def processor() -> str:
+    """Return the name of this processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next(x.split(": ")[1] for x in lines if x.startswith("model name"))
+
+
+VERSIONS = dict(
+    zip(("onnxruntime-web", "transformers.js"), PACKAGES.values(), strict=True)
+)
+NAMES = {"story": "The story model, 2.1M", "gpt2": "GPT-2 124M"}
+
+
+def table(size: str, found: dict[str, Any]) -> str:
+    """Write the table of one size in Markdown."""
+    rows = [
+        f"## {NAMES[size]}",
+        "",
+        "| engine | ms per token | range | tokens per second "
+        f"| prompt of {PROMPT} tokens, ms | opened in, s | tokens |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, one in found["engines"].items():
+        version = VERSIONS.get(name, "")
+        low, high = one["range"]
+        rows.append(
+            f"| {name} {version} | {one['token']:.3g} | {low:.3g} to "
+            f"{high:.3g} | {1000 / one['token']:,.0f} | {one['prompt']:.3g} "
+            f"| {one['open']:.2f} | {'same' if one['same'] else 'OTHER'} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def report(results: dict[str, Any]) -> str:
+    """Write the results in Markdown."""
+    sizes = results["sizes"]
+    parts = [
+        "# The model in the page",
+        "",
+        f"Measured by `benchmarks/live.py` on {results['processor']}, in "
+        f"Chromium {next(iter(sizes.values()))['browser']}, one thread. All "
+        "engines have the same weights, which are bfloat16 numbers, and "
+        "generate greedily; *same* says that all tokens were the package's. "
+        "onnxruntime-web has fused attention, norms and GELU, and its output "
+        "as `Gemm(transB)`; it and transformers.js compute in float32. The "
+        "engines took turns; times are medians.",
+        "",
+    ]
+    parts += [table(size, found) for size, found in sizes.items()]
+    touch = sizes.get("story", {}).get("touch")
+    if touch:
+        parts.append(
+            f"After the first touch of a figure, from `file://`: the model is "
+            f"ready within {touch['ready']:.0f} ms, and has predicted after "
+            f"{touch['first']:.0f} ms; {touch['bytes'] / 1e6:.2f} MB are "
+            f"read, and the page could not react for at most "
+            f"{touch['gap']:.0f} ms.\n"
+        )
+    return "\n".join(parts)
 
 
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES))
-    parser.add_argument("--npm", type=Path, default=HERE / "_npm")
+    parser.add_argument("--npm", type=Path, default=HERE / "_live")
     options = parser.parse_args()
     modules = install(options.npm)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results["processor"] = processor()
+    sizes = results.setdefault("sizes", {})
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
             site = Path(folder) / "site"
             facts = write_site(site, modules, size)
-            print(json.dumps(compare(site, facts, size), indent=1))
+            sizes[size] = compare(site, facts, size)
+        print(table(size, sizes[size]))
+        results["sizes"] = {k: sizes[k] for k in SIZES if k in sizes}
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        RESULTS.with_suffix(".md").write_text(report(results))
 
 
 if __name__ == "__main__":

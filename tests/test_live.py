@@ -537,7 +537,7 @@ def test_a_cut_header_is_refused(
     [
         ("model_type", "llama"),
         ("scale_attn_by_inverse_layer_idx", True),
-        ("n_head", 5),
+        ("n_head", 4),
         ("n_layer", "2"),
         ("activation_function", "silu"),
         ("layer_norm_epsilon", 0),
@@ -558,6 +558,6 @@ def test_tokens_that_do_not_fit_are_refused(
 ) -> None:
     write_tiny(tmp_path, KINDS[0], shake)
     page = load(tmp_path)
-    for tokens in ([], [17], [-1], [0.5], [0] * 17):
+    for tokens in ([], [17], [-1], [0.5], [0] * 71):
         with pytest.raises(Error, match=r"must lie|tokens fit"):
             page.evaluate("tokens => model.logits(tokens).length", tokens)
