@@ -803,6 +803,11 @@ WRONG = {
     "no merges": lambda f: (f / "merges.txt").unlink(),
     "config": lambda f: (f / "config.json").write_text('{"n_embd": 3}'),
     "not JSON": lambda f: (f / "config.json").write_text("{"),
+    "too large": lambda f: (f / "vocab.json").write_bytes(b" " * 64_000_001),
+    "not UTF-8": lambda f: (f / "merges.txt").write_bytes(b"\xff"),
+    "another format": lambda f: (f / "model.safetensors").rename(
+        f / "pytorch_model.bin"
+    ),
     "too short": lambda f: (f / "model.safetensors").write_bytes(b"\1" * 99),
     "too many tokens": lambda f: (f / "vocab.json").write_text(
         json.dumps(
@@ -818,6 +823,9 @@ NAMED = {
     "no merges": "merges.txt",
     "config": "config.json: n_vocab",
     "not JSON": "config.json: .*JSON",
+    "too large": "vocab.json: it has 64000001 bytes",
+    "not UTF-8": "merges.txt: ",
+    "another format": "pytorch_model.bin cannot be read here",
     "too short": "model.safetensors: .*header",
     "too many tokens": "needs the id 21",
 }

@@ -20,12 +20,15 @@
     }
   };
 
-  /** Refuse what is too large for settings or a vocabulary. */
-  function checkSizes(folder) {
-    for (const [name, file] of folder)
-      if (/\.(json|txt|bpe)$/.test(name) && file.size > MOST_BYTES)
-        folder.delete(name);
-  }
+  /** The text of a file, if it is there and not too large for one. */
+  GPT2.textOf = async function (folder, name) {
+    const file = folder.get(name);
+    if (!file) throw new Error(`there is no ${name} among the files`);
+    if (file.size > MOST_BYTES)
+      throw new Error(`it has ${file.size} bytes; at most ${MOST_BYTES} fit`);
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    return decoder.decode(await file.arrayBuffer());
+  };
 
   function checkWeights(folder) {
     if (folder.has(WEIGHTS)) return;
@@ -60,11 +63,11 @@
     const notes = [];
     const n = tokenizer.tokens.length;
     if (n < config.n_vocab)
-      notes.push(
-        `${config.n_vocab - n} rows of the table stand for no token`,
-      );
+      notes.push(`${config.n_vocab - n} rows of the table stand for no token`);
     if (n > config.n_vocab)
-      notes.push(`the model has no row for ${n - config.n_vocab} added tokens`);
+      notes.push(
+        `the model has no row for ${n - config.n_vocab} added tokens`,
+      );
     return { dtype: [...kinds].map((kind) => DTYPES[kind]).join(", "), notes };
   }
 
@@ -77,11 +80,9 @@
   GPT2.readFolder = async function (folder, dtype) {
     if (dtype !== undefined && dtype !== "bfloat16")
       throw new Error(`dtype must be bfloat16 or left out; got ${dtype}`);
-    checkSizes(folder);
     checkWeights(folder);
     const config = await GPT2.naming(CONFIG, async () => {
-      if (!folder.has(CONFIG)) throw new Error("it is not among the files");
-      const text = await folder.get(CONFIG).text();
+      const text = await GPT2.textOf(folder, CONFIG);
       return GPT2.readConfig(GPT2.parseObject(text, "the file"));
     });
     const matched = await GPT2.naming(WEIGHTS, async () =>
@@ -97,6 +98,7 @@
     const memory = await GPT2.memoryFor(matched, config, rounded);
     const used = [WEIGHTS, CONFIG, ...GPT2.vocabularyFiles(folder)];
     const plan = {
+      name: "your model",
       config,
       parameters,
       ...describe(matched, tokenizer, config),
@@ -108,9 +110,11 @@
   };
 
   /** Read a model that `readFolder` has found, where it will compute. */
-  GPT2.readModel = async function (folder, found, { dtype, onProgress } = {}) {
+  GPT2.readModel = async function (folder, found, options = {}) {
     const { plan, config, matched } = found;
-    const math = await GPT2.newMath(plan.memory, dtype === "bfloat16");
+    const { dtype, onProgress, memory } = options;
+    const rounded = dtype === "bfloat16";
+    const math = await GPT2.newMath(plan.memory, { rounded, memory });
     const weights = await GPT2.naming(WEIGHTS, () =>
       GPT2.readWeights(folder.get(WEIGHTS), matched, math, onProgress),
     );

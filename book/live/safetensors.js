@@ -115,7 +115,7 @@
     let [from, to, slice] = [0, 0, null];
     for (const [name, entry] of inOrder) {
       const size = BYTES[entry.dtype];
-      for (let at = entry.begin; at < entry.end; ) {
+      for (let at = entry.begin; at < entry.end;) {
         if (at < from || at + size > to) {
           [from, to] = [at, Math.min(end, at + SLICE)];
           slice = await bytesOf(file, from, to);

@@ -24,6 +24,7 @@
   class Session {
     #model = null;
     #tokenizer = null;
+    #memory = undefined; // in which all models lie, one after the other
     #known = []; // the ids whose keys and values are in the cache
     #running = new Map(); // generations, by number
     #count = 0;
@@ -54,8 +55,9 @@
     }
 
     async #fill(folder, found, { name, dtype, onProgress }) {
-      const options = { dtype, onProgress };
+      const options = { dtype, onProgress, memory: this.#memory };
       this.#model = await GPT2.readModel(folder, found, options);
+      this.#memory = this.#model.math.memory;
       this.#tokenizer = found.tokenizer;
       const { n_vocab, start, end, tokens, added } = found.tokenizer;
       const { config, parameters, bytes } = found.plan;

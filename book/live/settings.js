@@ -63,9 +63,7 @@
     constructor(settings, special) {
       this.settings = settings;
       this.searches = [false, true].map((allowed) =>
-        this.#build(
-          new Map([...(allowed ? special : []), ...settings.words]),
-        ),
+        this.#build(new Map([...(allowed ? special : []), ...settings.words])),
       );
     }
 

@@ -42,27 +42,24 @@
     const names = GPT2.vocabularyFiles(folder);
     if (!names.length)
       refuse(`there is neither ${ONE} nor vocab.json among the files`);
-    const text = async (name) =>
-      folder.has(name)
-        ? new TextDecoder("utf-8", { fatal: true }).decode(
-            await folder.get(name).arrayBuffer(),
-          )
-        : refuse(`there is no ${name} among the files`);
     const object = (name) =>
       GPT2.naming(name, async () =>
-        folder.has(name) ? GPT2.parseObject(await text(name), "the file") : {},
+        folder.has(name)
+          ? GPT2.parseObject(await GPT2.textOf(folder, name), "the file")
+          : {},
       );
     const small = {};
     for (const name of [SETTINGS, NAMES, ADDED, "config.json"])
       small[name] = await object(name);
     const said = await GPT2.naming(SETTINGS, async () => configuration(small));
+    const first = await object(names[0]);
     const contents =
       names.length === 1
-        ? await GPT2.naming(ONE, async () => readOne(await object(ONE)))
+        ? await GPT2.naming(ONE, async () => readOne(first))
         : {
-            ids: asIds(await object(names[0]), names[0]),
+            ids: asIds(first, names[0]),
             merges: await GPT2.naming(names[1], async () =>
-              mergeLines(await text(names[1])),
+              mergeLines(await GPT2.textOf(folder, names[1])),
             ),
             added: addedBeside(small, said),
             settings: GPT2.plainSettings(),
@@ -218,9 +215,14 @@
       if (!isObject(token) || !Number.isSafeInteger(token.id))
         refuse(`the added token ${shown(token)} has no id`);
       const name = nameOf(token, "an added token");
-      if (added.has(name)) refuse(`the added token ${shown(name)} is repeated`);
+      if (added.has(name))
+        refuse(`the added token ${shown(name)} is repeated`);
       const finding = readFinding(token);
-      added.set(name, { id: token.id, special: token.special ?? true, finding });
+      added.set(name, {
+        id: token.id,
+        special: token.special ?? true,
+        finding,
+      });
     }
     const settings = readPipeline(whole);
     return { ids: asIds(model.vocab, "vocab"), merges, added, settings };
@@ -255,7 +257,8 @@
       ...["dropout", "continuing_subword_prefix", "end_of_word_suffix"],
       "byte_fallback",
     ])
-      if (whole.model[name]) refuseStep(`the model's ${name}`, whole.model[name]);
+      if (whole.model[name])
+        refuseStep(`the model's ${name}`, whole.model[name]);
     if (whole.decoder != null && whole.decoder.type !== "ByteLevel")
       refuseStep("the decoder", whole.decoder);
     const settings = GPT2.plainSettings();
@@ -310,7 +313,8 @@
     const parts = [[]];
     for (const item of Array.isArray(single) ? single : [])
       if (item?.Sequence) parts.push([]);
-      else parts.at(-1).push(...(names?.[item?.SpecialToken?.id]?.ids ?? [NaN]));
+      else
+        parts.at(-1).push(...(names?.[item?.SpecialToken?.id]?.ids ?? [NaN]));
     return parts;
   }
 
@@ -397,7 +401,8 @@
       highest = ordinary.get(token);
     }
     for (const token of ids.keys())
-      if (isOnePiece(token)) refuse(`no merge makes the token ${shown(token)}`);
+      if (isOnePiece(token))
+        refuse(`no merge makes the token ${shown(token)}`);
     return ordinary;
   }
 
@@ -413,7 +418,9 @@
   function configure(settings, said, special, inPipeline) {
     settings.eos = choose(said, "eos", special);
     if (!settings.eos)
-      refuse("no token is known to end a text: write an eos_token to " + SETTINGS);
+      refuse(
+        "no token is known to end a text: write an eos_token to " + SETTINGS,
+      );
     settings.bos = choose(said, "bos", special) || settings.eos;
     const disagree = (key) =>
       refuse(
@@ -430,7 +437,10 @@
       ["add_eos_token", "after", settings.eos],
     ]) {
       const around = said.flags[key] ? [special.get(name)] : [];
-      if (said.flags[key] === null || String(settings[side]) === String(around))
+      if (
+        said.flags[key] === null ||
+        String(settings[side]) === String(around)
+      )
         continue;
       if (settings[side].length) disagree(key);
       settings[side] = around;

@@ -34,7 +34,6 @@
 
   class Wasm {
     #kernels;
-    #memory;
     #rounded;
     #top = ROOM; // the first free byte
     #kept = ROOM; // and that after the weights and caches
@@ -48,22 +47,21 @@
     constructor(exports, memory, rounded, kind) {
       this.kind = kind;
       this.#kernels = exports;
-      this.#memory = memory;
+      this.memory = memory;
       this.#rounded = rounded;
     }
-
 
     #take(bytes) {
       const at = this.#top;
       this.#top += aligned(bytes);
-      if (this.#top > this.#memory.buffer.byteLength)
+      if (this.#top > this.memory.buffer.byteLength)
         throw new Error("the memory was reckoned too small"); // cannot happen
       return at;
     }
 
     #array(length) {
       return new Float32Array(
-        this.#memory.buffer,
+        this.memory.buffer,
         this.#take(4 * length),
         length,
       );
@@ -71,7 +69,7 @@
 
     /** The address of an array, which is copied if it is not in the memory. */
     #at(x) {
-      if (x.buffer === this.#memory.buffer) return x.byteOffset;
+      if (x.buffer === this.memory.buffer) return x.byteOffset;
       const copy = this.#array(x.length);
       copy.set(x);
       return copy.byteOffset;
@@ -100,7 +98,7 @@
     reserve(entry) {
       const at = this.#take(bytesOf(entry, this.#rounded));
       this.#kept = this.#top;
-      const { buffer } = this.#memory;
+      const { buffer } = this.memory;
       const { kind, shape } = entry;
       if (kind === "vector") {
         const numbers = new Float32Array(buffer, at, shape[0]);
@@ -128,7 +126,7 @@
       const { at, half, C } = table;
       const x = this.#array(indices.length * C);
       const bits = new Uint32Array(x.buffer, x.byteOffset, x.length);
-      const { buffer } = this.#memory;
+      const { buffer } = this.memory;
       const from = half ? new Uint16Array(buffer) : new Uint32Array(buffer);
       const shift = half ? 16 : 0;
       indices.forEach((index, t) => {
@@ -176,8 +174,7 @@
     }
 
     activate(x, name) {
-      if (name === "gelu_new")
-        this.#kernels.gelu_new(x.byteOffset, x.length);
+      if (name === "gelu_new") this.#kernels.gelu_new(x.byteOffset, x.length);
       else GPT2.plain.activate(x, name);
     }
 
@@ -202,7 +199,7 @@
 
   /** Put numbers of a matrix (I, O), from `at` on, into panels of columns. */
   function packLinear(to, numbers, at, { I, O }, half) {
-    for (let n = 0; n < numbers.length; ) {
+    for (let n = 0; n < numbers.length;) {
       const i = Math.floor((at + n) / O);
       for (let o = (at + n) % O; o < O && n < numbers.length; o++, n++) {
         const lane = half ? LANES[o % PANEL] : o % PANEL;
@@ -213,7 +210,7 @@
 
   /** The same for a table (N, C): its rows are the columns of the product. */
   function packTable(to, numbers, at, { C }, half) {
-    for (let n = 0; n < numbers.length; ) {
+    for (let n = 0; n < numbers.length;) {
       const row = Math.floor((at + n) / C);
       const lane = half ? LANES[row % PANEL] : row % PANEL;
       const start = (row - (row % PANEL)) * C + lane;
@@ -262,14 +259,17 @@
    * Who computes in this browser: WebAssembly, or plain JavaScript.
    *
    * @param {number} bytes How much memory to take, from `memoryFor`.
-   * @param {boolean} [rounded] Round the weights to bfloat16.
+   * @param {object} [options] `rounded`: round the weights to bfloat16;
+   *   `memory`: that of a model which is no longer needed, to be used again,
+   *   so that there are never two at once.
    */
-  GPT2.newMath = async function (bytes, rounded = false) {
+  GPT2.newMath = async function (bytes, { rounded = false, memory } = {}) {
     const found = await compile();
     if (!found) return GPT2.plain;
-    let memory;
+    const pages = Math.ceil(bytes / PAGE);
     try {
-      memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / PAGE) });
+      memory ??= new WebAssembly.Memory({ initial: pages });
+      memory.grow(Math.max(0, pages - memory.buffer.byteLength / PAGE));
     } catch {
       throw new Error(
         `the browser does not give ${Math.ceil(bytes / 1e6)} MB of memory` +
