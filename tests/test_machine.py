@@ -137,12 +137,23 @@ def test_all_calls_share_one_machine_in_a_worker(page: Page) -> None:
     assert info["bytes"] < 2.1 * info["parameters"]  # bfloat16
 
 
+NO_WORKERS = {
+    "missing": "globalThis.Worker = undefined",
+    "refused": "globalThis.Worker = class { constructor() { throw 1 } }",
+    "forbidden": """const policy = document.createElement("meta");
+        policy.httpEquiv = "Content-Security-Policy";
+        policy.content = "worker-src 'none'";
+        document.head.append(policy)""",
+}
+
+
+@pytest.mark.parametrize("how", NO_WORKERS)
 def test_the_page_computes_where_there_are_no_workers(
-    blank: Page, story: gpt2.GPT2, ids: list[int]
+    how: str, blank: Page, story: gpt2.GPT2, ids: list[int]
 ) -> None:
+    blank.evaluate(f"() => {{ {NO_WORKERS[how]} }}")
     info, logits = blank.evaluate(
         """async ids => {
-            globalThis.Worker = undefined;
             const machine = await GPT2.machine();
             return [machine.info, pack((await machine.run(ids)).last)];
         }""",

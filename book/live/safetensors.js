@@ -82,7 +82,7 @@
     const inOrder = [...entries].sort(
       ([, a], [, b]) => a.begin - b.begin || a.end - b.end,
     );
-    for (const [name, { begin, end }] of inOrder)
+    for (const [name, { end }] of inOrder)
       if (end > size)
         throw new Error(
           `${name}: ends at byte ${end}, but the file has ${size} bytes: it ` +
