@@ -26,7 +26,6 @@ from threading import Thread
 from typing import Any
 
 import torch
-from live_graph import write_graph
 from playwright.sync_api import Page, sync_playwright
 from safetensors.torch import save_file
 
@@ -84,6 +83,8 @@ def install(folder: Path) -> Path:
 
 def write_site(site: Path, modules: Path, size: str) -> dict[str, Any]:
     """Write checkpoint, graphs and pages; return the prompt and its tokens."""
+    from live_graph import write_graph  # it needs onnx
+
     model, tokenizer = checkpoint(size)
     for dtype in (torch.bfloat16, torch.float32):
         own = site / str(dtype)
@@ -280,6 +281,11 @@ VERSIONS = dict(
 NAMES = {"story": "The story model, 2.1M", "gpt2": "GPT-2 124M"}
 
 
+def shown(number: float) -> str:
+    """Write a number with three digits, or as a whole one."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def table(size: str, found: dict[str, Any]) -> str:
     """Write the table of one size in Markdown."""
     rows = [
@@ -293,9 +299,10 @@ def table(size: str, found: dict[str, Any]) -> str:
         version = VERSIONS.get(name, "")
         low, high = one["range"]
         rows.append(
-            f"| {name} {version} | {one['token']:.3g} | {low:.3g} to "
-            f"{high:.3g} | {1000 / one['token']:,.0f} | {one['prompt']:.3g} "
-            f"| {one['open']:.2f} | {'same' if one['same'] else 'OTHER'} |"
+            f"| {name} {version} | {shown(one['token'])} | {shown(low)} to "
+            f"{shown(high)} | {1000 / one['token']:,.0f} "
+            f"| {shown(one['prompt'])} | {one['open']:.2f} "
+            f"| {'same' if one['same'] else 'OTHERS'} |"
         )
     return "\n".join(rows) + "\n"
 
