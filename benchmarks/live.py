@@ -296,10 +296,10 @@ def table(size: str, found: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, one in found["engines"].items():
-        version = VERSIONS.get(name, "")
+        title = f"{name} {VERSIONS.get(name, '')}".strip()
         low, high = one["range"]
         rows.append(
-            f"| {name} {version} | {shown(one['token'])} | {shown(low)} to "
+            f"| {title} | {shown(one['token'])} | {shown(low)} to "
             f"{shown(high)} | {1000 / one['token']:,.0f} "
             f"| {shown(one['prompt'])} | {one['open']:.2f} "
             f"| {'same' if one['same'] else 'OTHERS'} |"

@@ -52,7 +52,6 @@ const readModel = async kind => {
     const all = globalThis.allKernels ??= GPT2.KERNELS;
     const {relaxed, simd} = all;
     GPT2.KERNELS = {relaxed: all, simd: {simd}, plain: {}}[kind];
-    GPT2.forgetKernels();
     globalThis.model = await GPT2.readModel(
         files, await GPT2.readFolder(files));
     if (model.math.kind !== kind) throw new Error("got " + model.math.kind);

@@ -219,21 +219,23 @@
     }
   }
 
-  let compiled = null;
+  const compiled = new WeakMap(); // promises by `GPT2.KERNELS`
 
   /** The best kernels that this browser takes: a promise; null without any. */
   function compile() {
+    const kernels = GPT2.KERNELS;
     const attempt = async () => {
       for (const kind of ["relaxed", "simd"])
         try {
-          const bytes = GPT2.fromBase64(GPT2.KERNELS[kind]);
+          const bytes = GPT2.fromBase64(kernels[kind]);
           return { kind, module: await WebAssembly.compile(bytes) };
         } catch {
           // the next one, then
         }
       return null;
     };
-    return (compiled ??= attempt());
+    if (!compiled.has(kernels)) compiled.set(kernels, attempt());
+    return compiled.get(kernels);
   }
 
   /**
@@ -280,7 +282,4 @@
     const { exports } = await WebAssembly.instantiate(found.module, imports);
     return new Wasm(exports, memory, rounded, found.kind);
   };
-
-  /** Forget which kernels were found: for tests of the others. */
-  GPT2.forgetKernels = () => (compiled = null);
 })((globalThis.GPT2 ??= {}));
