@@ -177,6 +177,15 @@ def test_a_step_is_compared_with_the_slower_of_two_limits(
     assert report.reading([prompt]).endswith("| 100 | 200 | 50% |  |")
 
 
+def test_the_table_of_the_page_is_that_of_its_results() -> None:
+    live = load("live")
+    results = json.loads((FOLDER / "results" / "live.json").read_text())
+    shown = (FOLDER / "results" / "live.md").read_text("utf-8")
+    assert live.report(results) == shown
+    for found in results["sizes"].values():
+        assert all(engine["same"] for engine in found["engines"].values())
+
+
 def test_what_a_step_reads(tmp_path: Path) -> None:
     """By hand, for the story model: 4 layers of 12 C^2, and the table."""
     from gpt2.config import GPT2Config
