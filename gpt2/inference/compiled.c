@@ -223,7 +223,7 @@ INLINE void microkernel(int dtype, int n_rows, const uint32_t *x,
     for (int i = 0; i < n_acc; i++) acc_int[i] = (vec_i32){0};
     for (; n > 0; n--) {
         for (long line = 0; line < n_ahead; line++, ahead += LINE)
-            __builtin_prefetch(ahead, 0, 2);  // to L2
+            __builtin_prefetch(ahead, 0, 0);  // to L1 alone: read once
 #pragma GCC unroll 1
         for (int i = 0; i < STRIP; i += n_chains) {
             UNROLL
