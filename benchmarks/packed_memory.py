@@ -62,7 +62,7 @@ def pack(way: str, precision: str, folder: str) -> None:
     from gpt2.inference import compiled
 
     if way == "kept":
-        compiled.release_pages = lambda tensor: None
+        compiled.release = lambda tensor: None
     model = gpt2.load_model(folder)
     packed = gpt2.for_inference(model, precision, consume=True)
     print(memory()["peak"])

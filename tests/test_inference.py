@@ -672,7 +672,7 @@ def test_packed_weights_are_on_huge_pages() -> None:
 
 def test_released_pages_are_those_of_the_tensor_alone() -> None:
     tensor = torch.ones(100_000)
-    compiled.release_pages(tensor[1000:-1000])
+    compiled.release(tensor[1000:-1000])
     assert (tensor[:1000] == 1).all()
     assert (tensor[-1000:] == 1).all()
     if sys.platform.startswith("linux"):

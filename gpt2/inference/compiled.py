@@ -11,13 +11,13 @@ import ctypes
 import math
 import mmap
 import os
-import sys
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gpt2.files.pages import release_pages
 from gpt2.inference import compiling
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int8)
@@ -28,6 +28,8 @@ LANES = 16
 """How many columns a panel has."""
 HUGE_PAGE = 1 << 21
 """Bytes in a huge page."""
+PIECE = 1 << 22
+"""How many values are packed, and perhaps released, at a time."""
 
 
 @cache
@@ -103,6 +105,9 @@ class CompiledMatrix:
         bias: Tensor | None,
         dtype: torch.dtype,
         offsets: Tensor | None = None,
+        *,
+        memory: Tensor | None = None,
+        consume: bool = False,
     ) -> None:
         """Pack a matrix.
 
@@ -112,6 +117,9 @@ class CompiledMatrix:
             dtype: float32, bfloat16 or int8, the format to round to; int8 as
                 in `gpt2.inference.kernels.quantize`.
             offsets: (in,), subtracted from every column before rounding.
+            memory: (n,) zero bytes to pack into, as many as `panels_shape`
+                says, or None for new ones.
+            consume: Release `weight` piece by piece as it is packed.
 
         Raises:
             ValueError: The shapes do not match, or a value is not finite,
@@ -120,36 +128,50 @@ class CompiledMatrix:
         check_shapes(weight, bias, offsets)
         self.dtype = DTYPES.index(dtype)
         self.n_in, self.n_out = weight.shape
-        weight = weight.float()
         offsets = torch.zeros(self.n_in) if offsets is None else offsets
         offsets = offsets.float().contiguous()
-        per_word, n_panels = PER_WORD[dtype], -(-self.n_out // LANES)
-        shape = (n_panels, -(-self.n_in // per_word), LANES, per_word)
-        self.panels = zeros_on_huge_pages(shape, dtype)
-        self.scales = torch.zeros(n_panels * LANES)
-        self.column_sums = torch.zeros(n_panels * LANES, dtype=torch.int32)
-        self.bias = torch.zeros(n_panels * LANES)
+        shape = panels_shape(self.n_in, self.n_out, dtype)
+        if memory is None:
+            memory = zeros_on_huge_pages((math.prod(shape),), dtype)
+        self.panels = memory.view(dtype).view(shape)
+        self.scales = torch.zeros(shape[0] * LANES)
+        self.column_sums = torch.zeros(shape[0] * LANES, dtype=torch.int32)
+        self.bias = torch.zeros(shape[0] * LANES)
         if bias is not None:
             self.bias[: self.n_out] = bias
         tensors = (self.panels, self.scales, self.column_sums, self.bias)
         pointers = [tensor.data_ptr() for tensor in tensors]
         assert not any(pointer % 64 for pointer in pointers)
-        not_finite = routines().pack(
-            self.dtype,
-            weight.data_ptr(),
-            *weight.stride(),
-            offsets.data_ptr(),
-            self.n_in,
-            self.n_out,
-            *pointers[:3],
-            n_threads(),
-        )
-        if not_finite or not self.bias.isfinite().all():
+        finite = self._pack(weight, offsets, consume)
+        if not finite or not self.bias.isfinite().all():
             raise ValueError(
                 f"a matrix {tuple(weight.shape)} has values that are not "
                 f"finite in {dtype}"
             )
         self.struct = MatrixStruct(*pointers, self.n_in, self.n_out)
+
+    def _pack(self, weight: Tensor, offsets: Tensor, consume: bool) -> bool:
+        """Pack a few columns at a time; return whether all are finite."""
+        failed, n_columns = 0, max(1, PIECE // self.n_in // LANES) * LANES
+        for at in range(0, self.n_out, n_columns):
+            columns = weight[:, at : at + n_columns]
+            values = columns.float()
+            failed |= routines().pack(
+                self.dtype,
+                values.data_ptr(),
+                *values.stride(),
+                offsets.data_ptr(),
+                *values.shape,
+                self.panels[at // LANES].data_ptr(),
+                self.scales[at:].data_ptr(),
+                self.column_sums[at:].data_ptr(),
+                n_threads(),
+            )
+            if consume:
+                release(columns)
+        if consume:
+            release(weight)
+        return not failed
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Multiply rows by the matrix and add the bias.
@@ -199,6 +221,12 @@ class CompiledMatrix:
         if self.panels.dtype != torch.int8:
             return values
         return values * self.scales[ids, None]
+
+
+def panels_shape(n_in: int, n_out: int, dtype: torch.dtype) -> tuple[int, ...]:
+    """Return the shape of a matrix [in, out] that is packed into panels."""
+    per_word = PER_WORD[dtype]
+    return -(-n_out // LANES), -(-n_in // per_word), LANES, per_word
 
 
 def check_shapes(
@@ -261,20 +289,12 @@ if hasattr(mmap, "MAP_PRIVATE"):
     _PRIVATE["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
-def release_pages(tensor: Tensor) -> None:
+def release(tensor: Tensor) -> None:
     """Give the memory of a tensor that is no longer needed back to the system.
 
     On Linux, the pages of a memory-mapped file are dropped, and other values
-    become zeros. On other systems nothing happens. Loading and packing GPT-2
-    124M as bfloat16 then takes at most 827 MB instead of 1055 MB
-    (`benchmarks/packed_memory.py`).
+    become zeros. On other systems nothing happens, nor with a tensor that has
+    gaps. `benchmarks/memory.py` measures what that saves.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    end = tensor.data_ptr() + tensor.nbytes
-    n_bytes = (end - begin) // mmap.PAGESIZE * mmap.PAGESIZE
-    if tensor.is_contiguous() and n_bytes > 0:
-        advise = ctypes.CDLL(None).madvise
-        advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        advise(begin, n_bytes, mmap.MADV_DONTNEED)
+    if tensor.is_contiguous() or tensor.mT.is_contiguous():
+        release_pages(tensor.data_ptr(), tensor.nbytes)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt2.inference.compiled import CompiledMatrix, library
+from gpt2.inference.compiled import CompiledMatrix, library, release
 
 Precision = Literal["float32", "bfloat16", "int8"]
 """The format of a packed matrix. `int8` stores one byte for each value, and a
@@ -41,6 +41,8 @@ def pack(
     bias: Tensor | None,
     precision: Precision,
     offsets: Tensor | None = None,
+    *,
+    consume: bool = False,
 ) -> Matrix:
     """Pack a matrix in the fastest form that this machine supports.
 
@@ -49,14 +51,18 @@ def pack(
         bias: (out,), or None for zeros.
         precision: The format to round to.
         offsets: (in,), subtracted from every column before rounding.
+        consume: Release the memory of `weight` when it is packed.
 
     Raises:
         ValueError: A value is not finite, before or after rounding.
     """
     if is_compiled(precision):
         dtype = getattr(torch, precision)
-        return CompiledMatrix(weight, bias, dtype, offsets)
-    return PlainMatrix(weight, bias, precision, offsets)
+        return CompiledMatrix(weight, bias, dtype, offsets, consume=consume)
+    matrix = PlainMatrix(weight, bias, precision, offsets)
+    if consume:
+        release(weight)
+    return matrix
 
 
 @cache

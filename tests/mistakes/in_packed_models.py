@@ -179,7 +179,7 @@ MUTATIONS = [
     Mutation(
         "a matrix of another size is accepted",
         "inference/layers.py",
-        "        check_layer(layer, self.config)\n",
+        "            check_layer(layer, expected)\n",
         "",
         (INFERENCE,),
     ),
