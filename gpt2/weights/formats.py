@@ -27,7 +27,6 @@ from gpt2.weights.foreign import foreign_file
 from gpt2.weights.layout import OUTPUT, TensorInfo, gpt2_name, our_names
 from gpt2.weights.llm_c import MAGIC as LLM_C
 from gpt2.weights.llm_c import open_llm_c
-from gpt2.weights.pytorch import open_pytorch
 from gpt2.weights.raw import WEIGHT_DTYPES
 from gpt2.weights.safetensors_header import read_safetensors_header
 
@@ -188,6 +187,8 @@ def _open_safetensors(path: Path) -> Weights:
 
 def _open_pytorch(path: Path) -> Weights:
     """Open one of PyTorch's files, without running any code in it."""
+    from gpt2.weights.pytorch import open_pytorch  # of which few have need
+
     file = open_pytorch(path)
     infos = {
         name: TensorInfo(view.storage.dtype, view.shape, path.name)
