@@ -28,6 +28,7 @@ from gpt2.inference.kernels import (
     Matrix,
     PlainMatrix,
     Precision,
+    pack,
     quantize,
 )
 from gpt2.inference.layers import CompiledLayers, PackedCache
@@ -631,6 +632,26 @@ def test_what_is_packed_in_c_is_rounded_as_by_hand(transposed: bool) -> None:
     assert torch.equal(
         packed.column_sums[:50], numbers.sum(0, dtype=torch.int32)
     )
+
+
+@every_precision
+@pytest.mark.parametrize("transposed", [True, False])
+def test_packing_in_pieces_changes_nothing(
+    dtype: Precision, transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiled.library() is None:
+        pytest.skip("there is no compiler")
+    weight = torch.randn(100, 33).T if transposed else torch.randn(33, 100)
+    bias, offsets = torch.randn(100), torch.randn(33)
+    for stored in (weight, weight.bfloat16()):
+        whole = pack(stored, bias, dtype, offsets)
+        with monkeypatch.context() as context:
+            context.setattr(compiled, "PIECE", 33 * 48)
+            pieces = pack(stored, bias, dtype, offsets)
+        rows = torch.randn(5, 33)
+        assert torch.equal(pieces(rows), whole(rows))
+        ids = torch.arange(100)
+        assert torch.equal(pieces.columns(ids), whole.columns(ids))
 
 
 # A model that is consumed.

@@ -266,7 +266,7 @@ def zeros_on_huge_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     before the first write; elsewhere the pages are ordinary ones. Reading all
     weights then causes fewer TLB misses: with GPT-2 124M, a step of generation
     takes 7 % less time in float32, and 22 % in int8
-    (`benchmarks/packed_memory.py`).
+    (`benchmarks/huge_pages.py`).
 
     Raises:
         MemoryError: There is not enough memory.

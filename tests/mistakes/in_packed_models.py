@@ -2,6 +2,7 @@
 
 from mistakes.mutation import Mutation
 
+WEIGHTS = "test_weights.py"
 INFERENCE, COMPILING = "test_inference.py", "test_compiling.py"
 WAITING = f"{INFERENCE}::test_the_threads_wait_for_each_other"
 C = "inference/compiled.c"
@@ -224,6 +225,20 @@ MUTATIONS = [
         "mask = padding_mask(attention_mask, x.size(1))",
         "pass",
         (INFERENCE,),
+    ),
+    Mutation(
+        "the pieces of a matrix are packed over each other",
+        "inference/compiled.py",
+        "self.panels[at // LANES].data_ptr(),",
+        "self.panels[0].data_ptr(),",
+        (INFERENCE,),
+    ),
+    Mutation(
+        "what is packed of the file stays in memory",
+        "inference/compiled.py",
+        "            if consume:\n                release(columns)\n",
+        "",
+        (f"{WEIGHTS}::test_weights_are_never_held_twice",),
     ),
     # What is loaded.
     Mutation(
