@@ -36,9 +36,9 @@ def run(way: str, folder: str) -> None:
     def tell(stage: str) -> None:
         print(json.dumps([stage, time.time(), memory()]), flush=True)
 
-    from gpt2.importing import import_torch
+    from gpt2.commands.starting import load_torch
 
-    import_torch()
+    load_torch()
     import torch
 
     tell("import torch")

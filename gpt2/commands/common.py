@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from gpt2.commands.starting import load_torch
 from gpt2.files.errors import first_line
-from gpt2.importing import import_torch
 from gpt2.prediction import table
 from gpt2.tokenizer.bpe import END_OF_TEXT
 from gpt2.weights import loading
@@ -198,7 +198,7 @@ def load(
 
 def device(options: argparse.Namespace) -> torch.device:
     """Return the chosen device; a RuntimeError says if it is unavailable."""
-    import_torch()
+    load_torch()
     import torch
 
     try:
@@ -219,7 +219,7 @@ def sampling(options: argparse.Namespace) -> Sampling:
     Raises:
         ValueError: A setting is out of its range.
     """
-    import_torch()
+    load_torch()
     from gpt2.sampling import Sampling
 
     if options.seed is None:

@@ -6,7 +6,7 @@ import gc
 import sys
 
 
-def import_torch() -> None:
+def load_torch() -> None:
     """Import PyTorch in a process that will use it until it ends.
 
     PyTorch makes 260,000 objects, nearly all of which stay. Python's collector
