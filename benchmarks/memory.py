@@ -12,6 +12,7 @@ its memory is read every few milliseconds. The measurements go to
 from __future__ import annotations
 
 import json
+import mmap
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,6 @@ sys.path.insert(0, str(HERE))  # for the imports below
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 BYTES = {"taught": 4, "float32": 4, "bfloat16": 2, "int8": 1}
 """Bytes of a number in a matrix; all other numbers are float32."""
-STAGES = ("import torch", "load", "pack", "prompt", "tokens")
 N_PROMPT, N_NEW, SECONDS = 128, 16, 0.004
 
 
@@ -51,7 +51,7 @@ def run(way: str, folder: str) -> None:
     tell("load")
     if way != "taught":
         model = for_inference(model, way, consume=True)  # type: ignore[arg-type]
-    tell("pack")
+        tell("pack")
     prompt = torch.arange(N_PROMPT)[None]
     for i, _ in enumerate(stream(model, prompt, N_NEW, Sampling(0))):
         if i == 0:
@@ -73,16 +73,16 @@ def observe(way: str, folder: str) -> dict[str, Any]:
         text=True,
     )
     statm, curve = Path(f"/proc/{process.pid}/statm"), []
-    page = 4096
     while process.poll() is None:
         pages = statm.read_text().split()
         if len(pages) > 1 and pages[1] != "0":  # it has not ended
-            curve.append([time.time() - began, int(pages[1]) * page])
+            seconds = round(time.time() - began, 3)
+            curve.append([seconds, int(pages[1]) * mmap.PAGESIZE])
         time.sleep(SECONDS)
     assert process.stdout is not None and process.returncode == 0
     lines = [json.loads(line) for line in process.stdout]
     stages = {
-        name: [at - began, held["now"], held["peak"]]
+        name: [round(at - began, 3), held["now"], held["peak"]]
         for name, at, held in lines
     }
     end = stages["tokens"][0]
@@ -169,7 +169,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         whole = (torch + weights(SIZES[0], way)) / 1e6
         axes.axhline(torch / 1e6, color=drawing.COLORS["position"], lw=1)
         axes.axhline(whole, color=drawing.COLORS["token"], lw=1, ls="--")
-        for stage, (at, *_) in stages.items():
+        for stage, (at, *_) in stages.items():  # each ends there
             axes.axvline(at - start, color=drawing.PALE, lw=0.8)
             axes.annotate(
                 stage,
