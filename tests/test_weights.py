@@ -39,7 +39,7 @@ from gpt2.model import GPT2
 from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
 from gpt2.weights import loading
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.formats import find_weights
+from gpt2.weights.formats import find_weights, open_weights
 from gpt2.weights.layout import (
     TensorInfo,
     guess_config,
@@ -460,6 +460,30 @@ def test_parameters_are_in_the_mapped_file(
             maps.append(range(begin, end))
     for name, parameter in model.named_parameters():
         assert any(parameter.data_ptr() in part for part in maps), name
+
+
+@pytest.mark.parametrize(
+    "kind", ["safetensors", "sharded safetensors", "PyTorch", "TensorFlow"]
+)
+def test_what_is_released_is_not_lost(
+    folder: Path, state: dict[str, Tensor], kind: str
+) -> None:
+    """Whether a tensor is mapped from the file, or a copy of its numbers."""
+    if kind == "TensorFlow":
+        folder = TENSORFLOW
+    else:
+        large = torch.randn(60, 50)  # more than a page
+        more = {"large": large.T if kind == "PyTorch" else large}
+        WRITERS[kind](folder, state | more)
+    path = find_weights(folder)
+    assert path is not None
+    weights = open_weights(path)
+    for name in weights.infos:
+        tensor = weights.read(name)
+        before = tensor.clone()
+        weights.release(name)
+        assert torch.equal(tensor, before)
+        assert torch.equal(weights.read(name), before)
 
 
 @full_size

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from collections.abc import Callable
+from functools import cache
 
 
 def release_pages(address: int, n_bytes: int) -> None:
@@ -22,9 +24,15 @@ def release_pages(address: int, n_bytes: int) -> None:
     begin = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (address + n_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if begin < end:
-        advise = ctypes.CDLL(None).madvise
-        advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        advise(begin, end - begin, mmap.MADV_DONTNEED)
+        _madvise()(begin, end - begin, mmap.MADV_DONTNEED)
+
+
+@cache
+def _madvise() -> Callable[[int, int, int], int]:
+    """Return the C library's function; looking it up takes a while."""
+    found = ctypes.CDLL(None).madvise
+    found.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return found
 
 
 def release_bytes(data: memoryview) -> None:
