@@ -4,9 +4,9 @@
 
 For each size (all four by default) and each way to run it, a process of its
 own imports PyTorch, loads a checkpoint of zeros, packs it unless it runs the
-taught model, reads a prompt of 128 tokens and writes 16. Meanwhile,
-its memory is read every few milliseconds. The measurements go to
-`results/memory.json`, and from there to `memory.md` and `memory.png`.
+taught model, reads a prompt of 128 tokens and writes 16. Meanwhile, its memory
+is read every few milliseconds. The measurements go to `results/memory.json`,
+and from there to `memory.md` and `memory.png`.
 """
 
 from __future__ import annotations
@@ -210,8 +210,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 NOTE = (
-    "In megabytes (10^6 bytes), from `/proc`: what is held after 16 tokens, "
-    "and the peak until then. In `memory.png`, the grey line is what `import "
+    "In megabytes (10^6 bytes), from `/proc`: what is held after a prompt of "
+    "128 tokens and 16 more, and the peak until then. The checkpoint holds "
+    "zeros, in float32. In `memory.png`, the grey line is what `import "
     "torch` takes, and the dashed one adds the weights."
 )
 
