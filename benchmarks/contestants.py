@@ -22,6 +22,9 @@ Prompts = list[list[int]]
 
 
 def _ours(folder: Path, dtype: str, threads: int) -> Callable[..., Any]:
+    from gpt2.commands.starting import load_torch
+
+    load_torch()  # as the command line does
     import torch
 
     torch.set_num_threads(threads)

@@ -1406,3 +1406,23 @@ def test_help_names_every_command_and_option(run: Any) -> None:
         "--min-p",
     ):
         assert output.count(f"\n  {option} ") == 1
+
+
+def test_pytorch_is_loaded_without_collecting_garbage() -> None:
+    """What it makes is left alone; what is made later is collected."""
+    code = """
+import gc, sys
+from gpt2.commands.starting import load_torch
+phases = []
+gc.callbacks.append(lambda phase, info: phases.append("torch" in sys.modules))
+gc.disable() if sys.argv[1:] else gc.enable()
+load_torch()
+assert not any(phases) and "torch" in sys.modules
+assert gc.get_freeze_count() > 100_000
+assert gc.isenabled() != bool(sys.argv[1:])
+gc.unfreeze()
+load_torch()  # it is loaded already
+assert gc.get_freeze_count() == 0
+"""
+    for arguments in ([], ["disabled"]):
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True)

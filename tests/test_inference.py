@@ -27,6 +27,7 @@ from gpt2.inference.compiled import CompiledMatrix, Precision
 from gpt2.inference.kernels import (
     Matrix,
     PlainMatrix,
+    pack,
     quantize,
     quantize_groups,
 )
@@ -686,6 +687,26 @@ def test_what_is_packed_in_c_is_rounded_as_by_hand(transposed: bool) -> None:
             assert torch.equal(packed.column_sums[:50], sums)
 
 
+@every_precision
+@pytest.mark.parametrize("transposed", [True, False])
+def test_packing_in_pieces_changes_nothing(
+    dtype: Precision, transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiled.library() is None:
+        pytest.skip("there is no compiler")
+    weight = torch.randn(100, 33).T if transposed else torch.randn(33, 100)
+    bias, offsets = torch.randn(100), torch.randn(33)
+    for stored in (weight, weight.bfloat16()):
+        whole = pack(stored, bias, dtype, offsets)
+        with monkeypatch.context() as context:
+            context.setattr(compiled, "PIECE", 33 * 48)
+            pieces = pack(stored, bias, dtype, offsets)
+        rows = torch.randn(5, 33)
+        assert torch.equal(pieces(rows), whole(rows))
+        ids = torch.arange(100)
+        assert torch.equal(pieces.columns(ids), whole.columns(ids))
+
+
 # A model that is consumed.
 
 
@@ -725,7 +746,7 @@ def test_packed_weights_are_on_huge_pages() -> None:
 
 def test_released_pages_are_those_of_the_tensor_alone() -> None:
     tensor = torch.ones(100_000)
-    compiled.release_pages(tensor[1000:-1000])
+    compiled.release(tensor[1000:-1000])
     assert (tensor[:1000] == 1).all()
     assert (tensor[-1000:] == 1).all()
     if sys.platform.startswith("linux"):

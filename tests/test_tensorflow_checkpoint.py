@@ -408,6 +408,18 @@ def test_several_data_files(tmp_path: Path) -> None:
         read_tensors(path)
 
 
+@pytest.mark.parametrize("offset", [0, 2])
+def test_a_copy_is_not_released(tmp_path: Path, offset: int) -> None:
+    """A tensor that is misaligned in the file is a copy of it."""
+    values = np.arange(5000, dtype="<f4")
+    found = entry(shape=(5000,), offset=offset, size=20000)
+    data = bytes(offset) + values.tobytes()
+    weights = open_weights(checkpoint(tmp_path, index_of({"w": found}), data))
+    assert weights.read("w").tolist() == values.tolist()
+    weights.release("w")
+    assert weights.read("w").tolist() == values.tolist()
+
+
 def test_several_blocks_with_shared_prefixes(tmp_path: Path) -> None:
     first = body(
         record(b"", HEADER),

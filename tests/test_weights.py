@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -34,10 +34,12 @@ from transformers import GPT2Config as TheirConfig
 
 import gpt2
 from gpt2.config import PRESETS, GPT2Config
+from gpt2.inference.kernels import Precision, is_compiled
 from gpt2.model import GPT2
 from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
+from gpt2.weights import loading
 from gpt2.weights.errors import CheckpointError
-from gpt2.weights.formats import find_weights
+from gpt2.weights.formats import find_weights, open_weights
 from gpt2.weights.layout import (
     TensorInfo,
     guess_config,
@@ -461,6 +463,30 @@ def test_parameters_are_in_the_mapped_file(
         assert any(parameter.data_ptr() in part for part in maps), name
 
 
+@pytest.mark.parametrize(
+    "kind", ["safetensors", "sharded safetensors", "PyTorch", "TensorFlow"]
+)
+def test_what_is_released_is_not_lost(
+    folder: Path, state: dict[str, Tensor], kind: str
+) -> None:
+    """Whether a tensor is mapped from the file, or a copy of its numbers."""
+    if kind == "TensorFlow":
+        folder = TENSORFLOW
+    else:
+        large = torch.randn(60, 50)  # more than a page
+        more = {"large": large.T if kind == "PyTorch" else large}
+        WRITERS[kind](folder, state | more)
+    path = find_weights(folder)
+    assert path is not None
+    weights = open_weights(path)
+    for name in weights.infos:
+        tensor = weights.read(name)
+        before = tensor.clone()
+        weights.release(name)
+        assert torch.equal(tensor, before)
+        assert torch.equal(weights.read(name), before)
+
+
 @full_size
 def test_full_size_logits(full_size_checkpoint: Path) -> None:
     """Half a gigabyte, with the logits of transformers' model."""
@@ -504,6 +530,80 @@ def test_loading_makes_no_copy(
     assert for_loading < 30
     assert for_a_copy > 140
     assert addresses < 1000  # the file is mapped once, not for each tensor
+
+
+HELD = """
+import sys
+from pathlib import Path
+import torch
+from gpt2.inference.packed import for_inference
+from gpt2.weights.loading import load_model
+
+def megabytes(kind):
+    status = Path("/proc/self/status").read_text().split()
+    return int(status[status.index(kind + ":") + 1]) / 1024
+
+small, large, dtype, precision = sys.argv[1:]
+def run(folder):
+    model = load_model(folder, dtype)
+    if precision:
+        model = for_inference(model, precision, consume=True)
+    model(torch.zeros(1, 4, dtype=torch.long), last_only=True)
+    return model
+
+run(small)
+before = megabytes("VmRSS")
+model = run(large)
+print(megabytes("VmRSS") - before, megabytes("VmHWM") - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """103 MB of token embeddings, and a layer of 13 MB."""
+    config = GPT2Config(50257, 64, 512, n_head=8, n_layer=1)
+    folder = tmp_path_factory.mktemp("large")
+    gpt2.save(GPT2(config), None, folder)
+    return folder
+
+
+@needs_proc
+@pytest.mark.parametrize("kind", ["safetensors", "PyTorch"])
+@pytest.mark.parametrize(
+    ("dtype", "precision", "weights"),
+    [
+        ("float32", "", 111),
+        ("bfloat16", "", 56),
+        ("float32", "float32", 111),
+        ("float32", "bfloat16", 56),
+        ("float32", "int8", 28),
+        ("float32", "int4", 16),
+    ],
+)
+def test_weights_are_never_held_twice(
+    large: Path,
+    written: Path,
+    tmp_path: Path,
+    kind: str,
+    dtype: str,
+    precision: str,
+    weights: int,
+) -> None:
+    """In MiB: neither while they are read, nor while they are packed."""
+    if precision and not is_compiled(cast(Precision, precision)):
+        pytest.skip("there is no compiler")
+    if kind == "PyTorch":
+        large = Path(shutil.copytree(large, tmp_path / "large"))
+        put_bin(large, load_file(large / SAFETENSORS))
+    held, peak = map(
+        float, run_python(HELD, written, large, dtype, precision).split()
+    )
+    assert weights - 5 < held < weights + 20
+    # Of the file, at most the whole embedding is in memory with its copy.
+    least = 98 + 49 if dtype == "bfloat16" else held
+    if precision == "bfloat16":  # whose mean is computed first
+        least = max(held, 98 + 15)
+    assert peak < least + 45
 
 
 # --- inspecting before loading ---
@@ -656,6 +756,39 @@ def test_wrong_tensors(
         gpt2.load_model(folder)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_sum_that_overflows_is_no_damage(
+    folder: Path, state: dict[str, Tensor]
+) -> None:
+    largest = torch.full((17, 12), torch.finfo(torch.float32).max)
+    put(folder, but(state, wte__weight=largest))
+    assert torch.equal(gpt2.load_model(folder).wte.weight, largest)
+
+
+@pytest.mark.parametrize("at", [0, 49, 50, 101, 203])
+@pytest.mark.parametrize("write", [put, put_bin])
+def test_every_piece_of_a_tensor_is_checked(
+    folder: Path,
+    state: dict[str, Tensor],
+    write: Callable[[Path, dict[str, Tensor]], Path],
+    at: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loading, "_PIECE", 50)
+    wrong = state["wte.weight"].clone()
+    write(folder, but(state, wte__weight=wrong))
+    assert torch.equal(gpt2.load_model(folder).wte.weight, wrong)
+    for number in (torch.nan, torch.inf, -torch.inf):
+        wrong.view(-1)[at] = number
+        write(folder, but(state, wte__weight=wrong))
+        with pytest.raises(CheckpointError, match=r"'wte\.weight' holds num"):
+            gpt2.load_model(folder)
+    other = state["wte.weight"].clone()
+    other.view(-1)[at] += 1
+    write(folder, but(state, lm_head__weight=other))
+    with pytest.raises(CheckpointError, match=r"'lm_head\.weight' differs"):
+        gpt2.load_model(folder)
 
 
 WRONG_FILES: dict[str, tuple[bytes, str]] = {

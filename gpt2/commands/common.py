@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from gpt2.commands.starting import load_torch
 from gpt2.files.errors import first_line
 from gpt2.prediction import table
 from gpt2.tokenizer.bpe import END_OF_TEXT
@@ -198,6 +199,7 @@ def load(
 
 def device(options: argparse.Namespace) -> torch.device:
     """Return the chosen device; a RuntimeError says if it is unavailable."""
+    load_torch()
     import torch
 
     try:
@@ -218,6 +220,7 @@ def sampling(options: argparse.Namespace) -> Sampling:
     Raises:
         ValueError: A setting is out of its range.
     """
+    load_torch()
     from gpt2.sampling import Sampling
 
     if options.seed is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt2.commands.common import MODEL_HELP
+from gpt2.commands.starting import load_torch
 from gpt2.tokenizer.bpe import TokenizerError
 from gpt2.tokenizer.files import find_vocabulary
 from gpt2.weights import loading
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> None:
     """Read any checkpoint and write it in the chosen format."""
     suffix = _suffix(options)
     folder = locate(options.input).folder
+    load_torch()
     model = loading.load_model(options.input, options.dtype, "cpu")
     tokenizer = _tokenizer(folder, model, needed=suffix == ".gguf")
     out = Path(options.output).expanduser()

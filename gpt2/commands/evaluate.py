@@ -19,6 +19,7 @@ from gpt2.commands.common import (
     read_standard_input,
     whole,
 )
+from gpt2.commands.starting import load_torch
 from gpt2.files.reading import field, parse_json
 from gpt2.texts import find_texts, read_blocks
 from gpt2.tokenizer.bpe import END_OF_TEXT
@@ -101,6 +102,7 @@ def run(options: argparse.Namespace) -> None:
             "eval stories generates its own stories; drop the files: "
             + " ".join(options.files)
         )
+    load_torch()
     tasks[options.task](options)
 
 

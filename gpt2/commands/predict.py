@@ -14,6 +14,7 @@ from gpt2.commands.common import (
     read_text,
     sampling,
 )
+from gpt2.commands.starting import load_torch
 
 HELP = "explain the next token"
 DESCRIPTION = (
@@ -36,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the prediction of the next token."""
+    load_torch()
     from gpt2.completion import predict
 
     settings = sampling(options)

@@ -11,13 +11,13 @@ import ctypes
 import math
 import mmap
 import os
-import sys
 from functools import cache
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from gpt2.files.pages import release_pages
 from gpt2.inference import compiling
 
 Precision = Literal["float32", "bfloat16", "int8", "int4"]
@@ -36,6 +36,8 @@ STRIP = 8
 """Words of a row that loops take at a time."""
 HUGE_PAGE = 1 << 21
 """Bytes in a huge page."""
+PIECE = 1 << 22
+"""How many values are packed, and perhaps released, at a time."""
 
 
 @cache
@@ -111,6 +113,9 @@ class CompiledMatrix:
         bias: Tensor | None,
         precision: Precision,
         offsets: Tensor | None = None,
+        *,
+        memory: Tensor | None = None,
+        consume: bool = False,
     ) -> None:
         """Pack a matrix.
 
@@ -120,6 +125,9 @@ class CompiledMatrix:
             precision: The format to round to; int8 and int4 as in
                 `gpt2.inference.kernels`.
             offsets: (in,), subtracted from every column before rounding.
+            memory: (n,) zero bytes to pack into, as many as `panels_shape`
+                says, or None for new ones.
+            consume: Release `weight` piece by piece as it is packed.
 
         Raises:
             ValueError: The shapes do not match, or a value is not finite,
@@ -128,14 +136,12 @@ class CompiledMatrix:
         check_shapes(weight, bias, offsets)
         self.precision = precision
         self.n_in, self.n_out = weight.shape
-        weight = weight.float()
         offsets = torch.zeros(self.n_in) if offsets is None else offsets
         offsets = offsets.float().contiguous()
-        n_panels = -(-self.n_out // PANEL)
-        n_columns = n_panels * PANEL
-        self.panels = zeros_on_huge_pages(
-            (n_panels, *panel_shape(precision, self.n_in)), torch.uint8
-        )
+        shape = panels_shape(self.n_in, self.n_out, precision)
+        if memory is None:
+            memory = zeros_on_huge_pages((math.prod(shape),), torch.uint8)
+        self.panels, n_columns = memory.view(shape), shape[0] * PANEL
         self.scales = torch.zeros(n_columns)
         self.column_sums = torch.zeros(n_columns, dtype=torch.int32)
         self.bias = torch.zeros(n_columns)
@@ -144,22 +150,36 @@ class CompiledMatrix:
         tensors = (self.panels, self.scales, self.column_sums, self.bias)
         pointers = [tensor.data_ptr() for tensor in tensors]
         assert not any(pointer % 64 for pointer in pointers)
-        not_finite = routines().pack(
-            PRECISIONS.index(precision),
-            weight.data_ptr(),
-            *weight.stride(),
-            offsets.data_ptr(),
-            self.n_in,
-            self.n_out,
-            *pointers[:3],
-            n_threads(),
-        )
-        if not_finite or not self.bias.isfinite().all():
+        finite = self._pack(weight, offsets, consume)
+        if not finite or not self.bias.isfinite().all():
             raise ValueError(
                 f"a matrix {tuple(weight.shape)} has values that are not "
                 f"finite in {precision}"
             )
         self.struct = MatrixStruct(*pointers, self.n_in, self.n_out)
+
+    def _pack(self, weight: Tensor, offsets: Tensor, consume: bool) -> bool:
+        """Pack a few columns at a time; return whether all are finite."""
+        failed, n_columns = 0, max(1, PIECE // self.n_in // PANEL) * PANEL
+        for at in range(0, self.n_out, n_columns):
+            columns = weight[:, at : at + n_columns]
+            values = columns.float()
+            failed |= routines().pack(
+                PRECISIONS.index(self.precision),
+                values.data_ptr(),
+                *values.stride(),
+                offsets.data_ptr(),
+                *values.shape,
+                self.panels[at // PANEL].data_ptr(),
+                self.scales[at:].data_ptr(),
+                self.column_sums[at:].data_ptr(),
+                n_threads(),
+            )
+            if consume:
+                release(columns)
+        if consume:
+            release(weight)
+        return not failed
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Multiply rows by the matrix and add the bias.
@@ -233,12 +253,15 @@ def row_words(itemsize: int, n: int) -> int:
     return -(-n * itemsize // (STRIP * WORD)) * STRIP
 
 
-def panel_shape(precision: Precision, n_in: int) -> tuple[int, int, int]:
-    """Return the shape of a panel, in bytes."""
+def panels_shape(
+    n_in: int, n_out: int, precision: Precision
+) -> tuple[int, int, int, int]:
+    """Return the shape of a packed matrix [in, out], in bytes."""
+    n_panels = -(-n_out // PANEL)
     if precision == "int4":
-        return -(-n_in // GROUP), 4 * PANEL + PANEL // 2, WORD
-    itemsize = getattr(torch, precision).itemsize
-    return row_words(itemsize, n_in), PANEL, WORD
+        return n_panels, -(-n_in // GROUP), 4 * PANEL + PANEL // 2, WORD
+    n_words = row_words(getattr(torch, precision).itemsize, n_in)
+    return n_panels, n_words, PANEL, WORD
 
 
 def check_shapes(
@@ -278,7 +301,7 @@ def zeros_on_huge_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     before the first write; elsewhere the pages are ordinary ones. Reading all
     weights then causes fewer TLB misses: with GPT-2 124M, a step of generation
     takes 7 % less time in float32, and 22 % in int8
-    (`benchmarks/packed_memory.py`).
+    (`benchmarks/huge_pages.py`).
 
     Raises:
         MemoryError: There is not enough memory.
@@ -301,20 +324,12 @@ if hasattr(mmap, "MAP_PRIVATE"):
     _PRIVATE["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
-def release_pages(tensor: Tensor) -> None:
+def release(tensor: Tensor) -> None:
     """Give the memory of a tensor that is no longer needed back to the system.
 
     On Linux, the pages of a memory-mapped file are dropped, and other values
-    become zeros. On other systems nothing happens. Loading and packing GPT-2
-    124M as bfloat16 then takes at most 827 MB instead of 1055 MB
-    (`benchmarks/packed_memory.py`).
+    become zeros. On other systems nothing happens, nor with a tensor that has
+    gaps. `benchmarks/memory.py` measures what that saves.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    end = tensor.data_ptr() + tensor.nbytes
-    n_bytes = (end - begin) // mmap.PAGESIZE * mmap.PAGESIZE
-    if tensor.is_contiguous() and n_bytes > 0:
-        advise = ctypes.CDLL(None).madvise
-        advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        advise(begin, n_bytes, mmap.MADV_DONTNEED)
+    if tensor.is_contiguous() or tensor.mT.is_contiguous():
+        release_pages(tensor.data_ptr(), tensor.nbytes)

@@ -23,6 +23,7 @@ from gpt2.inference.compiled import (
     CompiledMatrix,
     Precision,
     library,
+    release,
 )
 
 
@@ -41,6 +42,8 @@ def pack(
     bias: Tensor | None,
     precision: Precision,
     offsets: Tensor | None = None,
+    *,
+    consume: bool = False,
 ) -> Matrix:
     """Pack a matrix in the fastest form that this machine supports.
 
@@ -49,13 +52,19 @@ def pack(
         bias: (out,), or None for zeros.
         precision: The format to round to.
         offsets: (in,), subtracted from every column before rounding.
+        consume: Release the memory of `weight` when it is packed.
 
     Raises:
         ValueError: A value is not finite, before or after rounding.
     """
     if is_compiled(precision):
-        return CompiledMatrix(weight, bias, precision, offsets)
-    return PlainMatrix(weight, bias, precision, offsets)
+        return CompiledMatrix(
+            weight, bias, precision, offsets, consume=consume
+        )
+    matrix = PlainMatrix(weight, bias, precision, offsets)
+    if consume:
+        release(weight)
+    return matrix
 
 
 @cache

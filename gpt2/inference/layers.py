@@ -8,7 +8,8 @@ in a layout of its own.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from typing import NoReturn, TypeGuard
 
 import torch
@@ -25,6 +26,7 @@ from gpt2.inference.compiled import (
     Precision,
     fields,
     n_threads,
+    panels_shape,
     routines,
     row_words,
     zeros_on_huge_pages,
@@ -190,13 +192,16 @@ class CompiledLayers:
         layers: Iterable[GPT2Layer],
         config: GPT2Config,
         precision: Precision,
+        consume: bool = False,
     ) -> None:
         """Pack the layers of a model.
 
         Args:
-            layers: Left as they are; nothing is shared with them.
+            layers: Nothing is shared with them.
             config: The model's.
             precision: The format of the matrices.
+            consume: Release their matrices; otherwise they are left as they
+                are.
 
         Raises:
             ValueError: A weight is not finite, before or after rounding, or
@@ -207,8 +212,12 @@ class CompiledLayers:
         self.cache_dtype = torch.float32 if float32 else torch.bfloat16
         self._held: list[object] = []  # C has pointers into these
         self._layers = (_Layer * config.n_layer)()
+        with torch.device("meta"):
+            expected = GPT2Layer(config)
+        memory = _memory_for(expected, config.n_layer, precision)
         for struct, layer in zip(self._layers, layers, strict=True):
-            self._pack(struct, layer, precision)
+            check_layer(layer, expected)
+            self._pack(struct, layer, precision, memory, consume)
         self._struct = _Model(
             PRECISIONS.index(precision),
             config.n_layer,
@@ -221,12 +230,21 @@ class CompiledLayers:
         )
 
     def _pack(
-        self, struct: _Layer, layer: GPT2Layer, precision: Precision
+        self,
+        struct: _Layer,
+        layer: GPT2Layer,
+        precision: Precision,
+        memory: Iterator[Tensor],
+        consume: bool,
     ) -> None:
         for name, part in layer.named_modules():
             field = name.replace(".", "_")
             if isinstance(part, Linear):
-                matrix = CompiledMatrix(part.weight, part.bias, precision)
+                matrix = CompiledMatrix(
+                    *(part.weight, part.bias, precision),
+                    memory=next(memory),
+                    consume=consume,
+                )
                 setattr(struct, field, matrix.struct)
                 self._held.append(matrix)
             elif isinstance(part, LayerNorm):
@@ -234,7 +252,6 @@ class CompiledLayers:
                 setattr(struct, f"{field}_weight", norm.weight.data_ptr())
                 setattr(struct, f"{field}_bias", norm.bias.data_ptr())
                 self._held.append(norm)
-        check_layer(layer, self.config)
 
     def new_cache(
         self, batch_size: int, n_positions: int | None
@@ -344,21 +361,40 @@ class CompiledLayers:
         return batch_size, n_new
 
 
-def check_layer(layer: GPT2Layer, config: GPT2Config) -> None:
+def _memory_for(
+    layer: GPT2Layer, n_layer: int, precision: Precision
+) -> Iterator[Tensor]:
+    """Yield the memory of each matrix, all of it from one block.
+
+    A block of its own for each would waste a huge page or two each time.
+
+    Args:
+        layer: A layer, of which only the shapes matter.
+        n_layer: The number of such layers.
+        precision: The format of the matrices.
+    """
+    sizes = n_layer * [
+        math.prod(panels_shape(matrix.size(0), matrix.size(1), precision))
+        for matrix in layer.parameters()
+        if matrix.dim() == 2
+    ]
+    return iter(zeros_on_huge_pages((sum(sizes),), torch.uint8).split(sizes))
+
+
+def check_layer(layer: GPT2Layer, expected: GPT2Layer) -> None:
     """Raise an error for a layer with other sizes than C will assume.
 
     Args:
         layer: One layer of a model.
-        config: What the C code is given.
+        expected: One that was built from the config that the C code is given.
 
     Raises:
         ValueError: The shape of a parameter differs.
     """
-    with torch.device("meta"):
-        expected = GPT2Layer(config).state_dict()
+    shapes = {n: tuple(p.shape) for n, p in expected.named_parameters()}
     for name, parameter in layer.named_parameters():
-        if parameter.shape != expected[name].shape:
+        if tuple(parameter.shape) != shapes[name]:
             raise ValueError(
-                f"{name} must have the shape {tuple(expected[name].shape)}, "
-                f"got {tuple(parameter.shape)}"
+                f"{name} must have the shape {shapes[name]}, got "
+                f"{tuple(parameter.shape)}"
             )

@@ -9,7 +9,7 @@ compiler.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import NoReturn, cast
 
 import torch
@@ -142,20 +142,20 @@ class PackedGPT2:
         self.config, self.precision = model.config, precision
         self.compiled = kernels.is_compiled(precision)
         self._n_parameters = model.num_parameters()
-        table = model.wte.weight.detach().float()  # (V, C)
+        table = model.wte.weight.detach()  # (V, C)
         # All logits of a trained GPT-2 are far below 0, where the steps of
         # bfloat16 are coarse. So the embeddings are packed without their mean,
         # whose product is added to all logits alike.
-        self._mean = table.mean(dim=0) if precision == "bfloat16" else None
-        self._table = pack(table.T, None, precision, self._mean)
+        self._mean = _mean_row(table) if precision == "bfloat16" else None
+        self._table = pack(
+            table.T, None, precision, self._mean, consume=consume
+        )
         positions = model.wpe.weight
         check_finite(positions)
         self._positions = positions.detach().to(torch.float32, copy=True)
-        if consume:
-            compiled.release_pages(model.wte.weight)
         make = CompiledLayers if self.compiled else PlainLayers
-        layers = _layers_of(model, consume)
-        self._layers = make(layers, self.config, precision)
+        layers = cast(Iterable[GPT2Layer], model.h)
+        self._layers = make(layers, self.config, precision, consume)
         self._ln_f = frozen(model.ln_f)
         if consume:
             for parameter in model.parameters():
@@ -274,10 +274,7 @@ class PackedGPT2:
         )
 
 
-def _layers_of(model: GPT2, consume: bool) -> Iterator[GPT2Layer]:
-    """Yield the layers, and free each one before the next if consumed."""
-    for layer in model.h:
-        yield cast(GPT2Layer, layer)
-        if consume:
-            for parameter in layer.parameters():
-                compiled.release_pages(parameter)
+def _mean_row(table: Tensor) -> Tensor:
+    """Return the mean of a table's rows: (V, C) to (C,), float32."""
+    sums = [rows.float().sum(dim=0) for rows in table.split(4096)]
+    return torch.stack(sums).sum(dim=0) / len(table)

@@ -11,7 +11,7 @@ from torch import Tensor
 from gpt2.attention import padding_mask
 from gpt2.cache import KeyValueCache
 from gpt2.config import GPT2Config
-from gpt2.inference.compiled import Precision
+from gpt2.inference.compiled import Precision, release
 from gpt2.inference.kernels import PlainMatrix, check_finite
 from gpt2.layer import GPT2Layer
 from gpt2.layer_norm import LayerNorm
@@ -37,19 +37,25 @@ class PlainLayers:
         layers: Iterable[GPT2Layer],
         config: GPT2Config,
         precision: Precision,
+        consume: bool = False,
     ) -> None:
         """Pack the layers of a model.
 
         Args:
-            layers: Left as they are; nothing is shared with them.
+            layers: Nothing is shared with them.
             config: The model's.
             precision: The format of the matrices.
+            consume: Release their matrices; otherwise they are left as they
+                are.
 
         Raises:
             ValueError: A weight is not finite, before or after rounding.
         """
-        self.config = config
-        self.layers = [self.packed(layer, precision) for layer in layers]
+        self.config, self.layers = config, []
+        for layer in layers:
+            self.layers.append(self.packed(layer, precision))
+            for parameter in layer.parameters() if consume else ():
+                release(parameter)
 
     def packed(self, layer: GPT2Layer, precision: Precision) -> GPT2Layer:
         """Copy a layer, with packed matrices."""

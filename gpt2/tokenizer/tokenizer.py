@@ -19,6 +19,7 @@ import tiktoken
 from gpt2.files.writing import replacing
 from gpt2.tokenizer.bpe import (
     BYTE_TO_CHARACTER,
+    CHARACTER_TO_BYTE,
     END_OF_TEXT,
     SPLIT_PATTERN,
     Pair,
@@ -28,9 +29,9 @@ from gpt2.tokenizer.bpe import (
     learn_merges,
     merge_piece,
     single_bytes,
-    spell,
     split_text,
     to_utf8,
+    unspell,
 )
 from gpt2.tokenizer.files import find_vocabulary, read_vocabulary
 from gpt2.tokenizer.saving import file_contents
@@ -473,12 +474,10 @@ def _in_order(
         TokenizerError: An id is missing or repeated.
     """
     entries = [(rank, token) for token, rank in ranks.items()]
-    spelled = {spell(token): rank for token, rank in ranks.items()}
-    entries += [
-        (token_id, to_utf8(name))
-        for name, token_id in added.items()
-        if spelled.get(name) != token_id
-    ]
+    for name, token_id in added.items():
+        ordinary = set(name) <= CHARACTER_TO_BYTE.keys()
+        if not ordinary or ranks.get(unspell(name)) != token_id:
+            entries.append((token_id, to_utf8(name)))
     entries.sort()
     for expected, (token_id, _) in enumerate(entries):
         if token_id != expected:

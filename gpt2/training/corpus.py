@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
-from gpt2 import stories
 from gpt2.files.checksums import check_sums, write_sums
 from gpt2.files.reading import read_json_object
 from gpt2.files.writing import mend, replacing
@@ -218,6 +217,8 @@ def entropy(n_rows: int, tokenizer: Tokenizer, context: int) -> float | None:
         not fit the context: then the loss is measured on beginnings, which
         are less predictable than the rest.
     """
+    from gpt2 import stories
+
     texts = list(_stories(_HELD_OUT_SEED, min(n_rows, _HELD_OUT_STORIES)))
     lengths = [len(_ended(tokenizer, text)) for text in texts]
     if max(lengths) > context:
@@ -248,6 +249,8 @@ def _tokenizer(
 
 
 def _stories(seed: int, count: int) -> Iterator[str]:
+    from gpt2 import stories  # which `generate`, for instance, never needs
+
     rng = random.Random(seed)
     return (stories.sample(rng) for _ in range(count))
 

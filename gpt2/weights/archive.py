@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 
+from gpt2.files.pages import release_bytes
 from gpt2.weights.errors import CheckpointError
 
 MAGIC = b"PK\3\4"
@@ -40,6 +41,7 @@ _END = Struct("<4s6xHII2x")  # the directory: entries, bytes, offset
 _END_64 = Struct("<4s28xQQQ")  # the same in 64 bits
 _LOCATOR = Struct("<4s4xQ4x")  # the offset of the 64-bit end
 _LONGEST_COMMENT = 2**16 - 1
+_PART_BYTES = 2**24  # how much of a record is in memory to be checked
 _ELSEWHERE = 2**32 - 1  # the number is in the extra field
 
 
@@ -64,7 +66,11 @@ class Record:
         """
         if self.crc32 is None:
             return
-        found = zlib.crc32(data[self.begin : self.end])
+        found = 0
+        for begin in range(self.begin, self.end, _PART_BYTES):
+            part = data[begin : min(begin + _PART_BYTES, self.end)]
+            found = zlib.crc32(part, found)
+            release_bytes(part)
         if found != self.crc32:
             raise CheckpointError(
                 f"{path} is damaged: its record {name!r:.80} has CRC-32 "

@@ -83,6 +83,9 @@ def parameters(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield every parameter, by the model's name, arranged as in the model.
 
+    What was read of one is released before the next, so that a parameter and
+    its copy in another dtype are never in memory together with all others.
+
     Args:
         weights: The opened file.
         names: The file's name for each of the model's.
@@ -98,6 +101,8 @@ def parameters(
             yield ours, weights.read(names[ours]).T.contiguous()
         else:
             yield ours, weights.read(names[ours])
+        if ours in names:
+            weights.release(names[ours])
 
 
 def common_dtype(

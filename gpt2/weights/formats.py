@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2.files.pages import release_bytes, release_pages
 from gpt2.files.reading import (
     field,
     is_there,
@@ -26,7 +27,6 @@ from gpt2.weights.foreign import foreign_file
 from gpt2.weights.layout import OUTPUT, TensorInfo, gpt2_name, our_names
 from gpt2.weights.llm_c import MAGIC as LLM_C
 from gpt2.weights.llm_c import open_llm_c
-from gpt2.weights.pytorch import open_pytorch
 from gpt2.weights.raw import WEIGHT_DTYPES
 from gpt2.weights.safetensors_header import read_safetensors_header
 
@@ -68,6 +68,9 @@ class Weights:
     """Compare all data with the file's checksums: CRC-32C in TensorFlow's
     format, CRC-32 in PyTorch's archives; safetensors and PyTorch's older
     format have none. Half a gigabyte takes less than a second."""
+    release: Callable[[str], None]
+    """Give a tensor's memory back to the system, without forgetting it: what
+    is mapped from the file is read again when it is next used."""
     fields: Mapping[str, Any] | None = None
     """The config in the file itself, if it has one, by the names of a
     `config.json`."""
@@ -175,11 +178,17 @@ def _open_safetensors(path: Path) -> Weights:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
 
-    return Weights(path, "safetensors", infos, read, lambda: None)
+    def release(name: str) -> None:
+        tensor = read(name)
+        release_pages(tensor.data_ptr(), tensor.nbytes)
+
+    return Weights(path, "safetensors", infos, read, lambda: None, release)
 
 
 def _open_pytorch(path: Path) -> Weights:
     """Open one of PyTorch's files, without running any code in it."""
+    from gpt2.weights.pytorch import open_pytorch  # of which few have need
+
     file = open_pytorch(path)
     infos = {
         name: TensorInfo(view.storage.dtype, view.shape, path.name)
@@ -207,6 +216,7 @@ def _open_pytorch(path: Path) -> Weights:
 
     return Weights(
         *(path, "PyTorch", infos, read, file.verify),
+        lambda name: release_bytes(file.storage_of(name)),
         fields=file.state.fields,
         notes=file.state.notes,
     )
@@ -224,6 +234,7 @@ def _open_llm_c(path: Path) -> Weights:
     )
     return Weights(
         *(path, "llm.c", infos, file.tensor, lambda: None),
+        lambda name: release_bytes(file.bytes_of(name)),
         fields=file.fields,
         notes=(padding,) if file.n_padding else (),
     )
@@ -254,6 +265,7 @@ def _open_shards(path: Path) -> Weights:
         infos,
         lambda name: shards[files[name]].read(name),
         verify,
+        lambda name: shards[files[name]].release(name),
     )
 
 
@@ -273,10 +285,16 @@ def _open_tensorflow(path: Path) -> Weights:
         readable = [n for n in infos if infos[n].dtype in WEIGHT_DTYPES]
         return tensorflow.read_tensors(path, readable)
 
+    def release(name: str) -> None:
+        entry, tensor = entries[name], tensors()[name]
+        if entry.offset % tensor.itemsize == 0:  # otherwise it is a copy
+            release_pages(tensor.data_ptr(), tensor.nbytes)
+
     return Weights(
         path,
         "TensorFlow",
         infos,
         lambda name: tensors()[name].reshape(infos[name].shape),
         lambda: tensorflow.verify_checksums(path),
+        release,
     )

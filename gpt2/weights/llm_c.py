@@ -56,11 +56,15 @@ class LlmCFile:
     n_padding: int
     """How many rows of padding `wte.weight` has in the file."""
 
+    def bytes_of(self, name: str) -> memoryview:
+        """Return the part of the file that holds a tensor."""
+        begin, n_numbers = self.offsets[name], prod(self.shapes[name])
+        return self.data[begin : begin + n_numbers * DTYPE_BYTES[self.dtype]]
+
     def tensor(self, name: str) -> Tensor:
         """Return a tensor, mapped: writing to it never changes the file."""
-        begin, shape = self.offsets[name], self.shapes[name]
-        end = begin + prod(shape) * DTYPE_BYTES[self.dtype]
-        return tensor_of(self.data[begin:end], self.dtype, begin).view(shape)
+        data, begin = self.bytes_of(name), self.offsets[name]
+        return tensor_of(data, self.dtype, begin).view(self.shapes[name])
 
 
 def open_llm_c(path: Path) -> LlmCFile:

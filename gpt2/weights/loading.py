@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,6 @@ from gpt2.weights.unresized import fitted
 
 if TYPE_CHECKING:  # `inspect` imports this module, and needs no torch
     import torch
-    from torch import Tensor
 
     from gpt2.model import GPT2
 
@@ -212,8 +211,8 @@ def _fill(place: Place, dtype: str | None, device: str | torch.device) -> GPT2:
     kind = getattr(torch, dtype or common_dtype(names, weights.infos))
     tensors = {}
     shapes = parameter_shapes(config)
+    _check_finite(weights, names.values())
     for ours, tensor in parameters(weights, names, shapes):
-        _check_finite(tensor, names.get(ours, ours), place.weights)
         tensors[ours] = tensor.to(device=device, dtype=kind)
     with torch.device("meta"):
         model = GPT2(config)
@@ -238,25 +237,38 @@ def _dtype_name(dtype: str | torch.dtype | None) -> str | None:
     return name
 
 
-def _check_finite(tensor: Tensor, name: str, file: Path) -> None:
-    """Refuse NaNs and infinities; `aminmax` returns NaN if there is one."""
-    low, high = tensor.aminmax()
-    if not (low.isfinite() and high.isfinite()):
-        raise CheckpointError(
-            f"{file}: tensor {name!r:.80} holds numbers that are not finite; "
-            f"the model's training has diverged, or the file is damaged"
-        )
+def _check_finite(weights: Weights, names: Iterable[str]) -> None:
+    """Refuse NaNs and infinities, with only a piece of the file in memory.
+
+    They make a sum NaN or infinite, as overflow does, which is told apart.
+    """
+    for name in names:
+        for piece in weights.read(name).view(-1).split(_PIECE):
+            if not piece.sum().isfinite() and not piece.isfinite().all():
+                raise CheckpointError(
+                    f"{weights.path}: tensor {name!r:.80} holds numbers that "
+                    f"are not finite; the model's training has diverged, or "
+                    f"the file is damaged"
+                )
+            weights.release(name)
 
 
 def _check_tied(weights: Weights, output: str, embedding: str) -> None:
     """Refuse a file whose output matrix is not the token embedding."""
-    import torch
+    first, last = (
+        weights.read(name).view(-1).split(_PIECE)
+        for name in (embedding, output)
+    )
+    for one, other in zip(first, last, strict=True):
+        if not (one == other).all():  # in the wider of their dtypes
+            raise CheckpointError(
+                f"{weights.path}: tensor {output!r:.80} differs from "
+                f"{embedding!r:.80}; in GPT-2 the output is the token "
+                f"embedding"
+            )
+        weights.release(embedding)
+        weights.release(output)
 
-    first, last = weights.read(embedding), weights.read(output)
-    if first.dtype != last.dtype:  # `equal` refuses to compare them
-        first, last = first.float(), last.float()
-    if not torch.equal(first, last):
-        raise CheckpointError(
-            f"{weights.path}: tensor {output!r:.80} differs from "
-            f"{embedding!r:.80}; in GPT-2 the output is the token embedding"
-        )
+
+_PIECE = 1 << 22
+"""How many numbers of a file are in memory to be checked."""

@@ -51,15 +51,19 @@ class PyTorchFile:
     state: State
     """The dictionary of the tensors, and the config saved beside it."""
 
+    def storage_of(self, name: str) -> memoryview:
+        """Return the part of the file that holds a tensor's storage."""
+        record = self.records[f"data/{self.views[name].storage.key}"]
+        return self.data[record.begin : record.end]
+
     def tensor(self, name: str) -> Tensor:
         """Return a tensor, mapped if it is contiguous.
 
         Writing to it changes memory and never the file.
         """
-        view = self.views[name]
-        record = self.records[f"data/{view.storage.key}"]
-        data = self.data[record.begin : record.end]
-        flat = tensor_of(data, view.storage.dtype, record.begin)
+        view, data = self.views[name], self.storage_of(name)
+        begin = self.records[f"data/{view.storage.key}"].begin
+        flat = tensor_of(data, view.storage.dtype, begin)
         seen = flat.as_strided(view.shape, view.strides, view.offset)
         return seen.contiguous()
 

@@ -24,6 +24,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt2.files.pages import release_bytes
 from gpt2.files.reading import map_file, open_file, read_bytes
 from gpt2.weights.crc import masked_crc_of_large
 from gpt2.weights.raw import (
@@ -239,3 +240,4 @@ def verify_checksums(index_path: Path) -> None:
         came, stored = masked_crc_of_large(data), entry.crc32c
         with within(f"{index_path}: tensor {entry.name!r}"):
             expect(came == stored, f"CRC {came:#x}", f"{stored:#x}")
+        release_bytes(data)

@@ -2,6 +2,7 @@
 
 from mistakes.mutation import Mutation
 
+WEIGHTS = "test_weights.py"
 INFERENCE, COMPILING = "test_inference.py", "test_compiling.py"
 WAITING = f"{INFERENCE}::test_the_threads_wait_for_each_other"
 C = "inference/compiled.c"
@@ -211,7 +212,7 @@ MUTATIONS = [
     Mutation(
         "a matrix of another size is accepted",
         "inference/layers.py",
-        "        check_layer(layer, self.config)\n",
+        "            check_layer(layer, expected)\n",
         "",
         (INFERENCE,),
     ),
@@ -256,6 +257,23 @@ MUTATIONS = [
         "mask = padding_mask(attention_mask, x.size(1))",
         "pass",
         (INFERENCE,),
+    ),
+    Mutation(
+        "the pieces of a matrix are packed over each other",
+        "inference/compiled.py",
+        "self.panels[at // PANEL].data_ptr(),",
+        "self.panels[0].data_ptr(),",
+        (INFERENCE,),
+    ),
+    Mutation(
+        "what is packed of the file stays in memory",
+        "inference/compiled.py",
+        "            if consume:\n                release(columns)\n",
+        "",
+        (
+            f"{WEIGHTS}::test_weights_are_never_held_twice"
+            "[float32-int8-28-safetensors]",
+        ),
     ),
     # What is loaded.
     Mutation(

@@ -164,9 +164,33 @@ MUTATIONS = [
     Mutation(
         "infinite weights are loaded",
         "weights/loading.py",
-        "if not (low.isfinite() and high.isfinite()):",
-        "if low.isnan():",
+        "if not piece.sum().isfinite() and",
+        "if piece.sum().isnan() and",
         (f"{WEIGHTS}::test_wrong_tensors",),
+    ),
+    Mutation(
+        "only the first piece of a tensor is checked",
+        "weights/loading.py",
+        "for piece in weights.read(name).view(-1).split(_PIECE):",
+        "for piece in weights.read(name).view(-1).split(_PIECE)[:1]:",
+        (f"{WEIGHTS}::test_every_piece_of_a_tensor_is_checked",),
+    ),
+    Mutation(
+        "weights whose sum overflows are refused",
+        "weights/loading.py",
+        "if not piece.sum().isfinite() and not piece.isfinite().all():",
+        "if not piece.sum().isfinite():",
+        (f"{WEIGHTS}::test_a_sum_that_overflows_is_no_damage",),
+    ),
+    Mutation(
+        "the pages of a file that was checked stay in memory",
+        "weights/loading.py",
+        "                )\n            weights.release(name)\n",
+        "                )\n",
+        (
+            f"{WEIGHTS}::test_weights_are_never_held_twice"
+            "[float32-int8-28-safetensors]",
+        ),
     ),
     # Files of other programs.
     Mutation(

@@ -1,22 +1,17 @@
-"""Measure what `gpt2.inference` gains from managing memory itself.
+"""Measure what `gpt2.inference` gains from huge pages.
 
-    python packed_memory.py [ROUNDS]
+    python huge_pages.py [ROUNDS]
 
-Packs GPT-2 124M with random weights, and prints two tables: the median
-processor time of a step of generation after 128 tokens, by one thread, with
-the weights on huge and on ordinary pages, in turn; and the peak memory of a
-process that loads and packs a checkpoint, with and without releasing what is
-packed.
+Packs GPT-2 124M with random weights, and prints the median processor time of a
+step of generation after 128 tokens, by one thread, with the weights on huge
+and on ordinary pages, in turn.
 """
 
 from __future__ import annotations
 
 import mmap
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -54,23 +49,8 @@ def step(packed: Any) -> float:
     return median(times)
 
 
-def pack(way: str, precision: str, folder: str) -> None:
-    """Load and pack a checkpoint, and print the peak memory in bytes."""
-    from contestants import memory
-
-    import gpt2
-    from gpt2.inference import compiled
-
-    if way == "kept":
-        compiled.release_pages = lambda tensor: None
-    model = gpt2.load_model(folder)
-    packed = gpt2.for_inference(model, precision, consume=True)
-    print(memory()["peak"])
-    del packed
-
-
 def main(rounds: str = "9") -> None:
-    """Print both tables."""
+    """Print the table."""
     import torch
 
     import gpt2
@@ -82,25 +62,7 @@ def main(rounds: str = "9") -> None:
     for precision in PRECISIONS:
         huge, ordinary = pages(model, precision, int(rounds))
         print(f"| {precision} | {1e3 * huge:.2f} | {1e3 * ordinary:.2f} |")
-    print("\n| peak memory, MB | released | kept |")
-    print("| --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as folder:
-        gpt2.save(model, None, Path(folder))
-        for precision in PRECISIONS:
-            peaks = [
-                int(
-                    subprocess.check_output(
-                        [sys.executable, __file__, way, precision, folder]
-                    )
-                )
-                for way in ("released", "kept")
-            ]
-            released, kept = (f"{peak / 1e6:.0f}" for peak in peaks)
-            print(f"| {precision} | {released} | {kept} |")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] in (["released"], ["kept"]):
-        pack(*sys.argv[1:])
-    else:
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])
