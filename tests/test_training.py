@@ -46,6 +46,7 @@ from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
 from gpt2.training import corpus as reading
 from gpt2.training import cross_entropy as pieces
 from gpt2.training import loop, metrics
+from gpt2.training.attention import choose_attention
 from gpt2.training.checkpoint import ResumeError, checkpoints, read_checkpoint
 from gpt2.training.diagnosis import TrainingError
 from gpt2.training.loop import Report, Run
@@ -455,7 +456,7 @@ def test_a_step_over_documents_is_the_mean_over_their_tokens(
 def test_each_part_goes_through_the_model_by_itself(start: Start) -> None:
     sizes = []
     run = start(n_accumulate=4)
-    run.model.register_forward_pre_hook(
+    run.model.wte.register_forward_pre_hook(
         lambda module, inputs: sizes.append(tuple(inputs[0].shape))
     )
     next(run.steps())
@@ -1804,64 +1805,118 @@ def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
         assert Tokenizer.load(tmp_path / "data").add_bos_token is begins
 
 
-# The loss in chunks.
+# The loss in pieces.
 
 
-def with_gradient(
-    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A loss, and a third of its gradient."""
-    leaf = logits.clone().requires_grad_()
-    value = loss(leaf, targets)
+def with_gradients(
+    loss: Callable[[Tensor, Tensor], Tensor], *inputs: Tensor
+) -> tuple[Tensor, ...]:
+    """A loss of hidden states and a table, and a third of its gradients."""
+    hidden, table = (x.clone().requires_grad_() for x in inputs)
+    value = loss(hidden, table)
     (value / 3).backward()
-    assert leaf.grad is not None
-    return value.detach(), leaf.grad
+    assert hidden.grad is not None
+    assert table.grad is not None
+    return value.detach(), hidden.grad, table.grad
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("numbers_at_a_time", [1, 100, 2**22])
+@pytest.mark.parametrize("columns_at_a_time", [1, 5, 17, 2048])
 def test_the_loss_in_pieces_is_the_loss(
-    dtype: torch.dtype,
     numbers_at_a_time: int,
+    columns_at_a_time: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pieces, "_NUMBERS_AT_A_TIME", numbers_at_a_time)
-    torch.manual_seed(0)
-    logits = (3 * torch.randn(23, 17)).to(dtype)
+    monkeypatch.setattr(pieces, "_COLUMNS_AT_A_TIME", columns_at_a_time)
+    hidden, table = torch.randn(23, 12), torch.randn(17, 12)
     targets = torch.randint(17, (23,))
     targets[[0, 5, 22]] = IGNORED
 
-    def whole(logits: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(logits.float(), targets)
+    def whole(hidden: Tensor, table: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(hidden @ table.T, targets)
 
-    value, gradient = with_gradient(pieces.cross_entropy, logits, targets)
-    expected, its_gradient = with_gradient(whole, logits, targets)
-    assert value.dtype == torch.float32
-    assert gradient.dtype == dtype
-    torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(gradient, its_gradient, atol=1e-6, rtol=1e-2)
-    if dtype == torch.float32:
-        torch.testing.assert_close(gradient, its_gradient)
-    assert (gradient[targets == IGNORED] == 0).all()
+    def ours(
+        hidden: Tensor, table: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        return pieces.cross_entropy(hidden, table, targets, dtype)
+
+    found = with_gradients(ours, hidden, table)
+    expected = with_gradients(whole, hidden, table)
+    torch.testing.assert_close(found, expected)
+    assert (found[1][targets == IGNORED] == 0).all()
+    half = with_gradients(partial(ours, dtype=torch.bfloat16), hidden, table)
+    assert {x.dtype for x in half} == {torch.float32}
+    for one, exact in zip(half, expected, strict=True):
+        assert not torch.equal(one, exact)
+        assert (one - exact).norm() < 0.01 * exact.norm()
 
 
-def test_the_loss_in_pieces_gives_its_gradient_once() -> None:
-    """It is changed in place; a second time it would be wrong."""
-    logits = torch.randn(3, 5, requires_grad=True)
-    loss = pieces.cross_entropy(logits, torch.tensor([0, 1, 2]))
-    loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="modified by an inplace"):
-        loss.backward()
+def test_a_surprise_beyond_all_probabilities_is_finite() -> None:
+    """In float32, exp(-200) is 0, and its logarithm is -inf."""
+    hidden, table = torch.tensor([[1.0]]), torch.tensor([[200.0], [0.0]])
+    loss = pieces.cross_entropy(
+        hidden, table, torch.tensor([1]), torch.float32
+    )
+    assert loss == 200
 
 
 def test_a_step_needs_little_memory_for_its_loss() -> None:
-    """Logits, their gradient and a chunk, but no float32 copy of them."""
-    logits = torch.zeros(4096, 4096, dtype=torch.bfloat16, requires_grad=True)
+    """The logits, which become their gradient, and a piece of them."""
+    hidden = torch.zeros(4096, 16, requires_grad=True)
+    table = torch.zeros(4096, 16, requires_grad=True)
     targets = torch.zeros(4096, dtype=torch.int64)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
-        pieces.cross_entropy(logits, targets).backward()
-    sizes = [event.cpu_memory_usage for event in p.events() or []]
-    assert max(sizes) <= logits.numel() * 2 + 16  # gradient, loss and count
+        pieces.cross_entropy(hidden, table, targets, torch.bfloat16).backward()
+    held = most = 0
+    for event in sorted(p.events() or [], key=lambda e: e.time_range.start):
+        held += event.self_cpu_memory_usage
+        most = max(most, held)
+    assert 2 * 4096**2 < most < 2.5 * 2 * 4096**2
+
+
+# Attention.
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("n_queries", [1, 3, 7])
+def test_training_attends_like_the_model(
+    n_queries: int, masked: bool, causal: bool, shake: Callable[..., GPT2]
+) -> None:
+    model = shake(new_model()).eval()
+    attention = model.h[0].attn
+    attention.fused = False
+    query = torch.randn(2, 3, n_queries, 4, requires_grad=True)
+    key, value = torch.randn(2, 2, 3, 7, 4).requires_grad_()
+    mask = None
+    if masked:
+        mask = torch.rand(2, 1, n_queries, 7) < 0.5
+        mask[..., 0] = True
+    inputs = (query, key, value)
+
+    def attended() -> tuple[Tensor, ...]:
+        mixed = attention.attend(query, key, value, mask, causal)
+        gradients = torch.autograd.grad(mixed.sin().sum(), inputs)
+        return (mixed, *gradients)
+
+    expected = attended()
+    choose_attention(model, fused=False)
+    torch.testing.assert_close(attended(), expected)
+
+
+def test_training_shows_its_attention_weights() -> None:
+    """As everywhere, a hook on `attn_dropout` sees them."""
+    model, seen = new_model(), []
+    choose_attention(model, fused=False)
+    model.h[1].attn.attn_dropout.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0])
+    )
+    model(torch.arange(5)[None])
+    (weights,) = seen
+    assert weights.shape == (1, model.config.n_head, 5, 5)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+    assert (weights.triu(1) == 0).all()
 
 
 # Memory.
@@ -1879,6 +1934,7 @@ def test_what_a_step_frees_is_kept_for_the_next() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(6):
             pieces = [torch.ones(5_000_000) for _ in range(8)]  # of 20 MB
+            pieces.append(torch.ones(20_000_000))
             del pieces
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 # From glibc's malloc.h and malloc.c.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
+_DEFAULT_MMAP_MAX = 65_536
 
 
 @contextmanager
@@ -38,11 +39,12 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     if device.type != "cpu" or not hasattr(libc, "mallopt"):
         yield
         return
-    libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+    libc.mallopt(_MMAP_MAX, 0)  # blocks of any size come from the heap
     libc.mallopt(_TRIM_THRESHOLD, -1)  # as a size_t, the largest there is
     try:
         yield
     finally:
+        libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
         # glibc's own choice after it has freed blocks of this size.
         libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
         libc.malloc_trim(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from gpt2.attention import MultiHeadAttention
 from gpt2.config import GPT2Config
 from gpt2.data import DataError, Tokens, draw_batch
 from gpt2.model import GPT2
@@ -122,10 +121,3 @@ def restore(
         problem = ValueError(f"{state.folder / OPTIMIZER}: {error}")
         raise unreadable(state.folder, problem) from error
     model.load_state_dict(saved.state_dict())  # copies
-
-
-def choose_attention(model: GPT2, fused: bool) -> None:
-    """Let all layers compute attention by PyTorch's fused kernel, or not."""
-    for module in model.modules():
-        if isinstance(module, MultiHeadAttention):
-            module.fused = fused
