@@ -40,6 +40,7 @@ from gpt2.training.optimizer import (
     make_optimizers,
     read_state,
     set_learning_rate,
+    shorten_gradient,
     write_state,
 )
 from gpt2.training.preparation import check_inputs, restore
@@ -196,9 +197,7 @@ class Run:
             length = float(workers.gather(norm))
             check_finite(self, mean, length, parts)
             if length > settings.clip:
-                nn.utils.clip_grads_with_norm_(
-                    model.parameters(), settings.clip, norm
-                )
+                shorten_gradient(model, norm, settings.clip)
             for optimizer in self.optimizers:
                 optimizer.step()
             progress.step += 1
