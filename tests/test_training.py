@@ -6,11 +6,12 @@ import math
 import os
 import random
 import shutil
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -42,6 +43,7 @@ from gpt2.data import (
 )
 from gpt2.files.checksums import write_sums
 from gpt2.model import GPT2, IGNORED, next_token_loss
+from gpt2.tokenizer.bpe import END_OF_TEXT
 from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
 from gpt2.training import corpus as reading
 from gpt2.training import cross_entropy as pieces
@@ -1803,6 +1805,32 @@ def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
             source(["train", "run", *options]), tmp_path / "data"
         )
         assert Tokenizer.load(tmp_path / "data").add_bos_token is begins
+
+
+def test_blocks_are_encoded_in_order_and_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first block takes longest, and none is read long before its turn."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    tokenizer, n_read, n_done = Tokenizer.bytes_only(), 0, 0
+
+    class Slow:
+        def encode_to_numpy(self, text: str, allow_special: bool) -> Any:
+            if text.startswith("0"):
+                time.sleep(0.2)
+            return tokenizer.encode_to_numpy(text, allow_special)
+
+    def blocks() -> Iterator[str]:
+        nonlocal n_read
+        for n in range(40):
+            n_read += 1
+            yield f"{n}{END_OF_TEXT}"
+
+    for n, ids in enumerate(reading._encoded(blocks(), cast(Any, Slow()))):
+        assert ids.tolist() == [*tokenizer.encode(f"{n}"), 256]
+        n_done += 1
+        assert n_read <= n_done + 2 * 3 + 1
+    assert n_done == 40
 
 
 # The loss in pieces.

@@ -4,6 +4,8 @@
 calls `tiktoken`, which applies the same merges much faster.
 """
 
+from __future__ import annotations
+
 import codecs
 import operator
 import reprlib
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 import regex  # type: ignore[import-untyped]  # it has no type hints
 import tiktoken
@@ -35,6 +37,9 @@ from gpt2.tokenizer.bpe import (
 from gpt2.tokenizer.files import find_vocabulary, read_vocabulary
 from gpt2.tokenizer.saving import file_contents
 from gpt2.tokenizer.settings import Preparation, Settings
+
+if TYPE_CHECKING:  # for a type only
+    import numpy as np
 
 # On a run of about a million spaces, `\s+(?!\S)` makes tiktoken 0.14 fail with
 # "Max stack size exceeded for backtracking". So trailing white space has its
@@ -320,15 +325,40 @@ class Tokenizer:
                 is not in the vocabulary.
         """
         ids: list[int] = []
-        # Matches no characters, before the last space of a run before a word.
-        end_of_run = rf"(?=\s\S)(?<=\s{{{_LONGEST_RUN}}})"
         for part in self._parts(text, allow_special):
             if isinstance(part, int):
                 ids.append(part)
                 continue
-            for piece in regex.split(end_of_run, part):
+            for piece in _split_long_runs(part):
                 ids += self._encoding.encode_ordinary(piece)
         return ids
+
+    def encode_to_numpy(
+        self, text: str, allow_special: bool = False
+    ) -> np.ndarray:
+        """Encode text like `encode`, as an array: faster for long texts.
+
+        Args:
+            text: As for `encode`.
+            allow_special: As for `encode`.
+
+        Returns:
+            (T,) of uint32.
+
+        Raises:
+            TokenizerError: As for `encode`.
+        """
+        import numpy as np
+
+        arrays = [np.empty(0, np.uint32)]
+        for part in self._parts(text, allow_special):
+            if isinstance(part, int):
+                arrays.append(np.array([part], np.uint32))
+                continue
+            arrays += map(
+                self._encoding.encode_to_numpy, _split_long_runs(part)
+            )
+        return np.concatenate(arrays)
 
     def encode_slowly(
         self, text: str, allow_special: bool = False
@@ -460,6 +490,22 @@ class Tokenizer:
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
+
+
+def _split_long_runs(text: str) -> list[str]:
+    """Split text within long runs of white space, where pieces end anyway.
+
+    Searching for such a run takes a fifth of the time of encoding. But if
+    there is one, every second piece of half its length that begins in it is
+    nothing but white space, and mostly one look at a piece tells.
+    """
+    half = _LONGEST_RUN // 2
+    starts = range(0, len(text), half)
+    if not any(text[at : at + half].isspace() for at in starts):
+        return [text]
+    # Matches no characters, before the last space of a run before a word.
+    end_of_run = rf"(?=\s\S)(?<=\s{{{_LONGEST_RUN}}})"
+    return regex.split(end_of_run, text)
 
 
 def _in_order(
