@@ -266,4 +266,11 @@ MUTATIONS = [
         "ids = [*self.settings.before, *ids]",
         "test_ids_are_those_of_tokenizers",
     ),
+    Mutation(
+        "a long run of white space may be overlooked",
+        "tokenizer/tokenizer.py",
+        "half = _LONGEST_RUN // 2",
+        "half = _LONGEST_RUN",
+        ("test_tokenizer.py::test_a_long_run_is_found_wherever_it_begins",),
+    ),
 ]
