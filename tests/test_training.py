@@ -1889,6 +1889,20 @@ def test_a_surprise_beyond_all_probabilities_is_finite() -> None:
     assert loss == 200
 
 
+def test_where_no_gradient_is_asked_for_none_is_computed() -> None:
+    hidden, table = torch.randn(5, 4), nn.Parameter(torch.randn(7, 4))
+    targets = torch.randint(7, (5,))
+
+    def operators() -> set[str]:
+        with profile(activities=[ProfilerActivity.CPU]) as p:
+            pieces.cross_entropy(hidden, table, targets, torch.float32)
+        return {event.key for event in p.key_averages()}
+
+    assert "aten::scatter_add_" in operators()
+    with torch.no_grad():
+        assert "aten::scatter_add_" not in operators()
+
+
 def test_a_step_needs_little_memory_for_its_loss() -> None:
     """The logits, which become their gradient, and a piece of them."""
     hidden = torch.zeros(4096, 16, requires_grad=True)

@@ -70,6 +70,8 @@ def cross_entropy(
         The mean of -log p of the targets that count, in nats; a float32
         scalar.
     """
+    if not torch.is_grad_enabled():  # a parameter asks for one even then
+        table = table.detach()
     return _CrossEntropy.apply(hidden, table, targets, dtype)
 
 
