@@ -41,13 +41,14 @@ from gpt2.data import (
     read_tokens,
     write_tokens,
 )
+from gpt2.feed_forward import ACTIVATION_FUNCTIONS, gelu_new
 from gpt2.files.checksums import write_sums
 from gpt2.model import GPT2, IGNORED, next_token_loss
 from gpt2.tokenizer.bpe import END_OF_TEXT
 from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
+from gpt2.training import activation, loop, metrics
 from gpt2.training import corpus as reading
 from gpt2.training import cross_entropy as pieces
-from gpt2.training import loop, metrics
 from gpt2.training.attention import choose_attention
 from gpt2.training.checkpoint import ResumeError, checkpoints, read_checkpoint
 from gpt2.training.diagnosis import TrainingError
@@ -1917,7 +1918,46 @@ def test_a_step_needs_little_memory_for_its_loss() -> None:
     assert 2 * 4096**2 < most < 2.5 * 2 * 4096**2
 
 
-# Attention.
+# Activation and attention.
+
+
+@pytest.mark.parametrize("numbers_at_a_time", [1, 7, 2**16])
+def test_the_fast_activation_is_the_activation(
+    numbers_at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activation, "_NUMBERS_AT_A_TIME", numbers_at_a_time)
+    x = torch.cat([torch.linspace(-12, 12, 97), torch.tensor([-1e9, 1e9])])
+    weight = torch.randn(99)
+
+    def with_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Any:
+        leaf = x.clone().requires_grad_()
+        y = function(leaf.view(3, 33))
+        (gradient,) = torch.autograd.grad(y.flatten(), leaf, weight.to(x))
+        return y.detach(), gradient
+
+    exact = with_gradient(gelu_new, x)
+    torch.testing.assert_close(
+        with_gradient(activation.fast_gelu_new, x), exact
+    )
+    half = with_gradient(activation.fast_gelu_new, x.bfloat16())
+    expected = with_gradient(gelu_new, x.bfloat16())
+    torch.testing.assert_close(half, expected, atol=1e-3, rtol=1e-2)
+    with torch.no_grad():
+        alone = activation.fast_gelu_new(x)
+    torch.testing.assert_close(alone, exact[0].flatten())
+
+
+@pytest.mark.parametrize("name", ["gelu_new", "gelu", "relu"])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_only_gpt2s_activation_is_replaced(
+    start: Start, name: str, compiled: bool
+) -> None:
+    config = replace(CONFIG, activation=name)
+    run = start("run", config, compile=compiled)
+    expected = ACTIVATION_FUNCTIONS[name]
+    if name == "gelu_new" and not compiled:
+        expected = activation.fast_gelu_new
+    assert {layer.mlp.activation for layer in run.model.h} == {expected}
 
 
 @pytest.mark.parametrize("causal", [True, False])

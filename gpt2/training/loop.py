@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from gpt2.data import Tokens, draw_batch
 from gpt2.model import GPT2
 from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.training.activation import choose_activation
 from gpt2.training.attention import choose_attention
 from gpt2.training.checkpoint import Progress, check_folder, read_checkpoint
 from gpt2.training.cross_entropy import NextTokenLoss
@@ -130,6 +131,8 @@ class Run:
         self.config = model.config
         self.model: nn.Module = model.to(self.workers.device).train()
         choose_attention(model, settings.fused_attention)
+        if self.workers.device.type == "cpu" and not settings.compile:
+            choose_activation(model)
         loss = NextTokenLoss(model, getattr(torch, settings.precision))
         self.wrapped = self.workers.wrap(loss)  # for several processes
         self.optimizers = make_optimizers(model, settings)
