@@ -201,4 +201,11 @@ MUTATIONS = [
         "if False:",
         (f"{TRAINING}::test_blocks_are_encoded_in_order_and_a_few_at_a_time",),
     ),
+    Mutation(
+        "the slope of the activation leaves out its inner derivative",
+        "training/activation.py",
+        "alpha=3 * _CUBIC",
+        "alpha=_CUBIC",
+        (f"{TRAINING}::test_the_fast_activation_is_the_activation",),
+    ),
 ]
