@@ -22,8 +22,6 @@ from torch import Tensor, nn
 from gpt2.data import Tokens, draw_batch
 from gpt2.model import GPT2
 from gpt2.tokenizer.tokenizer import Tokenizer
-from gpt2.training.activation import choose_activation
-from gpt2.training.attention import choose_attention
 from gpt2.training.checkpoint import Progress, check_folder, read_checkpoint
 from gpt2.training.cross_entropy import NextTokenLoss
 from gpt2.training.diagnosis import (
@@ -44,7 +42,11 @@ from gpt2.training.optimizer import (
     shorten_gradient,
     write_state,
 )
-from gpt2.training.preparation import check_inputs, restore
+from gpt2.training.preparation import (
+    check_inputs,
+    choose_operations,
+    restore,
+)
 from gpt2.training.settings import TrainingSettings
 from gpt2.training.workers import Workers
 from gpt2.weights.saving import check_target
@@ -130,9 +132,7 @@ class Run:
             self.progress = state.progress
         self.config = model.config
         self.model: nn.Module = model.to(self.workers.device).train()
-        choose_attention(model, settings.fused_attention)
-        if self.workers.device.type == "cpu" and not settings.compile:
-            choose_activation(model)
+        choose_operations(model, settings, self.workers)
         loss = NextTokenLoss(model, getattr(torch, settings.precision))
         self.wrapped = self.workers.wrap(loss)  # for several processes
         self.optimizers = make_optimizers(model, settings)

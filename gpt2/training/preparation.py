@@ -7,6 +7,8 @@ from dataclasses import asdict
 from gpt2.config import GPT2Config
 from gpt2.data import DataError, Tokens, draw_batch
 from gpt2.model import GPT2
+from gpt2.training.activation import choose_activation
+from gpt2.training.attention import choose_attention
 from gpt2.training.checkpoint import (
     OPTIMIZER,
     ResumeError,
@@ -121,3 +123,16 @@ def restore(
         problem = ValueError(f"{state.folder / OPTIMIZER}: {error}")
         raise unreadable(state.folder, problem) from error
     model.load_state_dict(saved.state_dict())  # copies
+
+
+def choose_operations(
+    model: GPT2, settings: TrainingSettings, workers: Workers
+) -> None:
+    """Let a model compute attention and activation as suits its run.
+
+    On a GPU, and under `torch.compile`, PyTorch's own activation is one pass
+    over memory, and the fastest.
+    """
+    choose_attention(model, settings.fused_attention)
+    if workers.device.type == "cpu" and not settings.compile:
+        choose_activation(model)
