@@ -293,7 +293,7 @@ def test_tiktoken_gets_no_longer_run_than_it_can_take(
             seen.append(text)
             return OWN._encoding.encode_ordinary(text)
 
-        def encode_to_numpy(self, text):
+        def encode_to_numpy(self, text, disallowed_special):
             return np.array(self.encode_ordinary(text))
 
     tokenizer = Tokenizer(OWN.ranks, OWN.special_tokens)

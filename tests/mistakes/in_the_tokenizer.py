@@ -273,4 +273,11 @@ MUTATIONS = [
         "half = _LONGEST_RUN",
         ("test_tokenizer.py::test_a_long_run_is_found_wherever_it_begins",),
     ),
+    Mutation(
+        "an apostrophe takes every letter for a contraction",
+        "tokenizer/tokenizer.py",
+        "'(?:[stmd]|re|ve|ll)",
+        "'(?:[a-z]|re|ve|ll)",
+        ("test_tokenizer.py",),
+    ),
 ]
