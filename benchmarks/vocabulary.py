@@ -1,31 +1,50 @@
 """Learn a vocabulary, and encode a text to a token file, beside the peers.
 
-    python vocabulary.py TEXT [ROUNDS] [THREADS]
+    python vocabulary.py [ROUNDS] [THREADS] [TEXT]
 
-TEXT is a file in UTF-8. Ours and `tokenizers` learn 50,257 tokens from all of
-it, once each. Then ours and `tiktoken` encode it with the vocabulary of GPT-2,
-in turn, `ROUNDS` times: ours from the file to a token file, tiktoken in
-memory, from a list of the same blocks to lists of ids. Each runs in a process
-of its own. The tables go to `results/vocabulary.md`.
+Ours and `tokenizers` learn 50,257 tokens from all of TEXT, once each. Then
+ours and `tiktoken` encode it with GPT-2's vocabulary, in turn, `ROUNDS` times:
+ours from the file to a token file, tiktoken in memory, from a list of the same
+blocks to lists of ids. Each runs in a process of its own. The tables go to
+`results/vocabulary.md`. TEXT is a file in UTF-8; without it, one of 100 MB is
+made of the Python sources of this environment and of stories.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-N_VOCAB = 50_257
+N_VOCAB, N_BYTES = 50_257, 100_000_000
 END = "<|endoftext|>"
 LEARNING = ("gpt2", "tokenizers")
 ENCODING = ("gpt2", "tiktoken")
 HERE = Path(__file__).parent
+
+
+def write_text(path: Path, n_bytes: int = N_BYTES) -> None:
+    """Write a text: sources in an order drawn at random, then stories."""
+    from gpt2 import stories
+
+    rng, n_written = random.Random(0), 0
+    sources = sorted(Path(sysconfig.get_path("purelib")).rglob("*.py"))
+    rng.shuffle(sources)
+    with path.open("wb") as file:
+        while n_written < n_bytes:
+            if sources:
+                text = sources.pop().read_text("utf-8", "ignore")
+            else:
+                text = stories.sample(rng)
+            n_written += file.write((text + END).encode())
 
 
 def learn(way: str, text: Path) -> None:
@@ -107,15 +126,26 @@ def table(
     return lines
 
 
-def main(text: str, rounds: str = "7", threads: str = "") -> None:
+def main(rounds: str = "7", threads: str = "", text: str = "") -> None:
     """Measure, and write the tables."""
-    path, threads = Path(text), threads or str(os.cpu_count())
+    threads = threads or str(os.cpu_count())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(text or Path(folder, "text.txt"))
+        if not text:
+            write_text(path)
+        lines = compare(path, rounds, threads)
+    (HERE / "results" / "vocabulary.md").write_text("\n".join(lines) + "\n")
+
+
+def compare(path: Path, rounds: str, threads: str) -> list[str]:
+    """Measure all on one text, and return the tables."""
+    text = str(path)
     learned = {way: [ask("learn", way, text, threads)] for way in LEARNING}
     encoded: dict[str, list[tuple[float, float]]] = {w: [] for w in ENCODING}
     for _ in range(int(rounds)):
         for way, results in encoded.items():
             results.append(ask("encode", way, text, threads))
-    lines = [
+    return [
         "# Vocabulary and data",
         "",
         f"From `vocabulary.py`: a text of {path.stat().st_size / 1e6:.0f} MB, "
@@ -130,7 +160,6 @@ def main(text: str, rounds: str = "7", threads: str = "") -> None:
         "",
         *table(path, encoded),
     ]
-    (HERE / "results" / "vocabulary.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
