@@ -101,7 +101,7 @@ class Tokens:
 
 def write_tokens(
     path: Path,
-    chunks: Iterable[Sequence[int]],
+    chunks: Iterable[Sequence[int] | np.ndarray],
     n_vocab: int,
     end_of_text: int,
 ) -> Tokens:
@@ -133,7 +133,7 @@ def write_tokens(
 
 def _write_parts(
     path: Path,
-    chunks: Iterable[Sequence[int]],
+    chunks: Iterable[Sequence[int] | np.ndarray],
     n_vocab: int,
     end_of_text: int,
 ) -> None:

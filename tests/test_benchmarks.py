@@ -323,3 +323,17 @@ def test_the_graph_for_other_engines_is_gpt2(kind: str) -> None:
         out, *past = traced(piece, places, mask, torch.arange(2), past)
         logits.append(out)
     torch.testing.assert_close(torch.cat(logits, 1), model(tokens))
+
+
+def test_vocabularies_are_learned_from_a_text_of_any_size(
+    tmp_path: Path,
+) -> None:
+    vocabulary = load("vocabulary")
+    path = tmp_path / "text.txt"
+    vocabulary.write_text(path, 200_000)
+    assert 200_000 <= path.stat().st_size < 5_000_000
+    assert path.read_text("utf-8").endswith("<|endoftext|>")
+    found = {"gpt2": [(2.0, 3e6), (4.0, 5e6), (1.0, 4e6)]}
+    size = path.stat().st_size / 1e6
+    line = vocabulary.table(path, found)[-1]
+    assert line == f"| gpt2 | 2.00 | {size / 2:.2f} | 4 |"

@@ -242,7 +242,9 @@ def test_known_gpt2_ids(real):
     assert (real.n_vocab, real.end_of_text) == (50257, 50256)
 
 
-@pytest.mark.parametrize("method", ["encode", "encode_slowly"])
+@pytest.mark.parametrize(
+    "method", ["encode", "encode_slowly", "encode_to_numpy"]
+)
 def test_a_lone_surrogate_is_an_error(method):
     with pytest.raises(TokenizerError, match=r"U\+D83D"):
         getattr(OWN, method)("smile \ud83d")
@@ -263,8 +265,26 @@ def test_cutting_long_runs_changes_no_piece(text):
         assert OWN.encode(text) == OWN.encode_slowly(text)
 
 
+def test_what_splits_is_white_space_to_python_too():
+    """So a glance with `isspace` overlooks no long run."""
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    spaces = regex.findall(r"\s", every)
+    assert len(spaces) > 20
+    assert all(map(str.isspace, spaces))
+
+
+@pytest.mark.parametrize("before", range(30))
+def test_a_long_run_is_found_wherever_it_begins(monkeypatch, before):
+    monkeypatch.setattr(module, "_LONGEST_RUN", 10)
+    text = before * "a" + 11 * " " + "b"
+    assert module._split_long_runs(text) == [text[:-2], " b"]
+
+
+@pytest.mark.parametrize("method", ["encode", "encode_to_numpy"])
 @pytest.mark.parametrize("space", [" ", "\n", "\u3000"])
-def test_tiktoken_gets_no_longer_run_than_it_can_take(monkeypatch, space):
+def test_tiktoken_gets_no_longer_run_than_it_can_take(
+    monkeypatch, space, method
+):
     """A run at the end may be longer: there is no backtracking."""
     seen = []
 
@@ -273,14 +293,28 @@ def test_tiktoken_gets_no_longer_run_than_it_can_take(monkeypatch, space):
             seen.append(text)
             return OWN._encoding.encode_ordinary(text)
 
+        def encode_to_numpy(self, text, disallowed_special):
+            return np.array(self.encode_ordinary(text))
+
     tokenizer = Tokenizer(OWN.ranks, OWN.special_tokens)
     monkeypatch.setattr(tokenizer, "_encoding", Spy())
     assert 50_000 <= module._LONGEST_RUN <= 500_000  # it can take 900,000
     monkeypatch.setattr(module, "_LONGEST_RUN", 10)
     run = space * 11
     text = f"a{run}b  c{run}"
-    assert tokenizer.encode(text) == OWN.encode(text)
+    assert [*getattr(tokenizer, method)(text)] == OWN.encode_slowly(text)
     assert seen == ["a" + space * 10, f"{space}b  c{run}"]
+
+
+@pytest.mark.parametrize("allow_special", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", END_OF_TEXT, f"a b{END_OF_TEXT}\n{END_OF_TEXT}c", "na\u00efve"],
+)
+def test_an_array_of_ids_holds_the_same_ids(text, allow_special):
+    array = OWN.encode_to_numpy(text, allow_special)
+    assert (array.dtype, array.ndim) == (np.uint32, 1)
+    assert array.tolist() == OWN.encode(text, allow_special)
 
 
 # Special tokens

@@ -6,11 +6,12 @@ import math
 import os
 import random
 import shutil
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -40,12 +41,15 @@ from gpt2.data import (
     read_tokens,
     write_tokens,
 )
+from gpt2.feed_forward import ACTIVATION_FUNCTIONS, gelu_new
 from gpt2.files.checksums import write_sums
 from gpt2.model import GPT2, IGNORED, next_token_loss
+from gpt2.tokenizer.bpe import END_OF_TEXT
 from gpt2.tokenizer.tokenizer import Tokenizer, TokenizerError
+from gpt2.training import activation, loop, metrics
 from gpt2.training import corpus as reading
 from gpt2.training import cross_entropy as pieces
-from gpt2.training import loop, metrics
+from gpt2.training.attention import choose_attention
 from gpt2.training.checkpoint import ResumeError, checkpoints, read_checkpoint
 from gpt2.training.diagnosis import TrainingError
 from gpt2.training.loop import Report, Run
@@ -455,7 +459,7 @@ def test_a_step_over_documents_is_the_mean_over_their_tokens(
 def test_each_part_goes_through_the_model_by_itself(start: Start) -> None:
     sizes = []
     run = start(n_accumulate=4)
-    run.model.register_forward_pre_hook(
+    run.model.wte.register_forward_pre_hook(
         lambda module, inputs: sizes.append(tuple(inputs[0].shape))
     )
     next(run.steps())
@@ -1804,64 +1808,197 @@ def test_prompts_begin_as_the_rows_did(tmp_path: Path) -> None:
         assert Tokenizer.load(tmp_path / "data").add_bos_token is begins
 
 
-# The loss in chunks.
+def test_blocks_are_encoded_in_order_and_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first block takes longest, and none is read long before its turn."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    tokenizer, n_read, n_done = Tokenizer.bytes_only(), 0, 0
+
+    class Slow:
+        def encode_to_numpy(self, text: str, allow_special: bool) -> Any:
+            if text.startswith("0"):
+                time.sleep(0.2)
+            return tokenizer.encode_to_numpy(text, allow_special)
+
+    def blocks() -> Iterator[str]:
+        nonlocal n_read
+        for n in range(40):
+            n_read += 1
+            yield f"{n}{END_OF_TEXT}"
+
+    for n, ids in enumerate(reading._encoded(blocks(), cast(Any, Slow()))):
+        assert ids.tolist() == [*tokenizer.encode(f"{n}"), 256]
+        n_done += 1
+        assert n_read <= n_done + 2 * 3 + 1
+    assert n_done == 40
 
 
-def with_gradient(
-    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A loss, and a third of its gradient."""
-    leaf = logits.clone().requires_grad_()
-    value = loss(leaf, targets)
+# The loss in pieces.
+
+
+def with_gradients(
+    loss: Callable[[Tensor, Tensor], Tensor], *inputs: Tensor
+) -> tuple[Tensor, ...]:
+    """A loss of hidden states and a table, and a third of its gradients."""
+    hidden, table = (x.clone().requires_grad_() for x in inputs)
+    value = loss(hidden, table)
     (value / 3).backward()
-    assert leaf.grad is not None
-    return value.detach(), leaf.grad
+    assert hidden.grad is not None
+    assert table.grad is not None
+    return value.detach(), hidden.grad, table.grad
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("numbers_at_a_time", [1, 100, 2**22])
+@pytest.mark.parametrize("columns_at_a_time", [1, 5, 17, 2048])
 def test_the_loss_in_pieces_is_the_loss(
-    dtype: torch.dtype,
     numbers_at_a_time: int,
+    columns_at_a_time: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pieces, "_NUMBERS_AT_A_TIME", numbers_at_a_time)
-    torch.manual_seed(0)
-    logits = (3 * torch.randn(23, 17)).to(dtype)
+    monkeypatch.setattr(pieces, "_COLUMNS_AT_A_TIME", columns_at_a_time)
+    hidden, table = torch.randn(23, 12), torch.randn(17, 12)
     targets = torch.randint(17, (23,))
     targets[[0, 5, 22]] = IGNORED
 
-    def whole(logits: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(logits.float(), targets)
+    def whole(hidden: Tensor, table: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(hidden @ table.T, targets)
 
-    value, gradient = with_gradient(pieces.cross_entropy, logits, targets)
-    expected, its_gradient = with_gradient(whole, logits, targets)
-    assert value.dtype == torch.float32
-    assert gradient.dtype == dtype
-    torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(gradient, its_gradient, atol=1e-6, rtol=1e-2)
-    if dtype == torch.float32:
-        torch.testing.assert_close(gradient, its_gradient)
-    assert (gradient[targets == IGNORED] == 0).all()
+    def ours(
+        hidden: Tensor, table: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        return pieces.cross_entropy(hidden, table, targets, dtype)
+
+    found = with_gradients(ours, hidden, table)
+    expected = with_gradients(whole, hidden, table)
+    torch.testing.assert_close(found, expected)
+    assert (found[1][targets == IGNORED] == 0).all()
+    half = with_gradients(partial(ours, dtype=torch.bfloat16), hidden, table)
+    assert {x.dtype for x in half} == {torch.float32}
+    for one, exact in zip(half, expected, strict=True):
+        assert not torch.equal(one, exact)
+        assert (one - exact).norm() < 0.01 * exact.norm()
 
 
-def test_the_loss_in_pieces_gives_its_gradient_once() -> None:
-    """It is changed in place; a second time it would be wrong."""
-    logits = torch.randn(3, 5, requires_grad=True)
-    loss = pieces.cross_entropy(logits, torch.tensor([0, 1, 2]))
-    loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="modified by an inplace"):
-        loss.backward()
+def test_a_surprise_beyond_all_probabilities_is_finite() -> None:
+    """In float32, exp(-200) is 0, and its logarithm is -inf."""
+    hidden, table = torch.tensor([[1.0]]), torch.tensor([[200.0], [0.0]])
+    loss = pieces.cross_entropy(
+        hidden, table, torch.tensor([1]), torch.float32
+    )
+    assert loss == 200
+
+
+def test_where_no_gradient_is_asked_for_none_is_computed() -> None:
+    hidden, table = torch.randn(5, 4), nn.Parameter(torch.randn(7, 4))
+    targets = torch.randint(7, (5,))
+
+    def operators() -> set[str]:
+        with profile(activities=[ProfilerActivity.CPU]) as p:
+            pieces.cross_entropy(hidden, table, targets, torch.float32)
+        return {event.key for event in p.key_averages()}
+
+    assert "aten::scatter_add_" in operators()
+    with torch.no_grad():
+        assert "aten::scatter_add_" not in operators()
 
 
 def test_a_step_needs_little_memory_for_its_loss() -> None:
-    """Logits, their gradient and a chunk, but no float32 copy of them."""
-    logits = torch.zeros(4096, 4096, dtype=torch.bfloat16, requires_grad=True)
+    """The logits, which become their gradient, and a piece of them."""
+    hidden = torch.zeros(4096, 16, requires_grad=True)
+    table = torch.zeros(4096, 16, requires_grad=True)
     targets = torch.zeros(4096, dtype=torch.int64)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
-        pieces.cross_entropy(logits, targets).backward()
-    sizes = [event.cpu_memory_usage for event in p.events() or []]
-    assert max(sizes) <= logits.numel() * 2 + 16  # gradient, loss and count
+        pieces.cross_entropy(hidden, table, targets, torch.bfloat16).backward()
+    held = most = 0
+    for event in sorted(p.events() or [], key=lambda e: e.time_range.start):
+        held += event.self_cpu_memory_usage
+        most = max(most, held)
+    assert 2 * 4096**2 < most < 2.5 * 2 * 4096**2
+
+
+# Activation and attention.
+
+
+@pytest.mark.parametrize("numbers_at_a_time", [1, 7, 2**16])
+def test_the_fast_activation_is_the_activation(
+    numbers_at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activation, "_NUMBERS_AT_A_TIME", numbers_at_a_time)
+    x = torch.cat([torch.linspace(-12, 12, 97), torch.tensor([-1e9, 1e9])])
+    weight = torch.randn(99)
+
+    def with_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Any:
+        leaf = x.clone().requires_grad_()
+        y = function(leaf.view(3, 33))
+        (gradient,) = torch.autograd.grad(y.flatten(), leaf, weight.to(x))
+        return y.detach(), gradient
+
+    exact = with_gradient(gelu_new, x)
+    torch.testing.assert_close(
+        with_gradient(activation.fast_gelu_new, x), exact
+    )
+    half = with_gradient(activation.fast_gelu_new, x.bfloat16())
+    expected = with_gradient(gelu_new, x.bfloat16())
+    torch.testing.assert_close(half, expected, atol=1e-3, rtol=1e-2)
+    with torch.no_grad():
+        alone = activation.fast_gelu_new(x)
+    torch.testing.assert_close(alone, exact[0].flatten())
+
+
+@pytest.mark.parametrize("name", ["gelu_new", "gelu", "relu"])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_only_gpt2s_activation_is_replaced(
+    start: Start, name: str, compiled: bool
+) -> None:
+    config = replace(CONFIG, activation=name)
+    run = start("run", config, compile=compiled)
+    expected = ACTIVATION_FUNCTIONS[name]
+    if name == "gelu_new" and not compiled:
+        expected = activation.fast_gelu_new
+    assert {layer.mlp.activation for layer in run.model.h} == {expected}
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("n_queries", [1, 3, 7])
+def test_training_attends_like_the_model(
+    n_queries: int, masked: bool, causal: bool, shake: Callable[..., GPT2]
+) -> None:
+    model = shake(new_model()).eval()
+    attention = model.h[0].attn
+    attention.fused = False
+    query = torch.randn(2, 3, n_queries, 4, requires_grad=True)
+    key, value = torch.randn(2, 2, 3, 7, 4).requires_grad_()
+    mask = None
+    if masked:
+        mask = torch.rand(2, 1, n_queries, 7) < 0.5
+        mask[..., 0] = True
+    inputs = (query, key, value)
+
+    def attended() -> tuple[Tensor, ...]:
+        mixed = attention.attend(query, key, value, mask, causal)
+        gradients = torch.autograd.grad(mixed.sin().sum(), inputs)
+        return (mixed, *gradients)
+
+    expected = attended()
+    choose_attention(model, fused=False)
+    torch.testing.assert_close(attended(), expected)
+
+
+def test_training_shows_its_attention_weights() -> None:
+    """As everywhere, a hook on `attn_dropout` sees them."""
+    model, seen = new_model(), []
+    choose_attention(model, fused=False)
+    model.h[1].attn.attn_dropout.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0])
+    )
+    model(torch.arange(5)[None])
+    (weights,) = seen
+    assert weights.shape == (1, model.config.n_head, 5, 5)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+    assert (weights.triu(1) == 0).all()
 
 
 # Memory.
@@ -1879,6 +2016,7 @@ def test_what_a_step_frees_is_kept_for_the_next() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(6):
             pieces = [torch.ones(5_000_000) for _ in range(8)]  # of 20 MB
+            pieces.append(torch.ones(20_000_000))
             del pieces
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 

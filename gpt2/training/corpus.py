@@ -7,8 +7,11 @@ recipe: a note of what they were made from.
 from __future__ import annotations
 
 import json
+import os
 import random
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +24,8 @@ from gpt2.texts import find_texts, read_blocks
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gpt2.data import Tokens
 
 # Stories to train on and held-out stories are drawn from different seeds.
@@ -270,16 +275,36 @@ def _texts(source: Source) -> Iterator[str]:
         yield from read_blocks(path)
 
 
-def _chunks(source: Source, tokenizer: Tokenizer) -> Iterator[list[int]]:
+def _chunks(
+    source: Source, tokenizer: Tokenizer
+) -> Iterator[Sequence[int] | np.ndarray]:
     """Encode the training texts, with an end of text after each document."""
     if source.files is None:
         for text in _stories(_TRAINING_SEED, source.n_stories):
             yield _ended(tokenizer, text)
         return
     for path in source.files:
-        for block in read_blocks(path):
-            yield tokenizer.encode(block, allow_special=True)
+        yield from _encoded(read_blocks(path), tokenizer)
         yield [tokenizer.end_of_text]
+
+
+def _encoded(
+    blocks: Iterable[str], tokenizer: Tokenizer
+) -> Iterator[np.ndarray]:
+    """Encode blocks of text on all processor cores, in order.
+
+    While tiktoken encodes, other threads can run. Only a few blocks per core
+    are in memory at a time.
+    """
+    n_cores = os.cpu_count() or 1
+    waiting: deque[Future[np.ndarray]] = deque()
+    with ThreadPoolExecutor(n_cores) as pool:
+        for block in blocks:
+            waiting.append(pool.submit(tokenizer.encode_to_numpy, block, True))
+            if len(waiting) > 2 * n_cores:
+                yield waiting.popleft().result()
+        for future in waiting:
+            yield future.result()
 
 
 def _ended(tokenizer: Tokenizer, text: str) -> list[int]:

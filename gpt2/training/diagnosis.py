@@ -88,13 +88,13 @@ def _first_not_finite(
         return hook
 
     hooks = [
-        module.register_forward_hook(watch(name or "the model"))
+        module.register_forward_hook(watch(name))
         for name, module in run.model.named_modules()
     ]
     run.seed_dropout()
     for tokens, mask, _ in parts:
         with run.autocast():
-            run.model(tokens[:, :-1], None if mask is None else mask[:, :-1])
+            run.wrapped(tokens, mask)
     for handle in hooks:
         handle.remove()
     if found:

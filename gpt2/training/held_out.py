@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 from gpt2.data import Tokens, draw_batch, first_documents
-from gpt2.model import next_token_loss
-from gpt2.training.cross_entropy import cross_entropy
 from gpt2.training.micro_batches import micro_batches
 from gpt2.training.settings import TrainingSettings
 from gpt2.training.workers import Workers
@@ -76,7 +74,7 @@ def held_out_loss(run: Run) -> float | None:
         rows, mask, run.settings, run.workers
     ):
         with run.autocast():
-            loss = next_token_loss(run.forward, part, real, cross_entropy)
+            loss = run.forward(part, real)
         count = torch.full_like(loss, n_here)
         total += torch.stack([loss * count, count])
     run.model.train()

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from gpt2.data import Tokens, draw_batch
-from gpt2.model import GPT2, next_token_loss
+from gpt2.model import GPT2
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.checkpoint import Progress, check_folder, read_checkpoint
-from gpt2.training.cross_entropy import cross_entropy
+from gpt2.training.cross_entropy import NextTokenLoss
 from gpt2.training.diagnosis import (
     TrainingError,
     check_finite,
@@ -35,14 +35,16 @@ from gpt2.training.hold import Hold
 from gpt2.training.memory import freed_memory_kept
 from gpt2.training.micro_batches import micro_batches
 from gpt2.training.optimizer import (
+    gradient_norm,
     make_optimizers,
     read_state,
     set_learning_rate,
+    shorten_gradient,
     write_state,
 )
 from gpt2.training.preparation import (
     check_inputs,
-    choose_attention,
+    choose_operations,
     restore,
 )
 from gpt2.training.settings import TrainingSettings
@@ -130,8 +132,9 @@ class Run:
             self.progress = state.progress
         self.config = model.config
         self.model: nn.Module = model.to(self.workers.device).train()
-        choose_attention(model, settings.fused_attention)
-        self.wrapped = self.workers.wrap(model)  # for several processes
+        choose_operations(model, settings, self.workers)
+        loss = NextTokenLoss(model, getattr(torch, settings.precision))
+        self.wrapped = self.workers.wrap(loss)  # for several processes
         self.optimizers = make_optimizers(model, settings)
         if state is not None:
             write_state(model, self.optimizers, state.optimizer, self.workers)
@@ -186,18 +189,18 @@ class Run:
             for i, (part, real, n_here) in enumerate(parts, start=1):
                 with workers.synced(self.wrapped, i == len(parts)):
                     with self.autocast():
-                        loss = next_token_loss(
-                            self.forward, part, real, cross_entropy
-                        )
+                        loss = self.forward(part, real)
                     # A part counts for as many tokens as it predicts. The
                     # processes average their gradients, and need the sum.
                     share = n_here / n_predicted
                     (loss * share * workers.world_size).backward()
                 total += loss.detach() * share
             mean = float(workers.sum(total))
-            norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+            norm = gradient_norm(model)
             length = float(workers.gather(norm))
             check_finite(self, mean, length, parts)
+            if length > settings.clip:
+                shorten_gradient(model, norm, settings.clip)
             for optimizer in self.optimizers:
                 optimizer.step()
             progress.step += 1

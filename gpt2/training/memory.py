@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 # From glibc's malloc.h and malloc.c.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_DEFAULT_MMAP_MAX = 65_536
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
 
 
@@ -27,8 +28,9 @@ _LARGEST_MMAP_THRESHOLD = 32 * 2**20
 def freed_memory_kept(device: torch.device) -> Iterator[None]:
     """Make glibc keep freed memory until the end of the `with` statement.
 
-    Blocks of more than 32 MB are still returned: kept, they would fragment the
-    heap.
+    That holds for blocks of any size. By default, each block of more than 32
+    MB, such as the logits or the gradient of the embeddings, would be mapped
+    by itself and returned at once.
 
     Args:
         device: Where the tensors are. On a GPU this does nothing, as PyTorch
@@ -38,11 +40,13 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     if device.type != "cpu" or not hasattr(libc, "mallopt"):
         yield
         return
-    libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+    libc.mallopt(_MMAP_MAX, 0)  # blocks of any size come from the heap
     libc.mallopt(_TRIM_THRESHOLD, -1)  # as a size_t, the largest there is
     try:
         yield
     finally:
-        # glibc's own choice after it has freed blocks of this size.
+        libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
+        # glibc's own choices after it has freed large blocks.
+        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
         libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
         libc.malloc_trim(0)

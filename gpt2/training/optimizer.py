@@ -78,6 +78,17 @@ def set_learning_rate(
             group["lr"] = rate
 
 
+def gradient_norm(model: nn.Module) -> Tensor:
+    """Return the length of the gradient: a scalar, sharded if the model is."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return nn.utils.get_total_norm(gradients)
+
+
+def shorten_gradient(model: nn.Module, norm: Tensor, length: float) -> None:
+    """Scale the gradient to a length, given its `gradient_norm`."""
+    nn.utils.clip_grads_with_norm_(model.parameters(), length, norm)
+
+
 def read_state(
     model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> dict[str, Tensor]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from gpt2.attention import MultiHeadAttention
 from gpt2.config import GPT2Config
 from gpt2.data import DataError, Tokens, draw_batch
 from gpt2.model import GPT2
+from gpt2.training.activation import choose_activation
+from gpt2.training.attention import choose_attention
 from gpt2.training.checkpoint import (
     OPTIMIZER,
     ResumeError,
@@ -124,8 +125,14 @@ def restore(
     model.load_state_dict(saved.state_dict())  # copies
 
 
-def choose_attention(model: GPT2, fused: bool) -> None:
-    """Let all layers compute attention by PyTorch's fused kernel, or not."""
-    for module in model.modules():
-        if isinstance(module, MultiHeadAttention):
-            module.fused = fused
+def choose_operations(
+    model: GPT2, settings: TrainingSettings, workers: Workers
+) -> None:
+    """Let a model compute attention and activation as suits its run.
+
+    On a GPU, and under `torch.compile`, PyTorch's own activation is one pass
+    over memory, and the fastest.
+    """
+    choose_attention(model, settings.fused_attention)
+    if workers.device.type == "cpu" and not settings.compile:
+        choose_activation(model)

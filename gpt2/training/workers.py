@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from gpt2.training.cross_entropy import NextTokenLoss
+
 CPU = torch.device("cpu")
 
 Sharing = Literal["ddp", "fsdp"]
@@ -76,39 +78,39 @@ class Workers:
         """Whether each process holds only a shard of the model."""
         return self.world_size > 1 and self.sharing == "fsdp"
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model as the training loop has to call it."""
+    def wrap(self, loss: NextTokenLoss) -> nn.Module:
+        """Return the loss as the training loop has to call it."""
         if self.world_size == 1:
-            return model
+            return loss
         if self.sharing == "ddp":
-            return nn.parallel.DistributedDataParallel(model)
+            return nn.parallel.DistributedDataParallel(loss)
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.world_size,))
-        for layer in cast(nn.ModuleList, model.h):
+        for layer in loss.model.h:
             fully_shard(layer, mesh=mesh)
         # Reshard even the root after the forward pass: then the parameters
         # are at all times those that the optimizer has.
-        fully_shard(model, mesh=mesh, reshard_after_forward=True)
-        return model
+        fully_shard(loss, mesh=mesh, reshard_after_forward=True)
+        return loss
 
     def synced(
-        self, model: nn.Module, sync: bool
+        self, loss: nn.Module, sync: bool
     ) -> AbstractContextManager[None]:
         """Exchange gradients after this backward pass, or keep them local.
 
         Args:
-            model: What `wrap` returned.
+            loss: What `wrap` returned.
             sync: True for the last micro-batch of a step.
         """
         if self.world_size == 1:
             return nullcontext()
         if self.sharing == "fsdp":
             # `fully_shard` added this method; the type checker cannot know.
-            model.set_requires_gradient_sync(sync)  # type: ignore[operator]
+            loss.set_requires_gradient_sync(sync)  # type: ignore[operator]
             return nullcontext()
-        ddp = cast(nn.parallel.DistributedDataParallel, model)
+        ddp = cast(nn.parallel.DistributedDataParallel, loss)
         return nullcontext() if sync else ddp.no_sync()
 
     def sum(self, value: Tensor) -> Tensor:

@@ -266,4 +266,18 @@ MUTATIONS = [
         "ids = [*self.settings.before, *ids]",
         "test_ids_are_those_of_tokenizers",
     ),
+    Mutation(
+        "a long run of white space may be overlooked",
+        "tokenizer/tokenizer.py",
+        "half = _LONGEST_RUN // 2",
+        "half = _LONGEST_RUN",
+        ("test_tokenizer.py::test_a_long_run_is_found_wherever_it_begins",),
+    ),
+    Mutation(
+        "an apostrophe takes every letter for a contraction",
+        "tokenizer/tokenizer.py",
+        "'(?:[stmd]|re|ve|ll)",
+        "'(?:[a-z]|re|ve|ll)",
+        ("test_tokenizer.py",),
+    ),
 ]
