@@ -9,7 +9,11 @@ red. Positions and other scaffolding are grey.
 
 from __future__ import annotations
 
+import importlib
+import io
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +21,16 @@ from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from gpt2_book.pictures import plain
+
 INK, PALE, PAPER = "#1f2937", "#9ca3af", "#ffffff"
+# A figure has the width of a phone's screen, in points: a point is a pixel
+# there, and no text is smaller than this.
+SIZE = 11
+PIXELS = 96  # at least so many on the longer side of a matrix
 COLORS = {
     "token": "#2563eb",
     "stream": "#d97706",
@@ -37,16 +48,16 @@ Numbers = npt.ArrayLike
 
 
 def use_style() -> None:
-    """Give matplotlib the book's style."""
+    """Give matplotlib the book's style, and notebooks its pictures in SVG."""
     plt.rcParams.update(
         {
             "figure.figsize": (5.2, 3.0),
-            "figure.dpi": 144,
             "figure.facecolor": PAPER,
             "figure.constrained_layout.use": True,
             "font.family": "DejaVu Sans",
-            "font.size": 10,
-            "axes.titlesize": 10,
+            "font.size": SIZE,
+            "axes.facecolor": "none",
+            "axes.titlesize": SIZE,
             "axes.titlelocation": "left",
             "axes.edgecolor": PALE,
             "axes.labelcolor": INK,
@@ -56,14 +67,36 @@ def use_style() -> None:
             "text.color": INK,
             "xtick.color": INK,
             "ytick.color": INK,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
+            "xtick.labelsize": SIZE,
+            "ytick.labelsize": SIZE,
             "legend.frameon": False,
-            "legend.fontsize": 9,
+            "legend.fontsize": SIZE,
             "lines.linewidth": 1.8,
             "grid.color": "#e5e7eb",
+            "path.simplify": False,  # what is dropped hangs on last digits
+            "svg.fonttype": "none",
+            "svg.hashsalt": "GPT-2",
         }
     )
+    shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+    if shell and hasattr(shell, "kernel"):
+        # Loaded later, it would take the place of our formatter.
+        importlib.import_module("matplotlib_inline.backend_inline")
+        formatters = shell.display_formatter.formatters
+        formatters["image/png"].pop(Figure, None)
+        formatters["image/svg+xml"].for_type(Figure, svg)
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG for the book's pages."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return plain(file.getvalue())
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Save a figure as an SVG file for the book's pages."""
+    path.write_text(svg(figure), encoding="utf-8")
 
 
 def shown(token: str) -> str:
@@ -138,7 +171,7 @@ def matrix(
     below = bool((filled < 0).any())
     colors = signed(color) if below else shades(color)
     low = -full if below else 0.0
-    axes.imshow(filled, colors, vmin=low, vmax=full, aspect="auto")
+    shade(axes, filled, colors, low, full)
     for (row, column), number in np.ndenumerate(filled):
         if closed[row, column]:
             _hatch(axes, row, column)
@@ -149,6 +182,37 @@ def matrix(
     _label(axes, numbers.shape, rows, columns)
     if title:
         axes.set_title(title, loc="center", pad=8)
+
+
+def shade(
+    axes: Axes,
+    values: Numbers,
+    colors: LinearSegmentedColormap,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> None:
+    """Draw a matrix as coloured cells, the first row on top.
+
+    Args:
+        axes: Where to draw; the centres of cells have whole coordinates.
+        values: (n, m).
+        colors: From `shades` or `signed`.
+        low: The number that gets the first of the colours.
+        high: The number that gets the last of the colours.
+    """
+    numbers = np.asarray(values, dtype=float)
+    height, width = numbers.shape
+    # In pixels that are small against a cell, lest a browser blurs its edges.
+    times = -(-PIXELS // max(height, width))
+    axes.imshow(
+        numbers.repeat(times, 0).repeat(times, 1),
+        cmap=colors,
+        vmin=low,
+        vmax=high,
+        aspect="auto",
+        interpolation="none",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    )
 
 
 def _hatch(axes: Axes, row: int, column: int) -> None:
@@ -167,7 +231,7 @@ def _hatch(axes: Axes, row: int, column: int) -> None:
 
 
 def _write(
-    axes: Axes, x: float, y: float, text: str, color: str, size: float = 9
+    axes: Axes, x: float, y: float, text: str, color: str, size: float = SIZE
 ) -> None:
     """Write a text that is centred at a point."""
     axes.text(x, y, text, ha="center", va="center", fontsize=size, color=color)
@@ -214,9 +278,7 @@ def bars(
     places = np.arange(len(numbers))[::-1]
     axes.barh(places, numbers, color=COLORS.get(color, color), height=0.7)
     for place, number in zip(places, numbers, strict=True):
-        axes.text(
-            number, place, f" {form(float(number))}", va="center", fontsize=9
-        )
+        axes.text(number, place, f" {form(float(number))}", va="center")
     axes.set_yticks(places, [shown(label) for label in labels])
     axes.tick_params(length=0)
     axes.set_xticks([])
@@ -234,7 +296,7 @@ def box(
     width: float = 0.9,
     height: float = 0.6,
     asked: bool = False,
-    fontsize: float = 9,
+    fontsize: float = SIZE,
 ) -> None:
     """Draw a rounded box with a text in it.
 
