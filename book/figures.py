@@ -31,7 +31,7 @@ def inlined(svg: str, alt: str, number: int) -> str:
     label = f'role="img" aria-label="{escape(alt)}"'
     figure = f'<svg class="figure" {label}{rest}'
     if "min-width" in figure:  # it scrolls where the page is narrower
-        return f'<div class="wide" tabindex="0">{figure}</div>'
+        return f'<span class="wide" tabindex="0">{figure}</span>'
     return figure
 
 

@@ -41,6 +41,10 @@ COLORS = {
     "surprise": "#dc2626",
     "position": "#6b7280",
 }
+# The matrix of the filter `hue-rotate(180deg)`.
+TURNED_BACK = np.array(
+    [[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]]
+)
 MARKERS = {"query": ">", "key": "D", "value": "o"}
 
 Numbers = npt.ArrayLike
@@ -126,14 +130,48 @@ def signed(color: str) -> LinearSegmentedColormap:
     )
 
 
-def _ink_on(color: Sequence[float]) -> str:
-    """Return the text colour that is legible on a background (WCAG 2.1)."""
+def dark(color: str | Sequence[float]) -> tuple[float, ...]:
+    """Return what a page in dark mode shows instead of a colour.
+
+    It is what the filter in `_static/style.css` makes of it (Filter Effects
+    1, section 8): the lightness is turned round, and the hue stays.
+
+    Returns:
+        Red, green and blue, from 0 to 1.
+    """
+    inverted = 0.93 - 0.86 * np.array(to_rgb(color))
+    return tuple(np.clip(TURNED_BACK @ inverted, 0, 1).tolist())
+
+
+def luminance(color: str | Sequence[float]) -> float:
+    """Return the relative luminance of a colour (WCAG 2.1)."""
     red, green, blue = (
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in color[:3]
+        for c in to_rgb(color)
     )
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return INK if luminance > 0.2 else PAPER
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(
+    one: str | Sequence[float], other: str | Sequence[float]
+) -> float:
+    """Return the contrast ratio of two colours (WCAG 2.1), from 1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def legible_on(color: str | Sequence[float]) -> str:
+    """Return black or white: the one that is legible on a colour in both modes.
+
+    Args:
+        color: The background.
+    """
+    return max(
+        ("#000000", PAPER),
+        key=lambda ink: min(
+            contrast(ink, color), contrast(dark(ink), dark(color))
+        ),
+    )
 
 
 def matrix(
@@ -178,7 +216,7 @@ def matrix(
         elif digits is not None:
             text = f"{number:.{digits}f}".replace("-", "\u2212")
             share = float(np.interp(number, (low, full), (0, 1)))
-            _write(axes, column, row, text, _ink_on(colors(share)))
+            _write(axes, column, row, text, legible_on(colors(share)[:3]))
     _label(axes, numbers.shape, rows, columns)
     if title:
         axes.set_title(title, loc="center", pad=8)

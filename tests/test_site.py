@@ -102,7 +102,7 @@ def is_current() -> bool:
         for path in (ROOT / "book").rglob("*")
         if path.is_file() and path.suffix not in {".py", ".pyc"}
     ]
-    sources += [ROOT / "book" / "docstrings.py"]  # and what it shows
+    sources += [ROOT / "book" / "figures.py", ROOT / "book" / "docstrings.py"]
     sources += [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("README.md")]
     start = SITE / "index.html"
     return start.is_file() and start.stat().st_mtime > max(
