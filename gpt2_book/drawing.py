@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.typing import ColorType
 
 from gpt2_book.pictures import plain
 
@@ -130,7 +131,7 @@ def signed(color: str) -> LinearSegmentedColormap:
     )
 
 
-def dark(color: str | Sequence[float]) -> tuple[float, ...]:
+def dark(color: ColorType) -> tuple[float, ...]:
     """Return what a page in dark mode shows instead of a colour.
 
     It is what the filter in `_static/style.css` makes of it (Filter Effects
@@ -139,11 +140,11 @@ def dark(color: str | Sequence[float]) -> tuple[float, ...]:
     Returns:
         Red, green and blue, from 0 to 1.
     """
-    inverted = 0.93 - 0.86 * np.array(to_rgb(color))
+    inverted = 0.93 - 0.86 * np.array([*to_rgb(color)])
     return tuple(np.clip(TURNED_BACK @ inverted, 0, 1).tolist())
 
 
-def luminance(color: str | Sequence[float]) -> float:
+def luminance(color: ColorType) -> float:
     """Return the relative luminance of a colour (WCAG 2.1)."""
     red, green, blue = (
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
@@ -152,16 +153,14 @@ def luminance(color: str | Sequence[float]) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def contrast(
-    one: str | Sequence[float], other: str | Sequence[float]
-) -> float:
+def contrast(one: ColorType, other: ColorType) -> float:
     """Return the contrast ratio of two colours (WCAG 2.1), from 1 to 21."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
 
-def legible_on(color: str | Sequence[float]) -> str:
-    """Return black or white: the one that is legible on a colour in both modes.
+def legible_on(color: ColorType) -> str:
+    """Return black or white, whichever is legible in both modes.
 
     Args:
         color: The background.
@@ -216,7 +215,7 @@ def matrix(
         elif digits is not None:
             text = f"{number:.{digits}f}".replace("-", "\u2212")
             share = float(np.interp(number, (low, full), (0, 1)))
-            _write(axes, column, row, text, legible_on(colors(share)[:3]))
+            _write(axes, column, row, text, legible_on(colors(share)))
     _label(axes, numbers.shape, rows, columns)
     if title:
         axes.set_title(title, loc="center", pad=8)

@@ -83,7 +83,8 @@ def test_figures_are_legible_on_a_phone(
 
 def test_what_is_not_legible_is_noticed(page: Page) -> None:
     page.set_content(
-        '<svg class="figure" aria-label="bad" viewBox="0 0 100 50" width="200">'
+        '<svg class="figure" aria-label="bad" viewBox="0 0 100 50" '
+        'width="200">'
         '<text x="5" y="12" font-size="5">small</text>'
         '<text x="5" y="30" font-size="9">one</text>'
         '<text x="7" y="31" font-size="9">two</text>'
