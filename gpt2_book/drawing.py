@@ -131,7 +131,7 @@ def signed(color: str) -> LinearSegmentedColormap:
     )
 
 
-def dark(color: ColorType) -> tuple[float, ...]:
+def dark(color: ColorType) -> tuple[float, float, float]:
     """Return what a page in dark mode shows instead of a colour.
 
     It is what the filter in `_static/style.css` makes of it (Filter Effects
@@ -141,7 +141,8 @@ def dark(color: ColorType) -> tuple[float, ...]:
         Red, green and blue, from 0 to 1.
     """
     inverted = 0.93 - 0.86 * np.array([*to_rgb(color)])
-    return tuple(np.clip(TURNED_BACK @ inverted, 0, 1).tolist())
+    red, green, blue = np.clip(TURNED_BACK @ inverted, 0, 1).tolist()
+    return red, green, blue
 
 
 def luminance(color: ColorType) -> float:
