@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-import base64
 import copy
 import hashlib
-import io
 import os
 import re
 import sys
@@ -27,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import (
     CellExecutionError,
@@ -35,15 +32,14 @@ from nbclient.exceptions import (
     DeadKernelError,
 )
 from nbformat import NotebookNode
-from PIL import Image
+
+from gpt2_book.pictures import look_the_same
 
 BOOK = Path(__file__).resolve().parent
 SECONDS_PER_CELL = 180
 CELL_METADATA = ("jupyter", "mystnb", "sync", "tags")
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-# Rounding on another processor changes a channel of a colour by this much;
-# pictures that differ by no more count as equal.
-PIXEL_NOISE = 4
+SVG = "image/svg+xml"
 
 
 class SyncError(ValueError):
@@ -123,8 +119,6 @@ def normalise(notebook: NotebookNode) -> None:
 def _normalise_output(output: NotebookNode) -> None:
     if "metadata" in output:
         output.metadata = NotebookNode()
-    if "image/png" in output.get("data", {}):
-        output.data["image/png"] = _bare_png(output.data["image/png"])
     if output.output_type == "error":
         # Drop colours, which vary, and the frames of library code, which
         # show paths of this machine.
@@ -132,45 +126,23 @@ def _normalise_output(output: NotebookNode) -> None:
         output.traceback = [f for f in frames if not f.startswith("File ")]
 
 
-def _bare_png(encoded: str) -> str:
-    """Drop the text chunks of a PNG, which name the program that drew it."""
-    picture = base64.b64decode(encoded)
-    kept, start = picture[:8], 8
-    while start < len(picture):
-        end = start + 12 + int.from_bytes(picture[start : start + 4], "big")
-        if picture[start + 4 : start + 8] not in {b"tEXt", b"iTXt", b"zTXt"}:
-            kept += picture[start:end]
-        start = end
-    return base64.b64encode(kept).decode()
-
-
-def keep_pictures(old: NotebookNode, new: NotebookNode) -> None:
-    """Keep the stored pictures where the new ones look the same.
+def keep_pictures(
+    stored: list[NotebookNode], fresh: list[NotebookNode]
+) -> None:
+    """Keep the stored pictures where the fresh ones look the same.
 
     Args:
-        old: The stored notebook, in normal form: unchanged cells have the same
-            id in both.
-        new: The notebook that was just run, in normal form; changed in place.
+        stored: The outputs of a cell, as its notebook has them.
+        fresh: The outputs of another run; changed in place.
     """
-    stored = {cell.id: _pictures(cell) for cell in old.cells}
-    for cell in new.cells:
-        before = stored.get(cell.id, [])
-        for then, now in zip(before, _pictures(cell), strict=False):
-            if look_the_same(then["image/png"], now["image/png"]):
-                now["image/png"] = then["image/png"]
+    for then, now in zip(_pictures(stored), _pictures(fresh), strict=False):
+        if look_the_same(then[SVG], now[SVG]):
+            now[SVG] = then[SVG]
 
 
-def _pictures(cell: NotebookNode) -> list[NotebookNode]:
-    data = [output.get("data", {}) for output in cell.get("outputs", [])]
-    return [bundle for bundle in data if "image/png" in bundle]
-
-
-def look_the_same(*pictures: str) -> bool:
-    """Return whether two pictures, PNG in base64, differ by rounding only."""
-    files = [io.BytesIO(base64.b64decode(picture)) for picture in pictures]
-    one, other = (np.array(Image.open(f).convert("RGBA"), int) for f in files)
-    same_size = one.shape == other.shape
-    return same_size and bool(np.abs(one - other).max() <= PIXEL_NOISE)
+def _pictures(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    data = [output.get("data", {}) for output in outputs]
+    return [bundle for bundle in data if SVG in bundle]
 
 
 def execute(notebook: NotebookNode, folder: Path) -> None:
@@ -253,7 +225,9 @@ def sync(path: Path) -> None:
     execute(new, path.resolve().parent)
     normalise(old)
     normalise(new)
-    keep_pictures(old, new)
+    stored = {cell.id: cell.get("outputs", []) for cell in old.cells}
+    for cell in new.cells:  # unchanged cells have the same id in both
+        keep_pictures(stored.get(cell.id, []), cell.get("outputs", []))
     part = path.with_suffix(".part")
     part.write_text(written(new), encoding="utf-8")
     part.replace(path)

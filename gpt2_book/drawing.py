@@ -9,7 +9,11 @@ red. Positions and other scaffolding are grey.
 
 from __future__ import annotations
 
+import importlib
+import io
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +21,17 @@ from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.typing import ColorType
+
+from gpt2_book.pictures import plain
 
 INK, PALE, PAPER = "#1f2937", "#9ca3af", "#ffffff"
+# A figure has the width of a phone's screen, in points: a point is a pixel
+# there, and no text is smaller than this.
+SIZE = 11
+PIXELS = 96  # at least so many on the longer side of a matrix
 COLORS = {
     "token": "#2563eb",
     "stream": "#d97706",
@@ -30,6 +42,10 @@ COLORS = {
     "surprise": "#dc2626",
     "position": "#6b7280",
 }
+# The matrix of the filter `hue-rotate(180deg)`.
+TURNED_BACK = np.array(
+    [[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]]
+)
 MARKERS = {"query": ">", "key": "D", "value": "o"}
 
 Numbers = npt.ArrayLike
@@ -37,16 +53,16 @@ Numbers = npt.ArrayLike
 
 
 def use_style() -> None:
-    """Give matplotlib the book's style."""
+    """Give matplotlib the book's style, and notebooks its pictures in SVG."""
     plt.rcParams.update(
         {
             "figure.figsize": (5.2, 3.0),
-            "figure.dpi": 144,
             "figure.facecolor": PAPER,
             "figure.constrained_layout.use": True,
             "font.family": "DejaVu Sans",
-            "font.size": 10,
-            "axes.titlesize": 10,
+            "font.size": SIZE,
+            "axes.facecolor": "none",
+            "axes.titlesize": SIZE,
             "axes.titlelocation": "left",
             "axes.edgecolor": PALE,
             "axes.labelcolor": INK,
@@ -56,14 +72,36 @@ def use_style() -> None:
             "text.color": INK,
             "xtick.color": INK,
             "ytick.color": INK,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
+            "xtick.labelsize": SIZE,
+            "ytick.labelsize": SIZE,
             "legend.frameon": False,
-            "legend.fontsize": 9,
+            "legend.fontsize": SIZE,
             "lines.linewidth": 1.8,
             "grid.color": "#e5e7eb",
+            "path.simplify": False,  # what is dropped hangs on last digits
+            "svg.fonttype": "none",
+            "svg.hashsalt": "GPT-2",
         }
     )
+    shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+    if shell and hasattr(shell, "kernel"):
+        # Loaded later, it would take the place of our formatter.
+        importlib.import_module("matplotlib_inline.backend_inline")
+        formatters = shell.display_formatter.formatters
+        formatters["image/png"].pop(Figure, None)
+        formatters["image/svg+xml"].for_type(Figure, svg)
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG for the book's pages."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return plain(file.getvalue())
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Save a figure as an SVG file for the book's pages."""
+    path.write_text(svg(figure), encoding="utf-8")
 
 
 def shown(token: str) -> str:
@@ -93,14 +131,47 @@ def signed(color: str) -> LinearSegmentedColormap:
     )
 
 
-def _ink_on(color: Sequence[float]) -> str:
-    """Return the text colour that is legible on a background (WCAG 2.1)."""
+def dark(color: ColorType) -> tuple[float, float, float]:
+    """Return what a page in dark mode shows instead of a colour.
+
+    It is what the filter in `_static/style.css` makes of it (Filter Effects
+    1, section 8): the lightness is turned round, and the hue stays.
+
+    Returns:
+        Red, green and blue, from 0 to 1.
+    """
+    inverted = 0.93 - 0.86 * np.array([*to_rgb(color)])
+    red, green, blue = np.clip(TURNED_BACK @ inverted, 0, 1).tolist()
+    return red, green, blue
+
+
+def luminance(color: ColorType) -> float:
+    """Return the relative luminance of a colour (WCAG 2.1)."""
     red, green, blue = (
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in color[:3]
+        for c in to_rgb(color)
     )
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return INK if luminance > 0.2 else PAPER
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: ColorType, other: ColorType) -> float:
+    """Return the contrast ratio of two colours (WCAG 2.1), from 1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def legible_on(color: ColorType) -> str:
+    """Return black or white, whichever is legible in both modes.
+
+    Args:
+        color: The background.
+    """
+    return max(
+        ("#000000", PAPER),
+        key=lambda ink: min(
+            contrast(ink, color), contrast(dark(ink), dark(color))
+        ),
+    )
 
 
 def matrix(
@@ -138,17 +209,48 @@ def matrix(
     below = bool((filled < 0).any())
     colors = signed(color) if below else shades(color)
     low = -full if below else 0.0
-    axes.imshow(filled, colors, vmin=low, vmax=full, aspect="auto")
+    shade(axes, filled, colors, low, full)
     for (row, column), number in np.ndenumerate(filled):
         if closed[row, column]:
             _hatch(axes, row, column)
         elif digits is not None:
             text = f"{number:.{digits}f}".replace("-", "\u2212")
             share = float(np.interp(number, (low, full), (0, 1)))
-            _write(axes, column, row, text, _ink_on(colors(share)))
+            _write(axes, column, row, text, legible_on(colors(share)))
     _label(axes, numbers.shape, rows, columns)
     if title:
         axes.set_title(title, loc="center", pad=8)
+
+
+def shade(
+    axes: Axes,
+    values: Numbers,
+    colors: LinearSegmentedColormap,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> None:
+    """Draw a matrix as coloured cells, the first row on top.
+
+    Args:
+        axes: Where to draw; the centres of cells have whole coordinates.
+        values: (n, m).
+        colors: From `shades` or `signed`.
+        low: The number that gets the first of the colours.
+        high: The number that gets the last of the colours.
+    """
+    numbers = np.asarray(values, dtype=float)
+    height, width = numbers.shape
+    # In pixels that are small against a cell, lest a browser blurs its edges.
+    times = -(-PIXELS // max(height, width))
+    axes.imshow(
+        numbers.repeat(times, 0).repeat(times, 1),
+        cmap=colors,
+        vmin=low,
+        vmax=high,
+        aspect="auto",
+        interpolation="none",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    )
 
 
 def _hatch(axes: Axes, row: int, column: int) -> None:
@@ -167,7 +269,7 @@ def _hatch(axes: Axes, row: int, column: int) -> None:
 
 
 def _write(
-    axes: Axes, x: float, y: float, text: str, color: str, size: float = 9
+    axes: Axes, x: float, y: float, text: str, color: str, size: float = SIZE
 ) -> None:
     """Write a text that is centred at a point."""
     axes.text(x, y, text, ha="center", va="center", fontsize=size, color=color)
@@ -214,9 +316,7 @@ def bars(
     places = np.arange(len(numbers))[::-1]
     axes.barh(places, numbers, color=COLORS.get(color, color), height=0.7)
     for place, number in zip(places, numbers, strict=True):
-        axes.text(
-            number, place, f" {form(float(number))}", va="center", fontsize=9
-        )
+        axes.text(number, place, f" {form(float(number))}", va="center")
     axes.set_yticks(places, [shown(label) for label in labels])
     axes.tick_params(length=0)
     axes.set_xticks([])
@@ -234,7 +334,7 @@ def box(
     width: float = 0.9,
     height: float = 0.6,
     asked: bool = False,
-    fontsize: float = 9,
+    fontsize: float = SIZE,
 ) -> None:
     """Draw a rounded box with a text in it.
 

@@ -231,7 +231,10 @@ def has_figures(chapter: Chapter) -> Iterator[str]:
     n_figures = 0
     code = [cell for _, cell in chapter.code]
     for position, (number, cell) in enumerate(chapter.code):
-        drawn = any("image/png" in o.get("data", {}) for o in cell.outputs)
+        kinds = {kind for o in cell.outputs for kind in o.get("data", {})}
+        for kind in kinds & {"image/png", "image/jpeg"}:
+            yield f"cell {number} shows {kind}, not {sync.SVG}"
+        drawn = sync.SVG in kinds
         about = cell.metadata.get("mystnb", {})
         if not drawn:
             if "figure" in about:

@@ -6,8 +6,6 @@ these tests ensure that every cell was.
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 import subprocess
 import sys
@@ -38,7 +36,6 @@ from nbformat.v4 import (
     new_notebook,
     new_output,
 )
-from PIL import Image
 
 import gpt2
 from gpt2_book.exercises.checking import CHECKERS
@@ -118,15 +115,9 @@ HIDDEN = {
 PACKAGE = '"""A package."""\n\n\ndef double(x):\n    return 2 * x\n'
 
 
-def png() -> str:
-    file = io.BytesIO()
-    Image.new("RGB", (4, 3)).save(file, "png")
-    return base64.b64encode(file.getvalue()).decode()
-
-
 def small_chapter() -> NotebookNode:
     """Return a chapter that follows all rules, as if it had been run."""
-    picture = new_output("display_data", data={"image/png": png()})
+    picture = new_output("display_data", data={sync.SVG: "<svg/>"})
     figure = "assert True\nplt.show()"
     caption_2 = {**CAPTION, "figure": {**CAPTION["figure"], "name": "fig-b"}}
     cells = [
@@ -255,6 +246,11 @@ def unnamed(notebook: NotebookNode) -> None:
     del notebook.cells[6].metadata["mystnb"]["figure"]
 
 
+def in_pixels(notebook: NotebookNode) -> None:
+    data = notebook.cells[6].outputs[0].data
+    data["image/png"] = data.pop(sync.SVG)
+
+
 def unhidden(notebook: NotebookNode) -> None:
     del notebook.cells[13].metadata["jupyter"]
 
@@ -308,6 +304,7 @@ BITES: list[tuple[Callable[[NotebookNode], Any], str]] = [
     (unnamed, "cell 7 has no name"),
     (set_source(6, "assert True"), "cell 7 does not call plt.show()"),
     (drop(6), "it has 1 figures, fewer than two"),
+    (in_pixels, "cell 7 shows image/png, not image/svg+xml"),
     (set_tags(4, "nbval-skip"), "cell 5 has unknown tags"),
     (add(4, "  # NBVAL_SKIP"), "cell 5 addresses nbval"),
     (set_tags(4, "nbval-ignore-output"), "cell 5 is not compared"),

@@ -100,17 +100,21 @@ def test_a_masked_cell_is_hatched_and_has_no_number(axes: Axes) -> None:
 
 
 @pytest.mark.parametrize("color", drawing.COLORS)
-@pytest.mark.parametrize("number", [0, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("number", [0, 0.3, 0.6, 0.75, 0.9, 1.0])
 def test_numbers_are_legible_on_their_cells(
     axes: Axes, color: str, number: float
 ) -> None:
     drawing.matrix(axes, [[number]], color=color, limit=1.0)
     (image,), (text,) = axes.images, axes.texts
-    inks = [drawing.INK, drawing.PAPER]
+
+    def worst(ink: str) -> float:
+        inks = to_hex(drawing.dark(ink)), to_hex(drawing.dark(background))
+        return min(contrast(ink, background), contrast(*inks))
+
     background = to_hex(image.to_rgba(number))
-    others = [contrast(ink, background) for ink in inks]
-    assert contrast(text.get_color(), background) >= 3
-    assert contrast(text.get_color(), background) > 0.7 * max(others)
+    others = [worst(ink) for ink in ("#000000", "#ffffff", drawing.INK)]
+    assert worst(text.get_color()) == max(others)
+    assert max(others) > 3
 
 
 def contrast(one: str, other: str) -> float:
@@ -125,6 +129,13 @@ def contrast(one: str, other: str) -> float:
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_contrast_is_that_of_the_standard() -> None:
+    assert drawing.contrast("#000000", "#ffffff") == pytest.approx(21)
+    for color in drawing.COLORS.values():
+        expected = contrast(color, drawing.INK)
+        assert drawing.contrast(color, drawing.INK) == pytest.approx(expected)
 
 
 def test_bars_are_read_from_top_to_bottom(axes: Axes) -> None:

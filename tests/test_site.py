@@ -102,8 +102,10 @@ def is_current() -> bool:
         for path in (ROOT / "book").rglob("*")
         if path.is_file() and path.suffix not in {".py", ".pyc"}
     ]
-    sources += [ROOT / "book" / "live_scripts.py"]
-    sources += [ROOT / "book" / "docstrings.py"]  # and what it shows
+    sources += [
+        ROOT / "book" / f"{name}.py"
+        for name in ("live_scripts", "figures", "docstrings")
+    ]
     sources += [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("README.md")]
     start = SITE / "index.html"
     return start.is_file() and start.stat().st_mtime > max(
