@@ -6,7 +6,7 @@ For each size (all four by default) and each way to run it, a process of its
 own imports PyTorch, loads a checkpoint of zeros, packs it unless it runs the
 taught model, reads a prompt of 128 tokens and writes 16. Meanwhile, its memory
 is read every few milliseconds. The measurements go to `results/memory.json`,
-and from there to `memory.md` and `memory.png`.
+and from there to `memory.md` and `memory.svg`.
 """
 
 from __future__ import annotations
@@ -201,18 +201,17 @@ def draw(results: dict[str, Any], path: Path) -> None:
                 rotation=90,
                 va="top",
                 ha="right",
-                fontsize=7,
             )
         axes.set(title=way, xlim=(-0.2, None), ylim=(0, None), ylabel="MB")
     panels[-1].set_xlabel("seconds since PyTorch was imported")
-    figure.savefig(path)
+    drawing.save(figure, path)
     plt.close(figure)
 
 
 NOTE = (
     "In megabytes (10^6 bytes), from `/proc`: what is held after a prompt of "
     "128 tokens and 16 more, and the peak until then. The checkpoint holds "
-    "zeros, in float32. In `memory.png`, the grey line is what `import "
+    "zeros, in float32. In `memory.svg`, the grey line is what `import "
     "torch` takes, and the dashed one adds the weights."
 )
 
@@ -231,7 +230,7 @@ def main(*sizes: str) -> None:
         path.write_text(json.dumps(results) + "\n")
         text = f"# Memory of a run\n\n{NOTE}\n\n{table(results)}\n"
         (folder / "memory.md").write_text(text)
-    draw(results, folder / "memory.png")
+    draw(results, folder / "memory.svg")
 
 
 if __name__ == "__main__":

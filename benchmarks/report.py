@@ -320,12 +320,12 @@ def draw_speed(engines: dict[str, Any], path: Path) -> None:
             ours = name.startswith(OURS)
             color = drawing.COLORS["stream" if ours else "position"]
             axes.barh(place, speed, color=color)
-            axes.text(speed, place, f" {speed:.0f}", va="center", fontsize=9)
+            axes.text(speed, place, f" {speed:.0f}", va="center")
         axes.set(title=case, ylim=(-0.7, len(names) - 0.3))
         axes.margins(x=0.15)
         axes.set_yticks(range(len(names)), reversed(names))
     panels[-1].set_xlabel("tokens per second")
-    figure.savefig(path)
+    drawing.save(figure, path)
     plt.close(figure)
 
 
@@ -373,7 +373,7 @@ def draw_cost(scale: dict[str, Any], path: Path) -> None:
             axes.plot(x, bound, "--", color=color)
         axes.set(xlabel=labels[name], ylim=(0, None), ylabel="ms per step")
     panels[1].legend(loc="upper left")
-    figure.savefig(path)
+    drawing.save(figure, path)
     plt.close(figure)
 
 
@@ -381,9 +381,9 @@ def draw(results: dict[str, Any], folder: Path, prefix: str = "") -> None:
     """Draw the plots of one machine into a folder."""
     drawing.use_style()
     if "generation" in results:
-        draw_speed(results["generation"], folder / f"{prefix}speed.png")
+        draw_speed(results["generation"], folder / f"{prefix}speed.svg")
     if "scale" in results:
-        draw_cost(results["scale"], folder / f"{prefix}cost.png")
+        draw_cost(results["scale"], folder / f"{prefix}cost.svg")
 
 
 def of_machine(results: dict[str, Any]) -> list[str]:

@@ -120,7 +120,7 @@ def test_the_tables_are_those_of_the_results(
     assert (tmp_path / "results.md").read_text("utf-8") == shown
     for name in names:
         for picture in ("speed", "cost"):
-            drawn = tmp_path / f"{name}-{picture}.png"
+            drawn = tmp_path / f"{name}-{picture}.svg"
             assert drawn.stat().st_size > 10_000
     assert pictures_of_the_book() == before
 
@@ -128,7 +128,7 @@ def test_the_tables_are_those_of_the_results(
 def pictures_of_the_book() -> dict[str, int]:
     folder = FOLDER.parent / "book" / "_static"
     return {
-        path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")
+        path.name: path.stat().st_mtime_ns for path in folder.glob("*.svg")
     }
 
 
@@ -140,7 +140,7 @@ def test_the_pictures_of_the_book_are_asked_for(
     monkeypatch.setattr(sys, "argv", ["report.py", "--book", name])
     report.main()
     found = {path.name for path in tmp_path.iterdir()}
-    assert found == {"speed.png", "cost.png"}
+    assert found == {"speed.svg", "cost.svg"}
 
 
 def step(**more: Any) -> dict[str, Any]:
