@@ -3,30 +3,34 @@
 (function (GPT2) {
   "use strict";
 
+  const plain = (GPT2.plain ??= {});
+
   /**
    * @param {Float32Array} x (T, I)
    * @param {object} map `weight` (I, O), as the checkpoint stores it, and
-   *   `bias` (O).
+   *   `bias` (O), or none.
+   * @param {[number, number]} [range] Only these columns of x and rows of the
+   *   weight: one head's share.
    * @returns {Float32Array} (T, O): x times the weight, plus the bias.
    */
-  GPT2.linear = function (x, { weight, bias }, I) {
-    const O = bias.length;
+  plain.linear = function (x, { weight, bias }, [from, to] = [0, weight.I]) {
+    const { numbers, I, O } = weight;
     const T = x.length / I;
     const y = new Float32Array(T * O);
     for (let t = 0; t < T; t++) {
       const out = y.subarray(t * O, (t + 1) * O);
-      out.set(bias);
-      for (let i = 0; i < I; i++) {
+      if (bias) out.set(bias);
+      for (let i = from; i < to; i++) {
         // Row by row of the weight: in the order in which it lies in memory.
         const factor = x[t * I + i];
-        for (let o = 0; o < O; o++) out[o] += factor * weight[i * O + o];
+        for (let o = 0; o < O; o++) out[o] += factor * numbers[i * O + o];
       }
     }
     return y;
   };
 
   /** Bring each vector to mean 0 and variance 1, scale and shift: (T, C). */
-  GPT2.layerNorm = function (x, { weight, bias }, epsilon) {
+  plain.layerNorm = function (x, { weight, bias }, epsilon) {
     const C = weight.length;
     const y = new Float32Array(x.length);
     for (let at = 0; at < x.length; at += C) {
@@ -39,6 +43,11 @@
         y[at + c] = (x[at + c] - mean) * scale * weight[c] + bias[c];
     }
     return y;
+  };
+
+  /** Add y to x, in place. */
+  plain.add = function (x, y) {
+    for (let i = 0; i < x.length; i++) x[i] += y[i];
   };
 
   /**
@@ -62,21 +71,52 @@
     relu: (x) => Math.max(0, x),
   };
 
-  /** Widen each vector, apply the activation, narrow it again: (T, C). */
-  GPT2.feedForward = function (x, weights, C, activation) {
-    const hidden = GPT2.linear(x, weights.c_fc, C);
-    const f = GPT2.ACTIVATIONS[activation];
-    for (let i = 0; i < hidden.length; i++) hidden[i] = f(hidden[i]);
-    return GPT2.linear(hidden, weights.c_proj, weights.c_fc.bias.length);
+  /** Apply an activation, in place. */
+  plain.activate = function (x, name) {
+    const f = GPT2.ACTIVATIONS[name];
+    for (let i = 0; i < x.length; i++) x[i] = f(x[i]);
   };
 
-  /** Add what attention brings to x (T, C), then the feed-forward network. */
-  GPT2.layer = function (x, weights, config, cache, recorded) {
+  /** Widen each vector, apply the activation, narrow it again: (T, C). */
+  GPT2.feedForward = function (math, x, weights, activation) {
+    const hidden = math.linear(x, weights.c_fc);
+    math.activate(hidden, activation);
+    return math.linear(hidden, weights.c_proj);
+  };
+
+  /**
+   * Add what attention brings to the stream, then the feed-forward network.
+   *
+   * @param {object} math Who computes: `GPT2.plain`, or its equal.
+   * @param {Float32Array} x (T, C), changed in place.
+   * @param {object} weights Those of the layer.
+   * @param {object} config The model's.
+   * @param {object} cache The layer's.
+   * @param {function} [watch] Is shown what flows, by its name, and may change
+   *   it, as a hook of Chapter 15 may.
+   */
+  GPT2.layer = function (math, x, weights, config, cache, watch) {
     const { n_embd: C, n_head: H, layer_norm_epsilon: epsilon } = config;
-    const add = (y) => y.forEach((number, i) => (x[i] += number));
-    const first = GPT2.layerNorm(x, weights.ln_1, epsilon);
-    add(GPT2.attention(first, weights.attn, C, H, cache, recorded));
-    const second = GPT2.layerNorm(x, weights.ln_2, epsilon);
-    add(GPT2.feedForward(second, weights.mlp, C, config.activation));
+    watch?.("stream", x);
+    const first = math.layerNorm(x, weights.ln_1, epsilon);
+    const found = GPT2.attention(
+      math,
+      first,
+      weights.attn,
+      { C, H },
+      cache,
+      watch,
+    );
+    watch?.("attention", found);
+    math.add(x, found);
+    const second = math.layerNorm(x, weights.ln_2, epsilon);
+    const added = GPT2.feedForward(
+      math,
+      second,
+      weights.mlp,
+      config.activation,
+    );
+    watch?.("feedForward", added);
+    math.add(x, added);
   };
 })((globalThis.GPT2 ??= {}));

@@ -11,9 +11,6 @@
     tie_word_embeddings: true,
   };
   const SIZES = ["n_vocab", "n_ctx", "n_embd", "n_head", "n_layer", "n_inner"];
-  // What a checkpoint may hold beside the weights: constants, and the table
-  // of token embeddings once more.
-  const IGNORED = /^(h\.\d+\.attn\.(masked_)?bias|lm_head\.weight)$/;
 
   /** Check a parsed `config.json`; return its fields by the book's names. */
   GPT2.readConfig = function (fields) {
@@ -49,68 +46,36 @@
         `activation must be one of ${Object.keys(GPT2.ACTIVATIONS)}; got ` +
           `${config.activation}`,
       );
-    if (!(config.layer_norm_epsilon > 0))
+    if (!(config.layer_norm_epsilon > 0 && config.layer_norm_epsilon < 1))
       throw new Error(
-        "layer_norm_epsilon must be a positive number; got " +
+        "layer_norm_epsilon must be a small positive number; got " +
           `${config.layer_norm_epsilon}`,
       );
     return config;
   };
 
+  // The most tokens that go through the layers at once. Many more would need
+  // more memory and be no faster.
+  const ROWS = 64;
+
   class Model {
     /**
-     * @param {object} fields The parsed `config.json`.
-     * @param {Map<string, {shape, data}>} tensors From `readSafetensors`.
+     * @param {object} config From `readConfig`.
+     * @param {object} weights From `readWeights`: `wte`, `wpe`, `h`, `ln_f`.
+     * @param {object} math Who computes: `GPT2.plain`, or its equal.
      */
-    constructor(fields, tensors) {
-      this.config = GPT2.readConfig(fields);
-      const { n_vocab: V, n_ctx, n_embd: C, n_inner: I } = this.config;
-      const left = new Map();
-      for (const [name, tensor] of tensors)
-        left.set(name.replace(/^transformer\./, ""), tensor);
-      const take = (name, ...shape) => {
-        const tensor = left.get(name);
-        if (!tensor) throw new Error(`the checkpoint has no ${name}`);
-        if (String(tensor.shape) !== String(shape))
-          throw new Error(
-            `${name} should be (${shape}); it is (${tensor.shape})`,
-          );
-        left.delete(name);
-        return tensor.data;
-      };
-      const pair = (name, ...shape) => ({
-        weight: take(`${name}.weight`, ...shape),
-        bias: take(`${name}.bias`, shape.at(-1)),
-      });
-      this.wte = take("wte.weight", V, C);
-      this.wpe = take("wpe.weight", n_ctx, C);
-      this.ln_f = pair("ln_f", C);
-      this.h = Array.from({ length: this.config.n_layer }, (_, n) => ({
-        ln_1: pair(`h.${n}.ln_1`, C),
-        attn: {
-          c_attn: pair(`h.${n}.attn.c_attn`, C, 3 * C),
-          c_proj: pair(`h.${n}.attn.c_proj`, C, C),
-        },
-        ln_2: pair(`h.${n}.ln_2`, C),
-        mlp: {
-          c_fc: pair(`h.${n}.mlp.c_fc`, C, I),
-          c_proj: pair(`h.${n}.mlp.c_proj`, I, C),
-        },
-      }));
-      const head = left.get("lm_head.weight")?.data;
-      if (head && !head.every((number, i) => number === this.wte[i]))
-        throw new Error("lm_head.weight is not wte.weight, as in GPT-2");
-      for (const name of left.keys())
-        if (!IGNORED.test(name))
-          throw new Error(`GPT-2 has no ${name}, the checkpoint does`);
+    constructor(config, weights, math = GPT2.plain) {
+      Object.assign(this, { config, math }, weights);
     }
 
-    /** One empty cache for each layer: keys and values (n_positions, C). */
+    /**
+     * One empty cache for each layer: keys and values (n_positions, C), of
+     * which `length` are filled.
+     */
     newCache(n_positions = this.config.n_ctx) {
-      const size = n_positions * this.config.n_embd;
       return this.h.map(() => ({
-        keys: new Float32Array(size),
-        values: new Float32Array(size),
+        keys: this.math.zeros(n_positions * this.config.n_embd),
+        values: this.math.zeros(n_positions * this.config.n_embd),
         length: 0,
       }));
     }
@@ -119,12 +84,11 @@
      * @param {number[]} tokens T ids.
      * @param {object} [options] `cache`, from `newCache`: earlier positions,
      *   to which these are appended; `lastOnly`: compute only the last logits;
-     *   `record`: an object that receives `stream`, the residual stream
-     *   (T, C) before the first layer and after each, and `weights`, each
-     *   layer's attention weights (H, T, S).
+     *   `watch`: is called with the name of what flows, its numbers, the
+     *   layer, the position of their first row, and S where there are keys.
      * @returns {Float32Array} (T, V) logits, or (V) with `lastOnly`.
      */
-    logits(tokens, { cache, lastOnly = false, record } = {}) {
+    logits(tokens, { cache, lastOnly = false, watch } = {}) {
       const { n_vocab: V, n_ctx, n_embd: C } = this.config;
       cache ??= this.newCache(tokens.length);
       const past = cache[0].length;
@@ -136,15 +100,61 @@
       for (const id of tokens)
         if (!Number.isInteger(id) || id < 0 || id >= V)
           throw new Error(`ids must lie between 0 and ${V - 1}; got ${id}`);
-      let x = GPT2.embed(tokens, past, this.wte, this.wpe, C);
-      if (record) Object.assign(record, { stream: [x.slice()], weights: [] });
+      const all = new Float32Array(lastOnly ? V : tokens.length * V);
+      for (let at = 0; at < tokens.length; at += ROWS) {
+        const some = tokens.slice(at, at + ROWS);
+        const x = this.#stream(some, cache, watch);
+        if (!lastOnly) all.set(this.unembed(x), at * V);
+        else if (at + some.length === tokens.length)
+          all.set(this.unembed(x.subarray(-C)));
+      }
+      return all;
+    }
+
+    /** Run the tokens through the layers: the residual stream (T, C). */
+    #stream(tokens, cache, watch) {
+      this.math.begin();
+      const past = cache[0].length;
+      const x = GPT2.embed(this.math, tokens, past, this.wte, this.wpe);
       this.h.forEach((weights, n) => {
-        GPT2.layer(x, weights, this.config, cache[n], record?.weights);
-        record?.stream.push(x.slice());
+        const seen = watch && ((name, y, S) => watch(name, y, n, past, S));
+        GPT2.layer(this.math, x, weights, this.config, cache[n], seen);
+        cache[n].length += tokens.length;
       });
-      if (lastOnly) x = x.subarray(-C);
-      x = GPT2.layerNorm(x, this.ln_f, this.config.layer_norm_epsilon);
-      return GPT2.unembed(x, this.wte, C);
+      watch?.("stream", x, this.h.length, past);
+      return x;
+    }
+
+    /** Final norm, then the product with the embeddings: (T, C) to (T, V). */
+    unembed(x, norm = true) {
+      const { layer_norm_epsilon: epsilon } = this.config;
+      const last = norm ? this.math.layerNorm(x, this.ln_f, epsilon) : x;
+      return this.math.unembed(last, this.wte);
+    }
+
+    /** The same for vectors from elsewhere, of any number. */
+    read(x, norm) {
+      const { n_vocab: V, n_embd: C } = this.config;
+      if (!x.length || x.length % C)
+        throw new Error(`expected vectors of ${C} numbers; got ${x.length}`);
+      const all = new Float32Array((x.length / C) * V);
+      for (let at = 0; at < x.length; at += ROWS * C) {
+        this.math.begin();
+        const some = this.math.copy(x.subarray(at, at + ROWS * C));
+        all.set(this.unembed(some, norm), (at / C) * V);
+      }
+      return all;
+    }
+
+    /** Copy rows of a table (N, C): (T, C). */
+    rows(table, indices) {
+      const all = new Float32Array(indices.length * table.C);
+      for (let at = 0; at < indices.length; at += ROWS) {
+        this.math.begin();
+        const some = this.math.rows(table, indices.slice(at, at + ROWS));
+        all.set(some, at * table.C);
+      }
+      return all;
     }
   }
 

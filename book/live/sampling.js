@@ -8,6 +8,7 @@
     top_k: [1, Infinity],
     top_p: [1e-30, 1],
     min_p: [1e-30, 1],
+    repetition_penalty: [1e-30, 1e30],
   };
 
   function check(sampling) {
@@ -23,44 +24,98 @@
     }
   }
 
+  /** The k-th largest of some numbers: quickselect, on a copy. */
+  function kthLargest(numbers, k) {
+    const x = numbers.slice();
+    let [low, high] = [0, x.length - 1];
+    while (low < high) {
+      const middle = x[(low + high) >> 1];
+      let [i, j] = [low, high];
+      while (i <= j) {
+        while (x[i] > middle) i++;
+        while (x[j] < middle) j--;
+        if (i <= j) {
+          const kept = x[i];
+          x[i++] = x[j];
+          x[j--] = kept;
+        }
+      }
+      if (k - 1 <= j) high = j;
+      else if (k - 1 >= i) low = i;
+      else break;
+    }
+    return x[k - 1];
+  }
+
   /**
-   * Apply temperature, top-k, top-p and min-p, in this order.
+   * The indices of the k largest numbers, the largest first; of equal ones,
+   * the first. Only these are sorted.
+   */
+  GPT2.largest = function (numbers, k) {
+    const n = Math.min(k, numbers.length);
+    const limit = kthLargest(numbers, n);
+    const [above, equal] = [[], []];
+    for (let i = 0; i < numbers.length; i++)
+      if (numbers[i] > limit) above.push(i);
+      else if (numbers[i] === limit) equal.push(i);
+    above.sort((a, b) => numbers[b] - numbers[a]); // stable
+    return [...above, ...equal.slice(0, n - above.length)];
+  };
+
+  /** Keep the likeliest tokens that together reach probability p. */
+  function topP(p, top_p) {
+    for (let k = 64; ; k *= 8) {
+      const ids = GPT2.largest(p, k);
+      let before = 0;
+      for (let i = 0; i < ids.length; i++) {
+        if (before >= top_p) return ids.slice(0, i);
+        before += p[ids[i]];
+      }
+      if (ids.length === p.length) return ids;
+    }
+  }
+
+  /**
+   * Apply repetition penalty, temperature, top-k, top-p and min-p, in this
+   * order.
    *
    * @param {Float32Array} logits (V)
    * @param {object} sampling `temperature` (0: only the likeliest token),
-   *   `top_k`, `top_p`, `min_p`; what is not given filters nothing.
+   *   `top_k`, `top_p`, `min_p`, `repetition_penalty`; what is not given
+   *   filters nothing.
+   * @param {number[]} [tokens] Those so far, which the penalty is for.
    * @returns {Float64Array} (V) probabilities, 0 for what is filtered out.
    */
-  GPT2.distribution = function (logits, sampling = {}) {
+  GPT2.distribution = function (logits, sampling = {}, tokens = []) {
     check(sampling);
-    const { temperature = 1, top_k = Infinity, top_p = 1, min_p } = sampling;
-    // Equal logits stay in the order of their ids: sorting is stable.
-    const order = Array.from(logits.keys());
-    order.sort((a, b) => logits[b] - logits[a]);
-    const highest = logits[order[0]];
-    if (!Number.isFinite(highest) || logits.some(Number.isNaN))
+    const { temperature = 1, top_k, top_p = 1, min_p } = sampling;
+    const { repetition_penalty: penalty = 1 } = sampling;
+    const scaled = Float64Array.from(logits);
+    for (const id of penalty === 1 ? [] : new Set(tokens))
+      if (scaled[id] > 0) scaled[id] /= penalty;
+      else scaled[id] *= penalty;
+    let highest = -Infinity;
+    for (const logit of scaled)
+      highest = logit >= highest || logit !== logit ? logit : highest;
+    if (!Number.isFinite(highest))
       throw new Error("the logits are not all finite numbers");
-    const scaled = Float64Array.from(logits, (logit) =>
-      temperature ? (logit - highest) / temperature : 0,
-    );
-    const drop = (from) => {
-      for (const id of order.slice(from)) scaled[id] = -Infinity;
-    };
-    drop(temperature ? top_k : 1);
-    if (top_p < 1) {
-      const p = GPT2.softmax(scaled.slice());
-      let before = 0;
-      drop(
-        order.findIndex((id) => {
-          const reached = before >= top_p;
-          before += p[id];
-          return reached;
-        }) >>> 0, // none: -1 becomes a place beyond the end
-      );
+    if (temperature === 0) {
+      const likeliest = scaled.indexOf(highest);
+      scaled.fill(0)[likeliest] = 1;
+      return scaled;
     }
+    for (let i = 0; i < scaled.length; i++)
+      scaled[i] = (scaled[i] - highest) / temperature;
+    const keep = (ids) => {
+      const kept = ids.map((id) => scaled[id]);
+      scaled.fill(-Infinity);
+      ids.forEach((id, i) => (scaled[id] = kept[i]));
+    };
+    if (top_k < scaled.length) keep(GPT2.largest(scaled, top_k));
+    if (top_p < 1) keep(topP(GPT2.softmax(scaled.slice()), top_p));
     if (min_p !== undefined)
-      for (const id of order)
-        if (scaled[id] < Math.log(min_p)) scaled[id] = -Infinity;
+      for (let i = 0; i < scaled.length; i++)
+        if (scaled[i] < Math.log(min_p)) scaled[i] = -Infinity;
     return GPT2.softmax(scaled);
   };
 
@@ -109,10 +164,13 @@
       throw new Error(`${tokens.length} tokens are more than ${n_ctx}`);
     const random = seed === undefined ? Math.random : GPT2.seeded(seed);
     const cache = model.newCache();
+    const all = [...tokens];
     let next = tokens;
     while (cache[0].length + next.length < n_ctx) {
       const logits = model.logits(next, { cache, lastOnly: true });
-      next = [GPT2.draw(GPT2.distribution(logits, sampling), random())];
+      const chances = GPT2.distribution(logits, sampling, all);
+      next = [GPT2.draw(chances, random())];
+      all.push(...next);
       yield next[0];
     }
   };

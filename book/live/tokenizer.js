@@ -106,15 +106,23 @@
       );
     }
 
+    /** A prompt: a text with the tokens that go before it. */
+    encodePrompt(text, special = false) {
+      const ids = [...this.before, ...this.encode(text, special)];
+      return ids.length ? ids : [this.start];
+    }
+
+    /** The bytes of a token; a special token's are its name's. */
+    bytes(id) {
+      const token = this.tokens[id];
+      if (token === undefined) throw new Error(`there is no token ${id}`);
+      if (this.special.includes(token)) return new TextEncoder().encode(token);
+      return Uint8Array.from(token, (character) => BYTE_OF.get(character));
+    }
+
     /** Decode ids; bytes that are no UTF-8 become U+FFFD. */
     decode(ids) {
-      const bytes = Array.from(ids).flatMap((id) => {
-        const token = this.tokens[id];
-        if (token === undefined) throw new Error(`there is no token ${id}`);
-        if (this.special.includes(token))
-          return [...new TextEncoder().encode(token)];
-        return Array.from(token, (character) => BYTE_OF.get(character));
-      });
+      const bytes = Array.from(ids).flatMap((id) => [...this.bytes(id)]);
       const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
       return decoder.decode(new Uint8Array(bytes));
     }

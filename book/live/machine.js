@@ -1,0 +1,265 @@
+// What a page of the book loads: the machine that its figures share. The
+// engine and the model are fetched at the first call. See README.md.
+(function (GPT2) {
+  "use strict";
+
+  const machines = new Map(); // promises by the name of the model
+  const scripts = new Map(); // promises by address
+  GPT2.shipped ??= {};
+
+  /** The shared machine with a shipped model: a promise of a `Machine`. */
+  GPT2.machine = function (name = "story") {
+    if (!machines.has(name)) {
+      const promise = start(name);
+      machines.set(name, promise);
+      promise.catch(() => machines.delete(name)); // so that one may try again
+    }
+    return machines.get(name);
+  };
+
+  async function start(name) {
+    const waiting = [];
+    if (!GPT2.engine) waiting.push(loadScript("engine.js"));
+    if (!GPT2.shipped[name]) waiting.push(loadScript(`${name}.js`));
+    await Promise.all(waiting);
+    const files = { ...GPT2.shipped[name] };
+    if (!Object.keys(files).length) throw new Error(`no model ${name} ships`);
+    const machine = new Machine(name, files);
+    try {
+      await machine.open();
+    } catch (error) {
+      machine.close();
+      throw error;
+    }
+    return machine;
+  }
+
+  /** Run a classic script, since modules and `fetch` need a server. */
+  function loadScript(path) {
+    const own = document.documentElement.dataset.content_root ?? "";
+    const address = (GPT2.root ?? `${own}_static/live/`) + path;
+    if (!scripts.has(address))
+      scripts.set(
+        address,
+        new Promise((resolve, reject) => {
+          const script = document.createElement("script");
+          script.src = address;
+          script.onload = resolve;
+          script.onerror = () => {
+            scripts.delete(address);
+            reject(new Error(`${address} cannot be loaded`));
+          };
+          document.head.append(script);
+        }),
+      );
+    return scripts.get(address);
+  }
+
+  /**
+   * The session at the other end of a line: in a Worker made of the engine's
+   * own source, or in this page where there are none.
+   */
+  function connect(receive, fail) {
+    const source = `(${GPT2.engine})();\nGPT2.serve(self);\n`;
+    try {
+      const blob = new Blob([source], { type: "text/javascript" });
+      const address = URL.createObjectURL(blob);
+      const worker = new Worker(address);
+      URL.revokeObjectURL(address);
+      worker.onmessage = (event) => receive(event.data);
+      worker.onerror = (event) => {
+        event.preventDefault();
+        fail(new Error(event.message ?? "the Worker has ended"));
+      };
+      return {
+        worker: true,
+        send: (message, moved) => worker.postMessage(message, moved),
+        end: () => worker.terminate(),
+      };
+    } catch {
+      GPT2.engine();
+      const session = new GPT2.Session();
+      return {
+        worker: false,
+        // Not at once: between two requests the page can be drawn.
+        send: (message) =>
+          setTimeout(() => GPT2.answer(session, message, receive)),
+        end: () => {},
+      };
+    }
+  }
+
+  // How each kind of edit finds its numbers in a trace.
+  const RECORDED = { head: "mixed" };
+
+  /**
+   * Put the numbers that an edit needs in place of the traces that have them.
+   *
+   * @returns {object} The edit with `to`, or with `rows` (T, width).
+   */
+  function resolve({ to = "zero", ...edit }) {
+    if (edit.part === "link") return edit;
+    if (typeof to === "string") return { ...edit, to };
+    const traces = Array.isArray(to) ? to : [to];
+    const name = RECORDED[edit.part] ?? edit.part;
+    const all = traces.map((trace) => {
+      const recorded = trace?.[name]?.[edit.layer];
+      if (!recorded)
+        throw new Error(
+          `the trace has no ${name} of layer ${edit.layer}; record it`,
+        );
+      const T = trace.ids.length;
+      if (edit.part !== "head") return recorded;
+      const D = recorded.length / (T * trace.config.n_head);
+      return recorded.slice(edit.head * T * D, (edit.head + 1) * T * D);
+    });
+    const T = Math.min(...traces.map((trace) => trace.ids.length));
+    const width = all[0].length / traces[0].ids.length;
+    const rows = new Float32Array(T * width);
+    for (const one of all)
+      for (let i = 0; i < rows.length; i++) rows[i] += one[i] / all.length;
+    return { ...edit, rows };
+  }
+
+  class Machine extends EventTarget {
+    #files; // the shipped ones
+    #name;
+    #line;
+    #waiting = []; // requests, of which the first is being answered
+    #closed = null;
+
+    constructor(name, files) {
+      super();
+      this.#name = name;
+      this.#files = files;
+      this.#line = connect(
+        (message) => this.#receive(message),
+        (error) => this.#fail(error),
+      );
+    }
+
+    #ask(method, args, { signal, onProgress } = {}) {
+      return new Promise((resolve, reject) => {
+        if (this.#closed) return reject(this.#closed);
+        const request = { method, args, signal, onProgress, resolve, reject };
+        this.#waiting.push(request);
+        if (this.#waiting.length === 1) this.#send();
+      });
+    }
+
+    /** Send the first request that nobody has given up. */
+    #send() {
+      while (this.#waiting[0]?.signal?.aborted) {
+        const request = this.#waiting.shift();
+        request.reject(request.signal.reason);
+      }
+      const first = this.#waiting[0];
+      if (!first) return;
+      try {
+        this.#line.send({ method: first.method, args: first.args });
+      } catch (error) {
+        this.#receive({ error: error.message });
+      }
+    }
+
+    #receive({ progress, error, info, result }) {
+      if (progress) return this.#waiting[0]?.onProgress?.(progress);
+      const request = this.#waiting.shift();
+      if (info) this.#describe(info); // another model than was asked for
+      if (error !== undefined) request?.reject(new Error(error));
+      else request?.resolve(result);
+      this.#send();
+    }
+
+    #describe(info) {
+      this.info = { ...info, worker: this.#line.worker };
+      this.dispatchEvent(new Event("model"));
+    }
+
+    #fail(error) {
+      this.#closed = error;
+      for (const request of this.#waiting.splice(0)) request.reject(error);
+      this.#line.end();
+      machines.delete(this.#name);
+    }
+
+    close() {
+      if (!this.#closed) this.#fail(new Error("the machine is closed"));
+    }
+
+    // Text and tokens.
+    encode(text, { special = false, ...rest } = {}) {
+      return this.#ask("encode", [text, special], rest);
+    }
+    encodePrompt(text, { special = false, ...rest } = {}) {
+      return this.#ask("encodePrompt", [text, special], rest);
+    }
+    decode(ids) {
+      return this.#ask("decode", [Array.from(ids)]);
+    }
+    texts(ids) {
+      return this.#ask("texts", [Array.from(ids)]);
+    }
+    spell(ids) {
+      return this.#ask("spell", [Array.from(ids)]);
+    }
+    split(text) {
+      return this.#ask("split", [text]);
+    }
+    steps(piece) {
+      return this.#ask("steps", [piece]);
+    }
+
+    // The model.
+    async predict(ids, { k = 10, sampling = {}, edits = [], ...rest } = {}) {
+      const options = { k, sampling, edits: edits.map(resolve) };
+      return this.#ask("predict", [Array.from(ids), options], rest);
+    }
+    async run(ids, { record = [], edits = [], ...rest } = {}) {
+      const options = { record, edits: edits.map(resolve) };
+      return this.#ask("run", [Array.from(ids), options], rest);
+    }
+    unembed(x, { norm = true, ...rest } = {}) {
+      return this.#ask("unembed", [Float32Array.from(x), norm], rest);
+    }
+    top(x, { k = 10, norm = true, ...rest } = {}) {
+      return this.#ask("top", [Float32Array.from(x), k, norm], rest);
+    }
+    vectors(table, indices, rest) {
+      return this.#ask("vectors", [table, indices && [...indices]], rest);
+    }
+    nearest(x, { k = 10, table = "token", ...rest } = {}) {
+      return this.#ask("nearest", [Float32Array.from(x), k, table], rest);
+    }
+    votes(ids, { id, against, position, ...rest } = {}) {
+      const options = { id, against, position };
+      return this.#ask("votes", [Array.from(ids), options], rest);
+    }
+    async *generate(ids, { length, edits = [], signal, ...options } = {}) {
+      const all = { ...options, edits: edits.map(resolve) };
+      const key = await this.#ask("begin", [Array.from(ids), all], { signal });
+      try {
+        for (let n = 0; n < (length ?? Infinity); n++) {
+          const next = await this.#ask("step", [key], { signal });
+          if (next === null) return;
+          yield next;
+        }
+      } finally {
+        if (!this.#closed) this.#ask("end", [key]).catch(() => {});
+      }
+    }
+
+    // The reader's own model.
+    inspect(files, rest) {
+      return this.#ask("inspect", [Array.from(files)], rest);
+    }
+    async open(files, { dtype, ...rest } = {}) {
+      const given = files ? Array.from(files) : this.#files;
+      const name = files ? undefined : this.#name;
+      const shipped = { name: this.#name, files: this.#files };
+      const args = [given, { name, dtype, shipped }];
+      this.#describe(await this.#ask("open", args, rest));
+      return this.info;
+    }
+  }
+})((globalThis.GPT2 ??= {}));

@@ -1,0 +1,297 @@
+// The other end of the machine: one model and its tokenizer, and what can be
+// asked of them. It runs in a Worker, or in the page where there are none.
+(function (GPT2) {
+  "use strict";
+
+  const textOf = async (file) => new TextDecoder().decode(await file.arrayBuffer());
+
+  /** A shipped model's files, which are strings, as what a reader opens. */
+  function unpack(files) {
+    const blobs = new Map();
+    for (const [name, text] of Object.entries(files))
+      if (name.endsWith(".safetensors"))
+        blobs.set(name, new Blob([GPT2.fromBase64(text)]));
+      else blobs.set(name, new Blob([text]));
+    return blobs;
+  }
+
+  GPT2.fromBase64 = function (text) {
+    if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+    const characters = atob(text);
+    const bytes = new Uint8Array(characters.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
+    return bytes;
+  };
+
+  class Session {
+    #model = null;
+    #tokenizer = null;
+    #cache = null;
+    #known = []; // the ids whose keys and values are in the cache
+    #running = new Map(); // generations, by number
+    #count = 0;
+
+    // The model.
+
+    async inspect(files) {
+      const { plan } = await GPT2.readFolder(asMap(files));
+      return plan;
+    }
+
+    async open(files, { name, dtype, shipped }, onProgress) {
+      this.#forget();
+      try {
+        return await this.#open(files, name, dtype, onProgress);
+      } catch (error) {
+        if (files !== shipped.files && name === undefined) {
+          const again = await this.#open(shipped.files, shipped.name);
+          error.info = again;
+        }
+        throw error;
+      }
+    }
+
+    async #open(files, name, dtype, onProgress) {
+      const folder = Array.isArray(files) ? asMap(files) : unpack(files);
+      const { plan, config, matched, tokenizer } = await GPT2.readFolder(
+        folder,
+        dtype,
+      );
+      const math = GPT2.plain;
+      const file = folder.get(plan.files.weights);
+      const weights = await GPT2.readWeights(file, matched, math, onProgress);
+      this.#model = new GPT2.Model(config, weights, math);
+      this.#tokenizer = tokenizer;
+      this.info = {
+        name: name ?? plan.name,
+        config,
+        parameters: plan.parameters,
+        bytes: plan.bytes,
+        kernels: "plain",
+        tokenizer: {
+          n_vocab: tokenizer.tokens.length,
+          start: tokenizer.start,
+          end: tokenizer.end,
+          added: tokenizer.special,
+        },
+      };
+      return this.info;
+    }
+
+    #forget() {
+      this.#model = this.#tokenizer = this.#cache = null;
+      this.#known = [];
+      this.#running.clear();
+    }
+
+    // Text and tokens.
+
+    encode(text, special) {
+      return this.#tokenizer.encode(text, special);
+    }
+    encodePrompt(text, special) {
+      return this.#tokenizer.encodePrompt(text, special);
+    }
+    decode(ids) {
+      return this.#tokenizer.decode(ids);
+    }
+    texts(ids) {
+      return ids.map((id) => this.#text(id));
+    }
+    spell(ids) {
+      return ids.map((id) => this.#tokenizer.tokens[id] ?? "");
+    }
+    split(text) {
+      return this.#tokenizer.split(text);
+    }
+    steps(piece) {
+      return this.#tokenizer.steps(piece);
+    }
+
+    /** Rows that pad a table beyond the vocabulary stand for no text. */
+    #text(id) {
+      const { tokens } = this.#tokenizer;
+      return id < tokens.length ? this.#tokenizer.decode([id]) : "";
+    }
+
+    // Numbers.
+
+    /** The logits after the last token, of the tokens that there are (V). */
+    #next(ids, edits) {
+      const V = this.#tokenizer.tokens.length;
+      if (edits.length) {
+        const watch = GPT2.watcher(this.#model, ids.length, {}, [], edits);
+        const options = { lastOnly: true, watch };
+        return this.#model.logits(ids, options).subarray(0, V);
+      }
+      // Keys and values of the tokens that are the same as the last time are
+      // still in the cache.
+      this.#cache ??= this.#model.newCache();
+      let same = 0;
+      const most = Math.min(this.#known.length, ids.length - 1);
+      while (same < most && this.#known[same] === ids[same]) same++;
+      for (const layer of this.#cache) layer.length = same;
+      this.#known = [];
+      const options = { cache: this.#cache, lastOnly: true };
+      const logits = this.#model.logits(ids.slice(same), options);
+      this.#known = [...ids];
+      return logits.subarray(0, V);
+    }
+
+    predict(ids, { k, sampling, edits }) {
+      const logits = this.#next(ids, edits);
+      const chances = GPT2.distribution(logits, sampling, ids);
+      const probabilities = GPT2.softmax(Float64Array.from(logits));
+      const candidates = GPT2.largest(logits, k).map((id) => ({
+        id,
+        text: this.#text(id),
+        logit: logits[id],
+        probability: probabilities[id],
+        chance: chances[id],
+      }));
+      return { candidates, sampling };
+    }
+
+    run(ids, { record, edits }) {
+      const trace = { ids, config: this.#model.config };
+      const watch = GPT2.watcher(
+        this.#model,
+        ids.length,
+        trace,
+        record,
+        edits,
+      );
+      const lastOnly = !record.includes("logits");
+      const logits = this.#model.logits(ids, { lastOnly, watch });
+      if (!lastOnly) trace.logits = logits;
+      trace.last = logits.slice(-this.#model.config.n_vocab);
+      return trace;
+    }
+
+    unembed(x, norm) {
+      return this.#model.read(x, norm);
+    }
+
+    top(x, k, norm) {
+      const { n_embd: C } = this.#model.config;
+      const V = this.#tokenizer.tokens.length;
+      const found = [];
+      for (let at = 0; at < x.length; at += C) {
+        const one = x.subarray(at, at + C);
+        const logits = this.#model.read(one, norm).subarray(0, V);
+        const probabilities = GPT2.softmax(Float64Array.from(logits));
+        found.push(
+          GPT2.largest(logits, k).map((id) => ({
+            id,
+            text: this.#text(id),
+            logit: logits[id],
+            probability: probabilities[id],
+          })),
+        );
+      }
+      return found;
+    }
+
+    #table(name) {
+      const tables = { token: this.#model.wte, position: this.#model.wpe };
+      if (!Object.hasOwn(tables, name))
+        throw new Error(`table must be token or position; got ${name}`);
+      return tables[name];
+    }
+
+    vectors(name, indices) {
+      const table = this.#table(name);
+      indices ??= Array.from({ length: table.N }, (_, i) => i);
+      for (const i of indices)
+        if (!(Number.isInteger(i) && i >= 0 && i < table.N))
+          throw new Error(`the table has no row ${i}`);
+      return this.#model.rows(table, indices);
+    }
+
+    nearest(x, k, name) {
+      const table = this.#table(name);
+      const isToken = name === "token";
+      const N = isToken ? this.#tokenizer.tokens.length : table.N;
+      const cosines = GPT2.cosines(this.#model, x, table).subarray(0, N);
+      return GPT2.largest(cosines, k).map((id) => ({
+        id,
+        ...(isToken && { text: this.#text(id) }),
+        cosine: cosines[id],
+      }));
+    }
+
+    votes(ids, { id, against, position = ids.length - 1 }) {
+      return GPT2.votes(this.#model, ids, id, against, position);
+    }
+
+    // Generation, a token at a time.
+
+    begin(ids, { sampling = {}, seed, edits, end = true }) {
+      GPT2.distribution(Float32Array.of(0), sampling); // checks the settings
+      const random = seed === undefined ? Math.random : GPT2.seeded(seed);
+      const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+      const state = { ids, sampling, random, edits, end, decoder };
+      this.#running.set(++this.#count, state);
+      return this.#count;
+    }
+
+    step(number) {
+      const state = this.#running.get(number);
+      if (!state) throw new Error("another model has been opened meanwhile");
+      const { sampling, random, edits, decoder } = state;
+      if (state.ids.length >= this.#model.config.n_ctx) return null;
+      const logits = this.#next(state.ids, edits);
+      const chances = GPT2.distribution(logits, sampling, state.ids);
+      const id = GPT2.draw(chances, random());
+      if (state.end && id === this.#tokenizer.end) return null;
+      state.ids = [...state.ids, id];
+      const bytes = this.#tokenizer.bytes(id);
+      const text = decoder.decode(bytes, { stream: true });
+      return { id, text, probability: chances[id] };
+    }
+
+    end(number) {
+      this.#running.delete(number);
+    }
+  }
+
+  function asMap(files) {
+    return new Map(files.map((file) => [file.name, file]));
+  }
+
+  GPT2.Session = Session;
+
+  /** Answer one request: `receive` gets progress, and the result or error. */
+  GPT2.answer = async function (session, { method, args }, receive) {
+    const onProgress = (progress) => receive({ progress });
+    try {
+      const result = await session[method](...args, onProgress);
+      receive({ result });
+    } catch (error) {
+      receive({ error: error.message, info: error.info });
+    }
+  };
+
+  /** In a Worker: answer what the page asks. */
+  GPT2.serve = function (scope) {
+    const session = new Session();
+    scope.onmessage = (event) =>
+      GPT2.answer(session, event.data, (message) =>
+        scope.postMessage(message, buffers(message.result)),
+      );
+  };
+
+  /** The memory in a result that can be moved instead of copied. */
+  function buffers(result) {
+    const found = new Set();
+    const visit = (value) => {
+      if (ArrayBuffer.isView(value)) found.add(value.buffer);
+      else if (Array.isArray(value)) {
+        if (typeof value[0] === "object") value.forEach(visit);
+      } else if (value && typeof value === "object")
+        Object.values(value).forEach(visit);
+    };
+    visit(result);
+    return [...found];
+  }
+})((globalThis.GPT2 ??= {}));
