@@ -18,10 +18,9 @@ GPT2.figures.ablation = async function (body, machine, { text }) {
     ],
     ...{ value: "zero", change: () => update() },
   });
-  const bars = kit.guesses({
-    caption: "What comes next; in grey, with all parts",
-    changed: true,
-  });
+  const bars = kit.guesses(
+    "What comes next; in grey, with all parts",
+  );
   const board = kit.h("div", { class: "live-board" });
   board.style.setProperty("--columns", n_head);
   const switches = [];
@@ -67,7 +66,7 @@ GPT2.figures.ablation = async function (body, machine, { text }) {
     for (const [name, element] of switches)
       element.setAttribute("aria-pressed", String(off.has(name)));
     const before = await machine.predict(ids, { k: 200 });
-    const after = await machine.predict(ids, { k: 8, edits });
+    const after = await machine.predict(ids, { k: 200, edits });
     bars.show(machine, after.candidates, before.candidates);
     const [old, now] = [before, after].map((found) => found.candidates[0]);
     const [was, is] = [old, now].map((c) => kit.shown(kit.named(machine, c)));

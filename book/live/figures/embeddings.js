@@ -23,7 +23,7 @@ GPT2.figures.embeddings = async function (body, machine, { text }) {
     which.show(i);
     draw();
   };
-  const names = ["the token's row", "the position's row", "x, their sum"];
+  const names = ["token row", "position row", "x"];
   const colors = ["token", "position", "stream"];
   const grids = names.map((label, i) =>
     kit.grid({ label, point, color: colors[i] }),
@@ -81,8 +81,14 @@ GPT2.figures.embeddings = async function (body, machine, { text }) {
     said.show(`${kit.shown(name)} is token ${ids[0]}${more}.`);
   });
 
-  const given = kit.row(field.root, place.root);
-  const look = kit.part("Token and position", picture, which.root, sum);
-  body.append(given, said.root, kit.columns(look, nearest.root));
+  body.append(
+    kit.row(field.root, place.root),
+    said.root,
+    picture,
+    kit.columns(
+      kit.h("div", { class: "live-part" }, which.root, sum),
+      nearest.root,
+    ),
+  );
   await update();
 };

@@ -101,8 +101,9 @@ GPT2.figures.heads = async function (body, machine, { text }) {
       button.setAttribute("aria-label", `Head ${n}.${h}`);
     });
     chips.show(now.names, { selected: t });
+    const shown = now.names.map(kit.shown);
     map.show({
-      ...{ values: of(layer, head), rows: now.names, columns: now.names },
+      ...{ values: of(layer, head), rows: shown, columns: shown },
       ...{ limit: 1, color: "probability", line: t },
       hidden: (r, c) => c > r,
     });

@@ -30,17 +30,32 @@
   }
 
   let count = 0;
-  const unique = () => `live-${count++}`;
+  const unique = () => `live-${count++}`; // an id
 
   /** A token's text with visible spaces and line breaks. */
   const shown = (text) =>
     text.replaceAll(" ", "␣").replaceAll("\n", "↵") || "∅";
 
-  const number = (value, digits = 2) =>
-    value.toFixed(digits).replace("-", "\u2212");
+  function number(value, digits = 2) {
+    const text = value.toFixed(digits);
+    if (Number(text) === 0) return text.replace("-", ""); // no minus zero
+    return text.replace("-", "\u2212");
+  }
 
-  const percent = (p) =>
-    p > 0 && p < 0.0005 ? "< 0.1%" : `${(100 * p).toFixed(1)}%`;
+  function percent(p) {
+    if (p > 0 && p < 0.0005) return "< 0.1%";
+    if (p < 1 && p >= 0.9995) return "> 99.9%";
+    return `${(100 * p).toFixed(1)}%`;
+  }
+
+  /** Probabilities from logits. */
+  function softmax(logits) {
+    let highest = -Infinity;
+    for (const logit of logits) highest = Math.max(highest, logit);
+    const p = Float64Array.from(logits, (logit) => Math.exp(logit - highest));
+    const sum = p.reduce((all, power) => all + power, 0);
+    return p.map((power) => power / sum);
+  }
 
   /**
    * Make elements of a list agree with data: create what is missing, remove
@@ -215,6 +230,7 @@
       "table",
       { class: `live-bars${signed ? " live-signed" : ""}` },
       h("caption", {}, caption),
+      h("colgroup", {}, h("col", { class: "live-names" }), h("col")),
       h(
         "thead",
         {},
@@ -286,17 +302,25 @@
   }
 
   /** Bars of the likeliest next tokens, before and after a change. */
-  function guesses({ caption, changed = false }) {
+  function guesses(caption) {
     const head = ["token", "probability"];
     const table = bars({ caption, head });
-    /** `before` and `after` are candidates of `machine.predict`. */
-    function show(machine, after, before) {
-      const old = new Map(before?.map((c) => [c.id, c.probability]));
+    /**
+     * @param {object[]} after Candidates of `machine.predict`, of which the
+     *   first `n` are shown, and that which was the first before.
+     * @param {object[]} before Candidates before the change.
+     */
+    function show(machine, after, before, n = 6) {
+      const old = new Map(before.map((c) => [c.id, c.probability]));
+      const first = { ...before[0], probability: 0 };
+      const rows = after.slice(0, n);
+      if (!rows.some(({ id }) => id === first.id))
+        rows[n - 1] = after.find(({ id }) => id === first.id) ?? first;
       table.show(
-        after.map((candidate) => ({
+        rows.map((candidate) => ({
           label: shown(named(machine, candidate)),
           value: candidate.probability,
-          before: changed ? (old.get(candidate.id) ?? 0) : 0,
+          before: old.get(candidate.id) ?? 0,
           text: percent(candidate.probability),
         })),
       );
@@ -319,17 +343,23 @@
    * who cannot see colours. `show({values, rows, columns, hidden, limit,
    * color, picked, numbers})`; `pick(row, column)` if cells can be pressed.
    */
-  function heat({ caption, corner = "", pick, small = false }) {
+  function heat({ caption, pick }) {
+    const id = unique();
     const head = h("tr");
     const body = h("tbody");
-    const root = h(
+    const table = h(
       "table",
-      { class: `live-heat${small ? " live-small" : ""}` },
-      h("caption", {}, caption),
+      { class: "live-heat", "aria-labelledby": id },
       h("thead", {}, head),
       body,
     );
-    const box = h("div", { class: "live-scroll" }, root);
+    const box = h("div", { class: "live-scroll" }, table);
+    // What is wider than its box can be scrolled with the keyboard.
+    const fit = () =>
+      (box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1);
+    new ResizeObserver(fit).observe(box);
+    const root = part(caption, box);
+    root.firstChild.id = id;
     function cell(td, r, c, now) {
       const value = now.values[r * now.columns.length + c];
       const hidden = now.hidden?.(r, c) ?? false;
@@ -352,7 +382,7 @@
       const picked = now.picked?.[0] === r && now.picked?.[1] === c;
       inside.classList.toggle("live-picked", picked);
       inside.replaceChildren(
-        h("span", { class: now.numbers ? "" : "live-unseen" }, text),
+        h("span", { class: now.numbers && !hidden ? "" : "live-unseen" }, text),
       );
       if (pick) {
         inside.setAttribute("aria-pressed", String(picked));
@@ -363,17 +393,17 @@
     function show(now) {
       each(
         head,
-        [corner, ...now.columns],
+        ["", ...now.columns],
         (i) => (i ? h("th", { scope: "col" }) : h("td")),
-        (th, name) => th.replaceChildren(h("span", {}, shown(name || " "))),
+        (th, name) => th.replaceChildren(h("span", {}, name)),
       );
-      head.firstElementChild.replaceChildren(corner);
+      table.classList.toggle("live-dense", now.columns.length > 8);
       each(
         body,
         now.rows,
         () => h("tr", {}, h("th", { scope: "row" })),
         (line, name, r) => {
-          line.firstElementChild.textContent = shown(name);
+          line.firstElementChild.textContent = name;
           line.classList.toggle("live-line-picked", now.line === r);
           const cells = line.children.length - 1;
           for (let c = cells; c < now.columns.length; c++)
@@ -383,8 +413,9 @@
           now.columns.forEach((_, c) => cell(line.children[c + 1], r, c, now));
         },
       );
+      fit();
     }
-    return { root: box, table: root, show };
+    return { root, show };
   }
 
   /** A vector as a square of coloured cells: amber above 0, slate below. */
@@ -458,7 +489,10 @@
       ...[0, last].map((v) =>
         svg(
           "text",
-          { x: across(v), y: height - 5, class: "live-tick-x" },
+          {
+            ...{ x: across(v) + (v ? 12 : 4), y: height - 5 },
+            class: "live-tick-x",
+          },
           `${v.toLocaleString("en")}${v ? unit : ""}`,
         ),
       ),
@@ -489,7 +523,7 @@
   }
 
   GPT2.kit = {
-    ...{ h, svg, shown, number, percent, each, latest, updating },
+    ...{ h, svg, shown, number, percent, each, latest, updating, softmax },
     ...{ textField, slider, choice, button, row, columns, note, part },
     ...{ status, chips, bars, heat, grid, curve, guesses },
     ...{ named, read, headOptions },

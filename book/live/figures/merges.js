@@ -36,14 +36,14 @@ GPT2.figures.merges = async function (body, machine, { text }) {
     const create = () => kit.h("div", { class: "live-piece" });
     kit.each(rows, pieces, create, (box, steps, i) => {
       const tokens = steps[done[i]];
-      const joined = before && before[i] !== done[i];
+      const joined = Boolean(before) && before[i] !== done[i];
       const old = joined ? steps[before[i]] : tokens;
       const chip = () => kit.h("span", { class: "live-chip" });
       kit.each(box, tokens, chip, (element, token, n) => {
         element.textContent = spelled(token);
         const fresh = joined && token !== old[n];
-        const first = fresh && tokens.slice(0, n).every((t, m) => t === old[m]);
-        element.classList.toggle("live-fresh", first);
+        const first = tokens.slice(0, n).every((t, m) => t === old[m]);
+        element.classList.toggle("live-fresh", fresh && first);
         element.classList.toggle("live-whole", tokens.length === 1);
       });
     });

@@ -42,7 +42,8 @@
   /**
    * Its attributes: `figure`, the name of a file of this folder; `label`, its
    * title; `try`, what to try; `text`, what it begins with; `model`, which of
-   * the shipped models it is about. What stands inside it is the still.
+   * the shipped models it is about, or `none`. What stands inside is the
+   * still.
    */
   class Figure extends HTMLElement {
     connectedCallback() {
@@ -76,9 +77,9 @@
         const needed = ["machine", "figures/kit", `figures/${name}`];
         await Promise.all(needed.map((path) => load(`${path}.js`)));
         const model = this.getAttribute("model") ?? "story";
-        const machine = await GPT2.machine(model);
+        const machine = model === "none" ? null : await GPT2.machine(model);
         await this.draw(machine);
-        machine.addEventListener("model", () => this.draw(machine));
+        machine?.addEventListener("model", () => this.draw(machine));
         this.said.textContent = "";
         this.start.remove();
         this.classList.add("live-started");

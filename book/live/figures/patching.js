@@ -26,15 +26,14 @@ GPT2.figures.patching = async function (body, machine, { text }) {
       patch();
     },
   });
-  const bars = kit.guesses({
-    caption: "What comes next; in grey, unpatched",
-    changed: true,
-  });
-  const names = stages.map((n) => {
+  const bars = kit.guesses(
+    "What comes next; in grey, unpatched",
+  );
+  const depths = stages.map((n) => {
     if (n === 0) return "no layer";
     return n === n_layer ? "the end" : `${n} ${n > 1 ? "layers" : "layer"}`;
   });
-  const rows = names.toReversed(); // the end on top, as in the chapter
+  const rows = depths.toReversed(); // the end on top, as in the chapter
 
   const run = (stage, at) =>
     machine.predict(now.ids, {
@@ -69,7 +68,8 @@ GPT2.figures.patching = async function (body, machine, { text }) {
     const before = await machine.predict(one.ids, { k: 200 });
     const goal = await machine.predict(two.ids, { k: 200 });
     const answers = [before, goal].map((found) => found.candidates[0].id);
-    now = { ids: one.ids, names: one.names, source, before, goal, answers };
+    const names = one.names.map(kit.shown);
+    now = { ids: one.ids, names, source, before, goal, answers };
     if (answers[0] === answers[1])
       throw new Error("Both texts lead to the same token: try another pair.");
     now.values = new Float32Array(stages.length * one.ids.length);
@@ -98,12 +98,12 @@ GPT2.figures.patching = async function (body, machine, { text }) {
     const [row, at] = picked;
     const after = await run(n_layer - row, at);
     show();
-    bars.show(machine, after.candidates.slice(0, 6), now.before.candidates);
+    bars.show(machine, after.candidates, now.before.candidates);
     const best = after.candidates[0];
     const name = kit.shown(kit.named(machine, best));
     const share = kit.percent(best.probability);
     said.show(
-      `With the other run's vector at ${kit.shown(now.names[at])} after ` +
+      `With the other run's vector at ${now.names[at]} after ` +
         `${rows[row]}: ${name}, ${share}.`,
     );
   });

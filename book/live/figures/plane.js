@@ -5,12 +5,20 @@
 GPT2.figures.plane = async function (body) {
   const kit = GPT2.kit;
   const WORDS = ["Ella", "lost", "her"];
-  const KEYS = [[2, 0], [0, 2], [1, -2]]; // prettier-ignore
-  const VALUES = [[1, 0], [0, 1], [-1, 0.5]]; // prettier-ignore
+  const KEYS = [
+    [2, 0],
+    [0, 2],
+    [1, -2],
+  ];
+  const VALUES = [
+    [1, 0],
+    [0, 1],
+    [0.5, -1],
+  ];
   const SIDE = 300; // of the square, which reaches from -3 to 3
   const across = (x) => SIDE / 2 + (x * SIDE) / 6;
   const up = (y) => SIDE / 2 - (y * SIDE) / 6;
-  let query = [2, 0];
+  let query = [-2, 0.5]; // that of `her`, which may look at all three
 
   const arrow = kit.svg("line", { class: "live-arrow" });
   const handle = kit.svg("path", { class: "live-handle" });
@@ -29,9 +37,10 @@ GPT2.figures.plane = async function (body) {
       class: "live-axis",
       d: `M0 ${SIDE / 2}H${SIDE}M${SIDE / 2} 0V${SIDE}`,
     }),
-    ...VALUES.map(([x, y]) =>
-      kit.svg("circle", { class: "live-disc", r: 6, cx: across(x), cy: up(y) }),
-    ),
+    ...VALUES.map(([x, y]) => {
+      const place = { r: 6, cx: across(x), cy: up(y) };
+      return kit.svg("circle", { class: "live-disc", ...place });
+    }),
     ...KEYS.map(([x, y]) =>
       kit.svg("path", {
         class: "live-diamond",
@@ -41,8 +50,8 @@ GPT2.figures.plane = async function (body) {
     arrow,
     mix,
     handle,
-    ...KEYS.map(([x, y], i) =>
-      kit.svg("text", { x: across(x) + 12, y: up(y) + 16 }, WORDS[i]),
+    ...[...KEYS, ...VALUES].map(([x, y], i) =>
+      kit.svg("text", { x: across(x) + 12, y: up(y) + 4 }, WORDS[i % 3]),
     ),
   );
   const drag = (event) => {

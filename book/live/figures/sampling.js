@@ -54,17 +54,23 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
     const { ids } = await kit.read(machine, field.input.value);
     const options = { k: MANY, sampling: sampling() };
     const { candidates } = await machine.predict(ids, options);
+    const first = candidates[0];
+    const most = Math.max(first.chance, first.probability); // the full width
     bars.show(
       candidates.slice(0, SHOWN).map((c) => ({
         label: kit.shown(kit.named(machine, c)),
-        ...{ value: c.chance, before: c.probability, out: c.chance === 0 },
+        ...{ value: c.chance / most, before: c.probability / most },
+        out: c.chance === 0,
         text: c.chance === 0 ? "out" : kit.percent(c.chance),
       })),
     );
     const left = candidates.filter(({ chance }) => chance > 0).length;
     const total = n_vocab.toLocaleString("en");
-    said.show(`${left === MANY ? "All, or most" : left} of ${total} tokens ` +
-      `${left === 1 ? "is" : "are"} left in the game.`);
+    const more = left === MANY && MANY < n_vocab ? " or more" : "";
+    said.show(
+      `${left.toLocaleString("en")}${more} of ${total} tokens ` +
+        `${left === 1 ? "is" : "are"} left in the game.`,
+    );
   });
 
   /** Write a text with these settings, and let the model read it again. */
@@ -75,7 +81,7 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
       const prompt = await kit.read(machine, field.input.value);
       const drawn = [];
       const options = {
-        length: Math.min(120, n_ctx - prompt.ids.length),
+        length: Math.min(150, n_ctx - prompt.ids.length),
         ...{ sampling: sampling(), seed: seed.value(), signal: mine.signal },
       };
       for await (const token of machine.generate(prompt.ids, options)) {
@@ -102,24 +108,24 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
   /** Show how surprised the model, without any filter, is by each token. */
   function judge({ ids, names }, drawn, logits) {
     const V = n_vocab;
-    const surprises = [...names.slice(1).map(() => 0)];
-    drawn.forEach(({ id }, i) => {
-      const at = ids.length - 1 + i;
-      const p = kit.softmax(logits.subarray(at * V, (at + 1) * V));
-      surprises.push(-Math.log(p[id]));
-    });
-    show(names, drawn, surprises);
-    const own = surprises.slice(names.length - 1);
-    const mean = own.reduce((sum, s) => sum + s, 0) / (own.length || 1);
+    const own = [...drawn.map(({ id }) => id), machine.info.tokenizer.end].map(
+      (id, i) => {
+        const at = ids.length - 1 + i;
+        const p = kit.softmax(logits.subarray(at * V, (at + 1) * V));
+        return -Math.log(p[id]);
+      },
+    );
+    show(names, drawn, [...names.slice(1).map(() => 0), ...own]);
+    const mean = own.reduce((sum, s) => sum + s, 0) / own.length;
     const rare = own.filter((s) => s > -Math.log(RARE)).length;
     const words =
       rare === 0
-        ? "No token in it is one to which the model gave less than 1 in 1,000."
-        : `${rare} of them had less than 1 chance in 1,000: there, in all ` +
-          "likelihood, it stopped being a story.";
+        ? "None had less than 1 chance in 1,000: a story, by this rule."
+        : `${rare} had less than 1 chance in 1,000, before all filters: no ` +
+          "story, by this rule.";
     verdict.textContent =
-      `${own.length} tokens, ${kit.number(mean)} nats of surprise for each. ` +
-      words;
+      `${own.length} tokens with the end, ${kit.number(mean)} nats of ` +
+      `surprise for each. ${words}`;
   }
 
   const settings = [temperature, top_k, top_p, min_p];

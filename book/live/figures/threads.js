@@ -40,10 +40,9 @@ GPT2.figures.threads = async function (body, machine, { text }) {
     },
   });
   const threads = kit.h("ul", { class: "live-threads" });
-  const bars = kit.guesses({
-    caption: "What comes next; in grey, with all threads",
-    changed: true,
-  });
+  const bars = kit.guesses(
+    "What comes next; in grey, with all threads",
+  );
 
   function edits(query) {
     const [layer, head] = which.value().split(".").map(Number);
@@ -74,7 +73,7 @@ GPT2.figures.threads = async function (body, machine, { text }) {
       (head * T + query) * T + query + 1,
     );
     const before = await machine.predict(ids, { k: 200 });
-    const after = await machine.predict(ids, { k: 6, edits: changed });
+    const after = await machine.predict(ids, { k: 200, edits: changed });
     chips.show(names, { selected: query });
     draw(names, row);
     bars.show(machine, after.candidates, before.candidates);

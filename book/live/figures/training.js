@@ -63,7 +63,7 @@ GPT2.figures.training = async function (body, machine, { text }) {
     const { weights, logits } = await now.run(part, { record });
     const [layer, head] = which.value().split(".").map(Number);
     const T = part.length;
-    const looks = names.slice(0, -1);
+    const looks = names.slice(0, -1).map(kit.shown);
     map.show({
       values: weights[layer].subarray(head * T * T, (head + 1) * T * T),
       ...{ rows: looks, columns: looks, limit: 1, color: "probability" },

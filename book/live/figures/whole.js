@@ -6,8 +6,8 @@ GPT2.figures.whole = async function (body, machine, { text }) {
   const { n_layer, n_head, n_embd, n_ctx, n_vocab } = machine.info.config;
   const D = n_embd / n_head;
   const RECORD = [
-    ...["stream", "norm_1", "query", "key", "value", "weights", "mixed"],
-    ...["attention", "norm_2", "hidden", "feedForward"],
+    ...["stream", "norm1", "query", "key", "value", "weights", "mixed"],
+    ...["attention", "norm2", "hidden", "feedForward"],
   ];
   const CHAPTERS = {
     tokens: ["02-text-to-tokens.html", "Chapter 2"],
@@ -106,12 +106,12 @@ GPT2.figures.whole = async function (body, machine, { text }) {
 
   function matrix(values, { limit, color, digits = 2 }) {
     const map = kit.heat({
-      caption: `Head ${layer.value()}.${head.value()}: rows ask, columns are ` +
-        "asked",
+      caption: `Head ${n()}.${head.value()}: rows ask, columns are asked`,
       pick: (r) => choose(r),
     });
+    const shown = now.names.map(kit.shown);
     map.show({
-      ...{ values, rows: now.names, columns: now.names, limit, color, digits },
+      ...{ values, rows: shown, columns: shown, limit, color, digits },
       ...{ hidden: (r, c) => c > r, line: now.t, numbers: true },
     });
     return [map.root];
@@ -189,11 +189,11 @@ GPT2.figures.whole = async function (body, machine, { text }) {
         "added: the stream begins.",
       () => one("x", now.stream[0]),
     ],
-    norm_1: [
+    norm1: [
       ...["Norm", `T × ${C}`, "forward"],
       "A copy of the vector is brought to mean 0 and variance 1, scaled and " +
         "shifted.",
-      () => one("normalised", now.norm_1[n()]),
+      () => one("normalised", now.norm1[n()]),
     ],
     qkv: [
       ...["Query, key, value", `3 × ${n_head} × T × ${D}`, "attention"],
@@ -209,8 +209,8 @@ GPT2.figures.whole = async function (body, machine, { text }) {
     ],
     scores: [
       ...["Scores", `${n_head} × T × T`, "attention"],
-      "Each query is multiplied with each key that is not later, and divided " +
-        "by the root of D.",
+      "Each query is multiplied with each key that is not later, and " +
+        "divided by the root of D.",
       () => {
         const found = scores();
         let limit = 0;
@@ -247,10 +247,10 @@ GPT2.figures.whole = async function (body, machine, { text }) {
       () =>
         adds(now.stream[n()], "attention", now.attention[n()], "query"),
     ],
-    norm_2: [
+    norm2: [
       ...["Norm", `T × ${C}`, "forward"],
       "Another normalised copy, for the feed-forward network.",
-      () => one("normalised", now.norm_2[n()]),
+      () => one("normalised", now.norm2[n()]),
     ],
     hidden: [
       ...["Neurons", `T × ${machine.info.config.n_inner}`, "forward"],
@@ -276,8 +276,8 @@ GPT2.figures.whole = async function (body, machine, { text }) {
     ],
   };
   const IN_LAYER = [
-    ...["norm_1", "qkv", "scores", "weights", "mixed", "attention"],
-    ...["norm_2", "hidden", "feedForward"],
+    ...["norm1", "qkv", "scores", "weights", "mixed", "attention"],
+    ...["norm2", "hidden", "feedForward"],
   ];
   const OF_HEAD = ["qkv", "scores", "weights", "mixed"];
   let number = 0;
@@ -335,6 +335,8 @@ GPT2.figures.whole = async function (body, machine, { text }) {
     line(["logits", "probabilities"]),
   );
   const panel = kit.h("div", { class: "live-panel" });
+  const machinery = kit.h("div", { class: "live-machine" }, route, panel);
+  const narrow = matchMedia("(width < 48rem)");
 
   function choose(i) {
     at = i;
@@ -345,7 +347,10 @@ GPT2.figures.whole = async function (body, machine, { text }) {
     const [name, shape, chapter, words, view] = STAGES[picked];
     for (const [key, element] of stops)
       element.setAttribute("aria-pressed", String(key === picked));
-    inside.textContent = `Layer ${n()} of ${n_layer}: each adds to the stream`;
+    inside.textContent = `Layer ${n()}: two parts add to the stream`;
+    // On a phone, the numbers stand below the part that was pressed.
+    if (narrow.matches) stops.get(picked).after(panel);
+    else machinery.append(panel);
     const [href, where] = CHAPTERS[chapter];
     const token = kit.shown(now.names[now.t]);
     const place = [
@@ -395,7 +400,7 @@ GPT2.figures.whole = async function (body, machine, { text }) {
   body.append(
     kit.row(field.root, die),
     chips.root,
-    kit.h("div", { class: "live-machine" }, route, panel),
+    machinery,
     said.root,
   );
   await update();
