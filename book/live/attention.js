@@ -76,18 +76,18 @@
    * @param {object} math Who computes: `GPT2.plain`, or its equal.
    * @param {Float32Array} x (T, C), normalised.
    * @param {object} weights `c_attn` (C, 3C), `c_proj` (C, C), with biases.
-   * @param {{keys, values, length}} cache (n_positions, C) twice, of which
-   *   `length` are filled; the T new ones are written after them.
+   * @param {{keys, values, past}} cache (n_ctx, C) twice, of which `past` are
+   *   filled; the T new ones are written after them.
    * @param {function} [watch] As for `GPT2.layer`.
    * @returns {Float32Array} (T, C)
    */
   GPT2.attention = function (math, x, weights, { C, H }, cache, watch) {
     const T = x.length / C;
-    const S = cache.length + T;
+    const S = cache.past + T;
     const qkv = math.linear(x, weights.c_attn); // (T, 3C)
     for (let t = 0; t < T; t++) {
       const at = 3 * t * C;
-      const to = (cache.length + t) * C;
+      const to = (cache.past + t) * C;
       cache.keys.set(qkv.subarray(at + C, at + 2 * C), to);
       cache.values.set(qkv.subarray(at + 2 * C, at + 3 * C), to);
     }

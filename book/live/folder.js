@@ -46,13 +46,19 @@
       e.shape.reduce((a, b) => a * b, 1),
     );
     const parameters = sizes.reduce((a, b) => a + b, 0);
+    const { weights: bytes, all: memory } = GPT2.Wasm.bytes(
+      matched,
+      config,
+      dtype === "bfloat16",
+      GPT2.ROWS,
+    );
     const plan = {
       name: "your model",
       config,
       parameters,
       dtype: "float32",
-      bytes: 4 * parameters,
-      memory: 4 * parameters,
+      bytes,
+      memory,
       files: { weights, config: "config.json", tokenizer: ["vocab.json"] },
       notes: [],
     };

@@ -54,9 +54,9 @@
     return config;
   };
 
-  // The most tokens that go through the layers at once. Many more would need
-  // more memory and be no faster.
-  const ROWS = 64;
+  // The most tokens that go through the layers at once. More would need more
+  // memory and be no faster.
+  GPT2.ROWS = 64;
 
   class Model {
     /**
@@ -66,44 +66,36 @@
      */
     constructor(config, weights, math = GPT2.plain) {
       Object.assign(this, { config, math }, weights);
-    }
-
-    /**
-     * One empty cache for each layer: keys and values (n_positions, C), of
-     * which `length` are filled.
-     */
-    newCache(n_positions = this.config.n_ctx) {
-      return this.h.map(() => ({
-        keys: this.math.zeros(n_positions * this.config.n_embd),
-        values: this.math.zeros(n_positions * this.config.n_embd),
-        length: 0,
+      const size = config.n_ctx * config.n_embd;
+      // For each layer the keys and values (n_ctx, C) of all positions.
+      this.cache = this.h.map(() => ({
+        keys: math.zeros(size),
+        values: math.zeros(size),
       }));
     }
 
     /**
      * @param {number[]} tokens T ids.
-     * @param {object} [options] `cache`, from `newCache`: earlier positions,
-     *   to which these are appended; `lastOnly`: compute only the last logits;
-     *   `watch`: is called with the name of what flows, its numbers, the
-     *   layer, the position of their first row, and S where there are keys.
+     * @param {object} [options] `past`: the number of tokens before them,
+     *   whose keys and values are still in the cache; `lastOnly`: compute only
+     *   the last logits; `watch`: is called with the name of what flows, its
+     *   numbers, the layer, the position of their first row, and S where
+     *   there are keys.
      * @returns {Float32Array} (T, V) logits, or (V) with `lastOnly`.
      */
-    logits(tokens, { cache, lastOnly = false, watch } = {}) {
+    logits(tokens, { past = 0, lastOnly = false, watch } = {}) {
       const { n_vocab: V, n_ctx, n_embd: C } = this.config;
-      cache ??= this.newCache(tokens.length);
-      const past = cache[0].length;
-      const room = Math.min(n_ctx, cache[0].keys.length / C);
-      if (!tokens.length || past + tokens.length > room)
+      if (!tokens.length || past + tokens.length > n_ctx)
         throw new Error(
-          `from 1 to ${room - past} tokens fit; got ${tokens.length}`,
+          `from 1 to ${n_ctx - past} tokens fit; got ${tokens.length}`,
         );
       for (const id of tokens)
         if (!Number.isInteger(id) || id < 0 || id >= V)
           throw new Error(`ids must lie between 0 and ${V - 1}; got ${id}`);
       const all = new Float32Array(lastOnly ? V : tokens.length * V);
-      for (let at = 0; at < tokens.length; at += ROWS) {
-        const some = tokens.slice(at, at + ROWS);
-        const x = this.#stream(some, cache, watch);
+      for (let at = 0; at < tokens.length; at += GPT2.ROWS) {
+        const some = tokens.slice(at, at + GPT2.ROWS);
+        const x = this.#stream(some, past + at, watch);
         if (!lastOnly) all.set(this.unembed(x), at * V);
         else if (at + some.length === tokens.length)
           all.set(this.unembed(x.subarray(-C)));
@@ -112,14 +104,14 @@
     }
 
     /** Run the tokens through the layers: the residual stream (T, C). */
-    #stream(tokens, cache, watch) {
-      this.math.begin();
-      const past = cache[0].length;
-      const x = GPT2.embed(this.math, tokens, past, this.wte, this.wpe);
+    #stream(tokens, past, watch) {
+      const { math, config } = this;
+      math.begin();
+      const x = GPT2.embed(math, tokens, past, this.wte, this.wpe);
       this.h.forEach((weights, n) => {
+        const cache = { ...this.cache[n], past };
         const seen = watch && ((name, y, S) => watch(name, y, n, past, S));
-        GPT2.layer(this.math, x, weights, this.config, cache[n], seen);
-        cache[n].length += tokens.length;
+        math.scratch(() => GPT2.layer(math, x, weights, config, cache, seen));
       });
       watch?.("stream", x, this.h.length, past);
       return x;
@@ -138,9 +130,9 @@
       if (!x.length || x.length % C)
         throw new Error(`expected vectors of ${C} numbers; got ${x.length}`);
       const all = new Float32Array((x.length / C) * V);
-      for (let at = 0; at < x.length; at += ROWS * C) {
+      for (let at = 0; at < x.length; at += GPT2.ROWS * C) {
         this.math.begin();
-        const some = this.math.copy(x.subarray(at, at + ROWS * C));
+        const some = x.subarray(at, at + GPT2.ROWS * C);
         all.set(this.unembed(some, norm), (at / C) * V);
       }
       return all;
@@ -149,9 +141,9 @@
     /** Copy rows of a table (N, C): (T, C). */
     rows(table, indices) {
       const all = new Float32Array(indices.length * table.C);
-      for (let at = 0; at < indices.length; at += ROWS) {
+      for (let at = 0; at < indices.length; at += GPT2.ROWS) {
         this.math.begin();
-        const some = this.math.rows(table, indices.slice(at, at + ROWS));
+        const some = this.math.rows(table, indices.slice(at, at + GPT2.ROWS));
         all.set(some, at * table.C);
       }
       return all;

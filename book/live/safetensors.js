@@ -146,6 +146,22 @@
     return numbers;
   };
 
+  /** Numbers of `readTensors` as float32. */
+  GPT2.asFloat32 = (numbers) =>
+    numbers instanceof Uint16Array ? GPT2.widen(numbers) : numbers;
+
+  /** The bits of numbers of `readTensors`, rounded to the nearest bfloat16. */
+  GPT2.asBfloat16 = function (numbers) {
+    if (numbers instanceof Uint16Array) return numbers;
+    const bits = new Uint32Array(numbers.buffer);
+    const halves = new Uint16Array(bits.length);
+    for (let i = 0; i < bits.length; i++) {
+      const toEven = 0x7fff + ((bits[i] >>> 16) & 1);
+      halves[i] = (bits[i] + toEven) >>> 16;
+    }
+    return halves;
+  };
+
   let halves = null;
 
   /** All 65536 float16 numbers, by their bits: sign, 5 of exponent, 10. */

@@ -163,15 +163,15 @@
     if (tokens.length > n_ctx)
       throw new Error(`${tokens.length} tokens are more than ${n_ctx}`);
     const random = seed === undefined ? Math.random : GPT2.seeded(seed);
-    const cache = model.newCache();
     const all = [...tokens];
-    let next = tokens;
-    while (cache[0].length + next.length < n_ctx) {
-      const logits = model.logits(next, { cache, lastOnly: true });
+    let past = 0; // how many of them are in the cache
+    while (all.length < n_ctx) {
+      const options = { past, lastOnly: true };
+      const logits = model.logits(all.slice(past), options);
+      past = all.length;
       const chances = GPT2.distribution(logits, sampling, all);
-      next = [GPT2.draw(chances, random())];
-      all.push(...next);
-      yield next[0];
+      all.push(GPT2.draw(chances, random()));
+      yield all.at(-1);
     }
   };
 })((globalThis.GPT2 ??= {}));

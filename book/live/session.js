@@ -26,7 +26,6 @@
   class Session {
     #model = null;
     #tokenizer = null;
-    #cache = null;
     #known = []; // the ids whose keys and values are in the cache
     #running = new Map(); // generations, by number
     #count = 0;
@@ -57,7 +56,9 @@
         folder,
         dtype,
       );
-      const math = GPT2.plain;
+      const math =
+        (await GPT2.Wasm.create(plan.memory, dtype === "bfloat16")) ??
+        GPT2.plain;
       const file = folder.get(plan.files.weights);
       const weights = await GPT2.readWeights(file, matched, math, onProgress);
       this.#model = new GPT2.Model(config, weights, math);
@@ -67,7 +68,7 @@
         config,
         parameters: plan.parameters,
         bytes: plan.bytes,
-        kernels: "plain",
+        kernels: math.kind ?? "plain",
         tokenizer: {
           n_vocab: tokenizer.tokens.length,
           start: tokenizer.start,
@@ -79,7 +80,7 @@
     }
 
     #forget() {
-      this.#model = this.#tokenizer = this.#cache = null;
+      this.#model = this.#tokenizer = null;
       this.#known = [];
       this.#running.clear();
     }
@@ -120,19 +121,18 @@
     #next(ids, edits) {
       const V = this.#tokenizer.tokens.length;
       if (edits.length) {
+        this.#known = []; // the cache has what the edits have made
         const watch = GPT2.watcher(this.#model, ids.length, {}, [], edits);
         const options = { lastOnly: true, watch };
         return this.#model.logits(ids, options).subarray(0, V);
       }
       // Keys and values of the tokens that are the same as the last time are
       // still in the cache.
-      this.#cache ??= this.#model.newCache();
       let same = 0;
       const most = Math.min(this.#known.length, ids.length - 1);
       while (same < most && this.#known[same] === ids[same]) same++;
-      for (const layer of this.#cache) layer.length = same;
       this.#known = [];
-      const options = { cache: this.#cache, lastOnly: true };
+      const options = { past: same, lastOnly: true };
       const logits = this.#model.logits(ids.slice(same), options);
       this.#known = [...ids];
       return logits.subarray(0, V);
@@ -161,6 +161,7 @@
         record,
         edits,
       );
+      this.#known = [];
       const lastOnly = !record.includes("logits");
       const logits = this.#model.logits(ids, { lastOnly, watch });
       if (!lastOnly) trace.logits = logits;
@@ -221,6 +222,7 @@
     }
 
     votes(ids, { id, against, position = ids.length - 1 }) {
+      this.#known = [];
       return GPT2.votes(this.#model, ids, id, against, position);
     }
 

@@ -91,8 +91,7 @@
   /** A room for a weight; `put` writes numbers into it from `at` on. */
   plain.reserve = function ({ kind, shape }) {
     const numbers = new Float32Array(shape.reduce((a, b) => a * b, 1));
-    const put = (at, some) =>
-      numbers.set(some instanceof Uint16Array ? GPT2.widen(some) : some, at);
+    const put = (at, some) => numbers.set(GPT2.asFloat32(some), at);
     const [first, second] = shape;
     const tensor = {
       vector: numbers,
@@ -102,8 +101,8 @@
     return { tensor, put };
   };
   plain.zeros = (length) => new Float32Array(length);
-  plain.copy = (x) => x.slice();
   plain.begin = () => {};
+  plain.scratch = (run) => run();
 
   /**
    * Read a model's weights.
