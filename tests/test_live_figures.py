@@ -46,7 +46,7 @@ def test_every_figure_is_somewhere() -> None:
 @pytest.fixture
 def page(browser: Any) -> Iterator[Page]:
     page = browser.new_page(viewport=test_site.WIDE, reduced_motion="reduce")
-    page.set_default_timeout(12_000)  # a machine may be busy with the rest
+    page.set_default_timeout(120_000)  # a machine may be busy with the rest
     yield page
     page.close()
 
