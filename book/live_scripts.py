@@ -13,8 +13,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docutils.nodes import raw
-
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -79,6 +77,8 @@ def begin(app: Sphinx) -> None:
 
 def add_script(app: Sphinx, *about: Any) -> None:
     """Let a page that has a figure load `figures/page.js`, and others not."""
+    from docutils.nodes import raw  # only Sphinx needs it
+
     document = about[-1]  # None for pages such as the index
     parts = document.findall(raw) if document else ()
     if any("<gpt2-live" in part.astext() for part in parts):
