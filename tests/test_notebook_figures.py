@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,11 @@ def story() -> Any:
 
 
 def test_unknown_figures_are_refused(story: Any) -> None:
-    with pytest.raises(ValueError, match="next-token.*got 'none'"):
+    with pytest.raises(ValueError, match=r"next-token.*got 'none'"):
         gpt2_book.live("none", *story, "Ella")
 
 
 def test_the_files_are_the_model_in_memory(story: Any, tmp_path: Path) -> None:
-    import base64
-
     files = read_files(*story)
     for name, text in files.items():
         if name.endswith(".safetensors"):

@@ -22,7 +22,7 @@ GPT2.figures.ablation = async function (body, machine, { text }) {
     "What comes next; in grey, with all parts",
   );
   const board = kit.h("div", { class: "live-board" });
-  board.style.setProperty("--columns", n_head);
+  board.style.setProperty("--columns", Math.min(n_head, 6));
   const switches = [];
 
   function add(name, label, kind) {
@@ -39,7 +39,11 @@ GPT2.figures.ablation = async function (body, machine, { text }) {
 
   for (let n = n_layer - 1; n >= 0; n--) {
     const heads = Array.from({ length: n_head }, (_, h) =>
-      add(`head ${n} ${h}`, `head ${n}.${h}`, "live-is-head"),
+      add(
+        `head ${n} ${h}`,
+        n_head > 4 ? `${n}.${h}` : `head ${n}.${h}`,
+        "live-is-head",
+      ),
     );
     const forward = add(
       `feedForward ${n}`,

@@ -23,6 +23,7 @@ GPT2.figures.heads = async function (body, machine, { text }) {
     ...{ "aria-label": "All heads, a row for each layer" },
   });
   all.style.setProperty("--columns", n_head);
+  all.classList.toggle("live-many", n_head > 6); // no room for their names
   const chips = kit.chips({
     label: "The token that asks",
     select: choose,

@@ -381,8 +381,9 @@
       inside.classList.toggle("live-marked-cell", marked);
       const picked = now.picked?.[0] === r && now.picked?.[1] === c;
       inside.classList.toggle("live-picked", picked);
+      const seen = now.numbers && !hidden;
       inside.replaceChildren(
-        h("span", { class: now.numbers && !hidden ? "" : "live-unseen" }, text),
+        h("span", { class: seen ? "" : "live-unseen" }, text),
       );
       if (pick) {
         inside.setAttribute("aria-pressed", String(picked));

@@ -83,7 +83,8 @@
         this.said.textContent = "";
         this.start.remove();
         this.classList.add("live-started");
-        this.body.querySelector("input, button, select")?.focus();
+        this.tabIndex = -1; // the button had the focus and is gone
+        this.focus({ preventScroll: true });
       } catch (error) {
         this.start.disabled = false;
         this.said.textContent = error.message;

@@ -7,6 +7,7 @@ GPT2.figures.patching = async function (body, machine, { text }) {
   const stages = Array.from({ length: n_layer + 1 }, (_, n) => n);
   let picked = null; // [row, column]
   let now = null;
+  let version = 0; // of the texts
 
   const said = kit.status();
   const begin = text.split("|");
@@ -15,6 +16,7 @@ GPT2.figures.patching = async function (body, machine, { text }) {
       ...{ label, value: begin[i]?.trim() ?? "" },
       change() {
         picked = null;
+        version++;
         update();
       },
     }),
@@ -35,26 +37,18 @@ GPT2.figures.patching = async function (body, machine, { text }) {
   });
   const rows = depths.toReversed(); // the end on top, as in the chapter
 
-  const run = (stage, at) =>
-    machine.predict(now.ids, {
-      k: 200,
-      edits: [
-        {
-          ...{ part: "stream", layer: stage },
-          ...{ positions: [at], to: now.source },
-        },
-      ],
-    });
+  const edits = (stage, at) => [
+    {
+      ...{ part: "stream", layer: stage },
+      ...{ positions: [at], to: now.source },
+    },
+  ];
 
-  /** The logit of the first run's answer, less that of the second's. */
-  function ahead({ candidates }) {
-    const logit = (id) =>
-      candidates.find((candidate) => candidate.id === id)?.logit ??
-      candidates.at(-1).logit;
-    return logit(now.answers[0]) - logit(now.answers[1]);
-  }
+  /** How far the first run's answer is ahead of the second's, in logits. */
+  const ahead = ({ last }) => last[now.answers[0]] - last[now.answers[1]];
 
   const update = kit.updating(said, async () => {
+    const mine = version;
     const both = [];
     for (const field of fields)
       both.push(await kit.read(machine, field.input.value));
@@ -66,20 +60,22 @@ GPT2.figures.patching = async function (body, machine, { text }) {
       );
     const source = await machine.run(two.ids, { record: ["stream"] });
     const before = await machine.predict(one.ids, { k: 200 });
-    const goal = await machine.predict(two.ids, { k: 200 });
+    const goal = await machine.predict(two.ids, { k: 1 });
     const answers = [before, goal].map((found) => found.candidates[0].id);
     const names = one.names.map(kit.shown);
-    now = { ids: one.ids, names, source, before, goal, answers };
+    now = { ids: one.ids, names, source, before, answers };
     if (answers[0] === answers[1])
       throw new Error("Both texts lead to the same token: try another pair.");
     now.values = new Float32Array(stages.length * one.ids.length);
-    const mine = now;
-    const [start, end] = [ahead(before), ahead(goal)];
+    const start = ahead(await machine.run(one.ids));
+    const end = ahead(source);
     for (const n of stages) {
       for (let at = 0; at < one.ids.length; at++) {
-        const moved = start - ahead(await run(n, at));
+        const run = await machine.run(one.ids, { edits: edits(n, at) });
+        const moved = start - ahead(run);
         const row = n_layer - n;
-        mine.values[row * one.ids.length + at] = moved / (start - end);
+        if (mine !== version) return; // other texts have been typed
+        now.values[row * one.ids.length + at] = moved / (start - end);
       }
       show();
     }
@@ -96,7 +92,8 @@ GPT2.figures.patching = async function (body, machine, { text }) {
 
   const patch = kit.updating(said, async () => {
     const [row, at] = picked;
-    const after = await run(n_layer - row, at);
+    const options = { k: 200, edits: edits(n_layer - row, at) };
+    const after = await machine.predict(now.ids, options);
     show();
     bars.show(machine, after.candidates, now.before.candidates);
     const best = after.candidates[0];

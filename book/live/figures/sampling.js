@@ -118,11 +118,12 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
     show(names, drawn, [...names.slice(1).map(() => 0), ...own]);
     const mean = own.reduce((sum, s) => sum + s, 0) / own.length;
     const rare = own.filter((s) => s > -Math.log(RARE)).length;
+    const low = `${rare || "None"} had less than 1 chance in 1,000`;
+    const kind = rare ? "no story" : "a story";
     const words =
-      rare === 0
-        ? "None had less than 1 chance in 1,000: a story, by this rule."
-        : `${rare} had less than 1 chance in 1,000, before all filters: no ` +
-          "story, by this rule.";
+      machine.info.name === "story"
+        ? `${low} before all filters: ${kind}, by this rule.`
+        : `${low} before all filters.`;
     verdict.textContent =
       `${own.length} tokens with the end, ${kit.number(mean)} nats of ` +
       `surprise for each. ${words}`;
