@@ -90,8 +90,8 @@ GPT2.figures.ablation = async function (body, machine, { text }) {
   body.append(
     kit.row(field.root, instead.root),
     kit.columns(
-      kit.part("Layers, from the last to the first", board, kit.row(all)),
       bars.root,
+      kit.part("Layers, from the last to the first", board, kit.row(all)),
     ),
     said.root,
   );
