@@ -20,6 +20,7 @@ from playwright.sync_api import Locator, Page
 from torch import Tensor
 
 import gpt2
+from gpt2 import stories
 from gpt2.evaluation.circuits import record_attention
 
 pytestmark = pytest.mark.xdist_group("site")  # with the other reader of it
@@ -437,6 +438,23 @@ def test_sampling(woken: Wake, page: Page, story: Any) -> None:
     chips = element.locator(".live-chip").all_inner_texts()
     assert "".join(chips) == shown("Ella lost her" + story_told)
     assert "a story, by this rule" in verdict.inner_text()
+
+
+def test_the_rule_stands_in_for_the_checker(story: Any) -> None:
+    """The page of Chapter 9 says how often the two agree; see `judge`."""
+    model, tokenizer = story
+    agreed = []
+    for seed in range(20):
+        hot = gpt2.Sampling(temperature=1.5)
+        text = "Ella lost" + gpt2.complete(
+            model, tokenizer, "Ella lost", 150, hot, seed=seed
+        )
+        ids = [*tokenizer.encode_prompt(text), tokenizer.end_of_text]
+        told = model(torch.tensor([ids[:-1]]))[0].log_softmax(-1)
+        told = told.gather(-1, torch.tensor(ids[1:])[:, None])[2:]
+        kept = told.min().item() > math.log(0.001)
+        agreed.append(kept == bool(stories.check(text)))
+    assert sum(agreed) >= 19
 
 
 def test_training(woken: Wake, page: Page) -> None:
