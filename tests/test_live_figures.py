@@ -552,8 +552,9 @@ def test_whole(woken: Wake, page: Page, story: Any) -> None:
     assert [text for text in cells if text != "hidden"] == [
         number(weights[t, s].item()) for t in range(4) for s in range(t + 1)
     ]
-    x = model.wte(tokens) + model.wpe(torch.arange(4))
-    x = model.h[0](x)
+    rows_added = [model.wte(tokens), model.wpe(torch.arange(4))[None]]
+    start = sum(rows_added)
+    x = model.h[0](start)
     layer = model.h[1]
     first = layer.ln_1(x)
     found = layer.attn(first)
@@ -561,6 +562,7 @@ def test_whole(woken: Wake, page: Page, story: Any) -> None:
     fired = layer.mlp.activation(layer.mlp.c_fc(second))
     added = layer.mlp(second)
     for name, n, vectors in (
+        ("Embeddings", 0, [*rows_added, start]),
         ("Norm", 0, [first]),
         ("Query, key, value", 0, [p[:, 1] for p in layer.attn.project(first)]),
         ("Attention adds", 0, [x, found, x + found]),

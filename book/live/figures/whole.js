@@ -18,6 +18,7 @@ GPT2.figures.whole = async function (body, machine, { text }) {
     model: ["07-the-model.html", "Chapter 7"],
     sampling: ["09-sampling.html", "Chapter 9"],
   };
+  const ROWS = ["token", "position", "stream"]; // the colours of the tables
   let at = null; // the position that is looked at; null is the last
   let picked = "weights";
   let now = null;
@@ -187,7 +188,15 @@ GPT2.figures.whole = async function (body, machine, { text }) {
       ...["Embeddings", `T × ${C}`, "embeddings"],
       "The token's row of one table and the position's row of another are " +
         "added: the stream begins.",
-      () => one("x", now.stream[0]),
+      () =>
+        vectors(
+          [
+            { name: "token row", vector: row(now.token, now.t) },
+            { name: "position row", vector: row(now.position, now.t) },
+            { name: "x", vector: row(now.stream[0], now.t) },
+          ].map((part, i) => ({ ...part, color: ROWS[i] })),
+          true,
+        ),
     ],
     norm1: [
       ...["Norm", `T × ${C}`, "forward"],
@@ -373,7 +382,9 @@ GPT2.figures.whole = async function (body, machine, { text }) {
     const end = trace.stream.at(-1);
     const vector = end.subarray(t * n_embd, (t + 1) * n_embd);
     const [guesses] = await machine.top(vector, { k: 10 });
-    now = { ...trace, ids, names, t, guesses };
+    const token = await machine.vectors("token", ids);
+    const position = await machine.vectors("position", [...ids.keys()]);
+    now = { ...trace, ids, names, t, guesses, token, position };
     chips.show(names, { selected: t });
     die.disabled = ids.length >= n_ctx;
     draw();
