@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 READER := $(VENV)/.reader
 TESTER := $(VENV)/.tester
 RIVALS := benchmarks/.venv/.rivals
+PAGES := benchmarks/_live/.venv/.pages
 READERS := interop/.venv/.readers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf lab sync test sanitize check bench interop clean
+.PHONY: help setup book pdf lab sync test sanitize check bench live interop clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
@@ -61,11 +62,14 @@ check: $(TESTER) ## Check style and types
 bench: $(RIVALS) ## Measure speed beside transformers, CTranslate2, llama.cpp
 	@benchmarks/.venv/bin/python benchmarks/run.py
 
+live: $(PAGES) ## Measure the model in the page beside onnxruntime-web
+	@benchmarks/_live/.venv/bin/python benchmarks/live.py
+
 interop: $(READERS) ## Compare how other programs read checkpoints and tokenizers
 	@interop/.venv/bin/python interop/run.py
 
 clean: ## Remove everything that make has created
-	rm -rf $(VENV) benchmarks/.venv benchmarks/_checkpoint interop/.venv _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) benchmarks/.venv benchmarks/_checkpoint benchmarks/_live interop/.venv _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 $(READER): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
@@ -90,6 +94,14 @@ $(RIVALS): benchmarks/requirements.txt requirements.txt
 	CMAKE_ARGS="-DGGML_NATIVE=ON" benchmarks/.venv/bin/python -m pip install \
 		--quiet -r benchmarks/requirements.txt -c requirements.txt
 	benchmarks/.venv/bin/python -m pip install --quiet \
+		-c requirements.txt --editable .
+	@touch $@
+
+$(PAGES): benchmarks/live_requirements.txt requirements.txt
+	$(PYTHON) -m venv benchmarks/_live/.venv
+	benchmarks/_live/.venv/bin/python -m pip install --quiet \
+		-r benchmarks/live_requirements.txt -c requirements.txt
+	benchmarks/_live/.venv/bin/python -m pip install --quiet \
 		-c requirements.txt --editable .
 	@touch $@
 

@@ -82,6 +82,15 @@ def test_the_tables_are_those_of_the_results(
         assert (tmp_path / picture).stat().st_size > 10_000
 
 
+def test_the_table_of_the_page_is_that_of_its_results() -> None:
+    live = load("live")
+    results = json.loads((FOLDER / "results" / "live.json").read_text())
+    shown = (FOLDER / "results" / "live.md").read_text("utf-8")
+    assert live.report(results) == shown
+    for found in results["sizes"].values():
+        assert all(engine["same"] for engine in found["engines"].values())
+
+
 def test_what_a_step_reads(tmp_path: Path) -> None:
     """By hand, for the story model: 4 layers of 12 C^2, and the table."""
     from gpt2.config import GPT2Config

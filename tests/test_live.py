@@ -16,25 +16,27 @@ import numpy as np
 import pytest
 import regex
 import test_site
+import test_tokenizer
 import torch
 from book_rules import ROOT
 from playwright.sync_api import Error, Page
 from safetensors.torch import save_file
-from test_tokenizer import FRAGMENTS, NEWER, OWN, TEXT
+from test_tokenizer import FRAGMENTS, OWN, TEXT
 from torch import Tensor
 
 import gpt2
 from gpt2.attention import attention_weights, causal_mask
-from gpt2.tokenizer.bpe import split_text
+from gpt2.tokenizer.bpe import END_OF_TEXT, split_text
 from gpt2.tokenizer.newer import as_of_unicode_16
 
 pytestmark = pytest.mark.xdist_group("live")
 
 LIVE = ROOT / "book" / "live"
 STORY = Path(gpt2.__file__).parent / "pretrained" / "story"
-FILES = ["config.json", "model.safetensors", "vocab.json", "merges.txt"]
+KERNELS = ["relaxed", "simd", "plain"]
 
 browser = test_site.browser  # one for this module, or a skip without one
+real = test_tokenizer.real
 
 HELPERS = """
 const readFiles = async () => {
@@ -45,13 +47,17 @@ const readFiles = async () => {
             globalThis[file.name] = await file.text();
     }
 };
-const readModel = async () => {
-    const config = GPT2.readConfig(JSON.parse(globalThis["config.json"]));
-    const file = files.get("model.safetensors");
-    const matched = GPT2.matchTensors(await GPT2.readHeader(file), config);
-    const math = GPT2.plain;
-    const weights = await GPT2.readWeights(file, matched, math);
-    globalThis.model = new GPT2.Model(config, weights, math);
+const readModel = async kind => {
+    // "plain" and "simd" stand for browsers that have no better.
+    const all = globalThis.allKernels ??= GPT2.KERNELS;
+    const {relaxed, simd} = all;
+    GPT2.KERNELS = {relaxed: all, simd: {simd}, plain: {}}[kind];
+    globalThis.model = await GPT2.readModel(
+        files, await GPT2.readFolder(files));
+    if (model.math.kind !== kind) throw new Error("got " + model.math.kind);
+};
+const readTokenizer = async () => {
+    globalThis.tokenizer = await GPT2.readTokenizer(files);
 };
 const pack = numbers => {
     const bytes = new Uint8Array(Float32Array.from(numbers).buffer);
@@ -98,12 +104,12 @@ Loader = Callable[..., Page]
 def load(blank: Page) -> Loader:
     """`load(folder)` gives the page a folder's files and reads the model."""
 
-    def loader(folder: Path, model: bool = True) -> Page:
-        paths = [folder / name for name in FILES]
-        blank.set_input_files("input", [p for p in paths if p.exists()])
+    def loader(folder: Path, kernels: str = "relaxed") -> Page:
+        paths = [path for path in folder.iterdir() if path.is_file()]
+        blank.set_input_files("input", paths)
         blank.evaluate("readFiles()")
-        if model:
-            blank.evaluate("readModel()")
+        if kernels:
+            blank.evaluate("kernels => readModel(kernels)", kernels)
         return blank
 
     return loader
@@ -153,39 +159,47 @@ def compare(page: Page, model: gpt2.GPT2, tokens: list[int]) -> None:
         close(unpack(packed), tensor.flatten())
 
 
-@pytest.mark.parametrize("length", [1, 2, 20, 100])
-def test_story_model(length: int, load: Loader, story: gpt2.GPT2) -> None:
-    tokens = torch.randint(story.config.n_vocab, (length,)).tolist()
-    compare(load(STORY), story, tokens)
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_story_model(kernels: str, load: Loader, story: gpt2.GPT2) -> None:
+    page = load(STORY, kernels)
+    lengths = (1, 20, 100) if kernels == "plain" else (1, 2, 20, 64, 65, 256)
+    for length in lengths:
+        ids = torch.randint(story.config.n_vocab, (length,))
+        compare(page, story, ids.tolist())
 
 
+# Widths that fill no panel and no vector, and heads of five numbers.
 KINDS = [
-    ("gelu_new", None, torch.float32),
-    ("gelu", 7, torch.float16),
-    ("relu", 50, torch.bfloat16),
+    ("gelu_new", (17, 70, 15, 3, 2), None, torch.float32),
+    ("gelu", (17, 16, 12, 3, 2), 7, torch.float16),
+    ("relu", (17, 16, 12, 3, 2), 50, torch.bfloat16),
+    ("gelu_new", (30, 16, 40, 2, 2), 9, torch.bfloat16),
 ]
 
 
 def write_tiny(folder: Path, kind: Any, shake: Any) -> gpt2.GPT2:
     """Write a tiny random checkpoint, and return it in float32."""
-    activation, n_inner, dtype = kind
-    config = gpt2.GPT2Config(
-        *(17, 16, 12, 3, 2), n_inner=n_inner, activation=activation
-    )
+    activation, sizes, n_inner, dtype = kind
+    config = gpt2.GPT2Config(*sizes, n_inner=n_inner, activation=activation)
     model = shake(gpt2.GPT2(config)).eval().to(dtype)
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     save_file(state, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    letters = [*"abcdefghijklmnop", END_OF_TEXT]
+    ids = {letter: i for i, letter in enumerate(letters)}
+    (folder / "vocab.json").write_text(json.dumps(ids))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
     return model.float()
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0])
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_tiny_models(
-    kind: Any, load: Loader, tmp_path: Path, shake: Any
+    kind: Any, kernels: str, load: Loader, tmp_path: Path, shake: Any
 ) -> None:
     model = write_tiny(tmp_path, kind, shake)
-    page = load(tmp_path)
-    for length in (1, 2, 16):
+    page = load(tmp_path, kernels)
+    for length in range(1, model.config.n_ctx + 1):
         compare(page, model, torch.randint(17, (length,)).tolist())
 
 
@@ -195,7 +209,7 @@ def test_every_number_of_two_bytes(
 ) -> None:
     numbers = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
     save_file({"all": numbers}, tmp_path / "model.safetensors")
-    found = load(tmp_path, model=False).evaluate(
+    found = load(tmp_path, "").evaluate(
         """async () => {
             const file = files.get("model.safetensors");
             const entries = await GPT2.readHeader(file);
@@ -209,13 +223,15 @@ def test_every_number_of_two_bytes(
     )
 
 
-def test_the_cache_changes_nothing(load: Loader, story: gpt2.GPT2) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_the_cache_changes_nothing(
+    kernels: str, load: Loader, story: gpt2.GPT2
+) -> None:
     tokens = torch.randint(story.config.n_vocab, (12,)).tolist()
-    whole, pieces = load(STORY).evaluate(
+    whole, pieces = load(STORY, kernels).evaluate(
         """tokens => {
-            const cache = model.newCache(12);
-            const run = (from, to, lastOnly) => pack(
-                model.logits(tokens.slice(from, to), {cache, lastOnly}));
+            const run = (past, to, lastOnly) => pack(
+                model.logits(tokens.slice(past, to), {past, lastOnly}));
             return [pack(model.logits(tokens)),
                     [run(0, 5), run(5, 6), run(6, 11), run(11, 12, true)]];
         }""",
@@ -224,12 +240,13 @@ def test_the_cache_changes_nothing(load: Loader, story: gpt2.GPT2) -> None:
     close(torch.cat([unpack(piece) for piece in pieces]), unpack(whole))
 
 
-def test_greedy_tokens(load: Loader, story: gpt2.GPT2) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_greedy_tokens(kernels: str, load: Loader, story: gpt2.GPT2) -> None:
     tokenizer = gpt2.Tokenizer.load(STORY)
     prompt = tokenizer.encode_prompt("Once upon a time")
     greedy = gpt2.Sampling(temperature=0)
     both = gpt2.generate(story, torch.tensor([prompt]), 50, greedy)[0]
-    found = load(STORY).evaluate(
+    found = load(STORY, kernels).evaluate(
         """prompt => {
             const tokens = GPT2.generate(model, prompt, {temperature: 0});
             return Array.from({length: 50}, () => tokens.next().value);
@@ -245,23 +262,16 @@ def test_generation_ends_where_the_positions_do(
     write_tiny(tmp_path, KINDS[0], shake)
     run = "n => [...GPT2.generate(model, Array(n).fill(1))].length"
     page = load(tmp_path)
-    assert [page.evaluate(run, n) for n in (1, 15, 16)] == [15, 1, 0]
-    for n in (0, 17):
+    assert [page.evaluate(run, n) for n in (1, 69, 70)] == [69, 1, 0]
+    for n in (0, 71):
         with pytest.raises(Error, match=f"{n} tokens|got {n}"):
             page.evaluate(run, n)
 
 
-# Tokens. \p{L} and \p{N} are as new as the browser's Unicode tables, ours are
-# those of Unicode 16: characters that `gpt2.tokenizer.newer` names, and those
-# that are in no table yet, are left out.
-NEWEST = regex.compile(r"[\p{L}\p{N}\p{Cn}]")
-KNOWN = [regex.compile(as_of_unicode_16(k)) for k in (r"\p{L}", r"\p{N}")]
-CLASSES = [regex.compile(pattern) for pattern in (r"\p{L}", r"\p{N}", r"\s")]
-
-
-def is_newer(character: str) -> bool:
-    known = any(kind.match(character) for kind in KNOWN)
-    return bool(NEWEST.match(character)) and not known
+CLASSES = [
+    regex.compile(as_of_unicode_16(name))
+    for name in (r"\p{L}", r"\p{N}", r"\s")
+]
 
 
 def range_ends() -> list[str]:
@@ -273,7 +283,7 @@ def range_ends() -> list[str]:
             near = [chr(max(0, code - 1)), chr(code)]
             ends += [c for c in near if not "\ud800" <= c <= "\udfff"]
         before = here
-    return [c for c in dict.fromkeys(ends) if not is_newer(c)]
+    return list(dict.fromkeys(ends))
 
 
 def hostile() -> list[str]:
@@ -293,43 +303,89 @@ def hostile() -> list[str]:
     return texts
 
 
-def test_tokens_of_hostile_text(load: Loader, tmp_path: Path) -> None:
-    assert [is_newer(c) for c in NEWER] == [True, False]
+def compare_tokens(page: Page, tokenizer: gpt2.Tokenizer) -> None:
     texts = hostile()
+    found = page.evaluate(
+        """async texts => {
+            await readTokenizer();
+            return texts.map(text => {
+                const ids = tokenizer.encode(text);
+                const special = tokenizer.encode(text, true);
+                return [tokenizer.split(text), ids, special,
+                        tokenizer.decode(ids), tokenizer.decode(special),
+                        tokenizer.decode(ids.slice(1, -1)),
+                        tokenizer.encodePrompt(text)];
+            });
+        }""",
+        texts,
+    )
+    for text, seen in zip(texts, found, strict=True):
+        ids = tokenizer.encode(text)
+        special = tokenizer.encode(text, allow_special=True)
+        part = tokenizer.decode(ids[1:-1])
+        whole, other = tokenizer.decode(ids), tokenizer.decode(special)
+        prompt = tokenizer.encode_prompt(text)
+        assert seen == [
+            *(split_text(text), ids, special),
+            *(whole, other, part, prompt),
+        ]
+
+
+def test_tokens_of_hostile_text(load: Loader, tmp_path: Path) -> None:
     OWN.save(tmp_path)
     for folder in (tmp_path, STORY):
-        tokenizer = gpt2.Tokenizer.load(folder)
-        page = load(folder, model=False)
-        found = page.evaluate(
-            """texts => {
-                const t = globalThis.tokenizer = new GPT2.Tokenizer(
-                    globalThis["vocab.json"], globalThis["merges.txt"]);
-                return texts.map(text => {
-                    const ids = t.encode(text);
-                    const special = t.encode(text, true);
-                    return [t.split(text), ids, special, t.decode(ids),
-                            t.decode(special), t.decode(ids.slice(1, -1))];
-                });
-            }""",
-            texts,
-        )
-        for text, seen in zip(texts, found, strict=True):
-            ids = tokenizer.encode(text)
-            special = tokenizer.encode(text, allow_special=True)
-            part = tokenizer.decode(ids[1:-1])
-            assert seen == [split_text(text), ids, special, text, text, part]
+        page = load(folder, "")
+        compare_tokens(page, gpt2.Tokenizer.load(folder))
         with pytest.raises(Error, match="surrogate"):
             page.evaluate("() => tokenizer.encode('a\\ud800')")
         with pytest.raises(Error, match="no token 99999"):
             page.evaluate("() => tokenizer.decode([99999])")
 
 
-def test_merges_one_by_one(load: Loader) -> None:
-    steps = load(STORY, model=False).evaluate(
-        """() => new GPT2.Tokenizer(globalThis["vocab.json"],
-            globalThis["merges.txt"]).steps(" the")"""
+def test_tokens_of_gpt2s_vocabulary(
+    load: Loader, tmp_path: Path, real: gpt2.Tokenizer
+) -> None:
+    real.save(tmp_path)
+    compare_tokens(load(tmp_path, ""), real)
+
+
+def test_letters_are_those_of_unicode_16(blank: Page) -> None:
+    """Of every character, whatever the browser's own tables say."""
+    found = blank.evaluate(
+        """() => ["letter", "digit"].map(name => {
+            const pattern = new RegExp(`^${GPT2.UNICODE_16[name]}$`, "u");
+            const starts = [];
+            for (let code = 0, before = false; code < 0x110000; code++) {
+                const here = pattern.test(String.fromCodePoint(code));
+                if (here !== before) starts.push(code);
+                before = here;
+            }
+            return starts;
+        })"""
     )
-    assert steps == [
+    for starts, pattern in zip(found, CLASSES, strict=False):
+        wanted, before = [], False
+        for code in range(0x110000):
+            if (here := bool(pattern.match(chr(code)))) != before:
+                wanted.append(code)
+            before = here
+        assert starts == wanted
+
+
+def test_letters_that_an_older_browser_lacks(blank: Page) -> None:
+    """The lists have only letters and digits of Unicode 16."""
+    for kind, pattern in zip(("letters", "digits"), CLASSES, strict=False):
+        listed = blank.evaluate("kind => GPT2.LATE[kind]", kind)
+        for entry in listed.split():
+            first, _, last = entry.partition("-")
+            for code in range(int(first, 16), int(last or first, 16) + 1):
+                assert pattern.match(chr(code)), f"{code:X}"
+
+
+def test_merges_one_by_one(load: Loader) -> None:
+    page = load(STORY, "")
+    page.evaluate("readTokenizer()")
+    assert page.evaluate("() => tokenizer.steps(' the')") == [
         ["Ġ", "t", "h", "e"], ["Ġt", "h", "e"], ["Ġt", "he"], ["Ġthe"]
     ]  # fmt: skip
 
@@ -343,22 +399,37 @@ SETTINGS: list[dict[str, float]] = [
     {"top_p": 1},
     {"min_p": 0.2},
     {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.02},
+    {"repetition_penalty": 1.7, "top_k": 30},
 ]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_filters(settings: dict[str, Any], blank: Page) -> None:
-    logits = torch.linspace(0.5, 4, 20)[:, None] * torch.randn(20, 100)
+    logits = torch.linspace(0.5, 4, 20)[:, None] * torch.randn(20, 400)
+    if "top_k" not in settings:  # of equal ones, torch keeps any
+        logits[:, ::3] = logits[:, ::3].round()
+    tokens = torch.randint(400, (20, 30))
     sampling = gpt2.Sampling(**settings)
-    kept = sampling.filter(logits, torch.zeros(20, 0)).softmax(-1)
+    kept = sampling.filter(logits, tokens).softmax(-1)
     rows = blank.evaluate(
-        """([rows, s]) => rows.map(
-            row => pack(GPT2.distribution(Float32Array.from(row), s)))""",
-        [logits.tolist(), settings],
+        """([rows, s, tokens]) => rows.map((row, i) => pack(
+            GPT2.distribution(Float32Array.from(row), s, tokens[i])))""",
+        [logits.tolist(), settings, tokens.tolist()],
     )
     found = torch.stack([unpack(row) for row in rows])
     assert ((found > 0) == (kept > 0)).all()
     torch.testing.assert_close(found, kept, rtol=1e-5, atol=1e-6)
+
+
+def test_the_largest_are_found_in_order(blank: Page) -> None:
+    rows = torch.randn(30, 77).mul(3).round().tolist()
+    for k in (1, 5, 76, 77, 100):
+        found = blank.evaluate(
+            "([rows, k]) => rows.map(row => GPT2.largest(row, k))", [rows, k]
+        )
+        for row, indices in zip(rows, found, strict=True):
+            ordered = sorted(range(77), key=lambda i: -row[i])  # stable
+            assert indices == ordered[:k]
 
 
 @pytest.mark.parametrize(
@@ -465,7 +536,7 @@ def test_a_cut_header_is_refused(
     [
         ("model_type", "llama"),
         ("scale_attn_by_inverse_layer_idx", True),
-        ("n_head", 5),
+        ("n_head", 4),
         ("n_layer", "2"),
         ("activation_function", "silu"),
         ("layer_norm_epsilon", 0),
@@ -486,6 +557,6 @@ def test_tokens_that_do_not_fit_are_refused(
 ) -> None:
     write_tiny(tmp_path, KINDS[0], shake)
     page = load(tmp_path)
-    for tokens in ([], [17], [-1], [0.5], [0] * 17):
+    for tokens in ([], [17], [-1], [0.5], [0] * 71):
         with pytest.raises(Error, match=r"must lie|tokens fit"):
             page.evaluate("tokens => model.logits(tokens).length", tokens)

@@ -102,6 +102,7 @@ def is_current() -> bool:
         for path in (ROOT / "book").rglob("*")
         if path.is_file() and path.suffix not in {".py", ".pyc"}
     ]
+    sources += [ROOT / "book" / "live_scripts.py"]
     sources += [ROOT / "book" / "docstrings.py"]  # and what it shows
     sources += [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("README.md")]
     start = SITE / "index.html"

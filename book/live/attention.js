@@ -3,6 +3,7 @@
   "use strict";
 
   const plain = (GPT2.plain ??= {});
+  plain.kind = "plain";
 
   /**
    * Compare queries and keys: their dot products over the square root of D.

@@ -55,38 +55,40 @@
     return scripts.get(address);
   }
 
-  /**
-   * The session at the other end of a line: in a Worker made of the engine's
-   * own source, or in this page where there are none.
-   */
-  function connect(receive, fail) {
+  // The two kinds of lines to a session: `send` a message, `end` it.
+
+  /** To a Worker, which is made of the engine's own source. */
+  function workerLine(receive, fail) {
     const source = `(${GPT2.engine})();\nGPT2.serve(self);\n`;
-    try {
-      const blob = new Blob([source], { type: "text/javascript" });
-      const address = URL.createObjectURL(blob);
-      const worker = new Worker(address);
-      URL.revokeObjectURL(address);
-      worker.onmessage = (event) => receive(event.data);
-      worker.onerror = (event) => {
-        event.preventDefault();
-        fail(new Error(event.message ?? "the Worker has ended"));
-      };
-      return {
-        worker: true,
-        send: (message, moved) => worker.postMessage(message, moved),
-        end: () => worker.terminate(),
-      };
-    } catch {
-      GPT2.engine();
-      const session = new GPT2.Session();
-      return {
-        worker: false,
-        // Not at once: between two requests the page can be drawn.
-        send: (message) =>
-          setTimeout(() => GPT2.answer(session, message, receive)),
-        end: () => {},
-      };
-    }
+    const blob = new Blob([source], { type: "text/javascript" });
+    const address = URL.createObjectURL(blob);
+    const worker = new Worker(address);
+    worker.onmessage = (event) => receive(event.data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      fail(new Error(event.message || "the Worker has ended"));
+    };
+    return {
+      worker: true,
+      send: (message) => worker.postMessage(message),
+      end() {
+        worker.terminate();
+        URL.revokeObjectURL(address);
+      },
+    };
+  }
+
+  /** Within this page, where Workers are missing or forbidden. */
+  function pageLine(receive) {
+    GPT2.engine();
+    const session = new GPT2.Session();
+    return {
+      worker: false,
+      // Not at once: between two requests the page can be drawn.
+      send: (message) =>
+        setTimeout(() => GPT2.answer(session, message, receive)),
+      end: () => {},
+    };
   }
 
   // How each kind of edit finds its numbers in a trace.
@@ -126,16 +128,21 @@
     #name;
     #line;
     #waiting = []; // requests, of which the first is being answered
+    #answered = false; // whether there has ever been an answer
     #closed = null;
 
     constructor(name, files) {
       super();
       this.#name = name;
       this.#files = files;
-      this.#line = connect(
-        (message) => this.#receive(message),
-        (error) => this.#fail(error),
-      );
+      try {
+        this.#line = workerLine(
+          (message) => this.#receive(message),
+          (error) => this.#fail(error),
+        );
+      } catch {
+        this.#stayInPage();
+      }
     }
 
     #ask(method, args, { signal, onProgress } = {}) {
@@ -162,8 +169,13 @@
       }
     }
 
+    #stayInPage() {
+      this.#line = pageLine((message) => this.#receive(message));
+    }
+
     #receive({ progress, error, info, result }) {
       if (progress) return this.#waiting[0]?.onProgress?.(progress);
+      this.#answered = true;
       const request = this.#waiting.shift();
       if (info) this.#describe(info); // another model than was asked for
       if (error !== undefined) request?.reject(new Error(error));
@@ -177,14 +189,25 @@
     }
 
     #fail(error) {
+      this.#line.end();
+      if (!this.#answered) {
+        // The Worker has not even begun: some pages forbid them.
+        this.#stayInPage();
+        return this.#send();
+      }
+      this.#stop(error);
+    }
+
+    #stop(error) {
       this.#closed = error;
       for (const request of this.#waiting.splice(0)) request.reject(error);
-      this.#line.end();
       machines.delete(this.#name);
     }
 
     close() {
-      if (!this.#closed) this.#fail(new Error("the machine is closed"));
+      if (this.#closed) return;
+      this.#line.end();
+      this.#stop(new Error("the machine is closed"));
     }
 
     // Text and tokens.
@@ -250,16 +273,25 @@
     }
 
     // The reader's own model.
-    inspect(files, rest) {
-      return this.#ask("inspect", [Array.from(files)], rest);
+    inspect(files, { dtype, ...rest } = {}) {
+      return this.#ask("inspect", [inOrder(files), dtype], rest);
     }
-    async open(files, { dtype, ...rest } = {}) {
-      const given = files ? Array.from(files) : this.#files;
-      const name = files ? undefined : this.#name;
+    async open(files, { dtype, name = "your model", ...rest } = {}) {
       const shipped = { name: this.#name, files: this.#files };
-      const args = [given, { name, dtype, shipped }];
+      const args = files
+        ? [inOrder(files), { name, dtype, shipped }]
+        : [this.#files, { name: this.#name, shipped }];
       this.#describe(await this.#ask("open", args, rest));
       return this.info;
     }
+  }
+
+  /**
+   * Files in such an order that of those with the same name the last is the
+   * one to take: that of the outermost folder.
+   */
+  function inOrder(files) {
+    const depth = (file) => (file.webkitRelativePath ?? "").split("/").length;
+    return Array.from(files).sort((a, b) => depth(b) - depth(a));
   }
 })((globalThis.GPT2 ??= {}));

@@ -82,7 +82,7 @@
     const inOrder = [...entries].sort(
       ([, a], [, b]) => a.begin - b.begin || a.end - b.end,
     );
-    for (const [name, { begin, end }] of inOrder)
+    for (const [name, { end }] of inOrder)
       if (end > size)
         throw new Error(
           `${name}: ends at byte ${end}, but the file has ${size} bytes: it ` +
@@ -115,7 +115,7 @@
     let [from, to, slice] = [0, 0, null];
     for (const [name, entry] of inOrder) {
       const size = BYTES[entry.dtype];
-      for (let at = entry.begin; at < entry.end; ) {
+      for (let at = entry.begin; at < entry.end;) {
         if (at < from || at + size > to) {
           [from, to] = [at, Math.min(end, at + SLICE)];
           slice = await bytesOf(file, from, to);

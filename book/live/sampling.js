@@ -24,27 +24,47 @@
     }
   }
 
-  /** The k-th largest of some numbers: quickselect, on a copy. */
-  function kthLargest(numbers, k) {
+  /**
+   * The indices of the largest numbers whose weights together reach a target,
+   * in the order of the indices; of equal numbers, the first. Nothing is
+   * sorted: this is quickselect, which halves what is left on average.
+   */
+  function select(numbers, target, weightOf) {
     const x = numbers.slice();
-    let [low, high] = [0, x.length - 1];
+    let [low, high, reached, limit] = [0, x.length, 0, -Infinity];
     while (low < high) {
-      const middle = x[(low + high) >> 1];
-      let [i, j] = [low, high];
-      while (i <= j) {
-        while (x[i] > middle) i++;
-        while (x[j] < middle) j--;
-        if (i <= j) {
-          const kept = x[i];
-          x[i++] = x[j];
-          x[j--] = kept;
+      const pivot = x[(low + high) >> 1];
+      // The greater ones to the front, the lesser ones to the back.
+      let [greater, i, lesser] = [low, low, high];
+      let [above, equal] = [0, 0];
+      while (i < lesser) {
+        const number = x[i];
+        if (number > pivot) {
+          above += weightOf(number);
+          x[i++] = x[greater];
+          x[greater++] = number;
+        } else if (number < pivot) {
+          x[i] = x[--lesser];
+          x[lesser] = number;
+        } else {
+          equal += weightOf(number);
+          i++;
         }
       }
-      if (k - 1 <= j) high = j;
-      else if (k - 1 >= i) low = i;
-      else break;
+      if (reached + above >= target) high = greater;
+      else if (reached + above + equal >= target) {
+        [reached, limit] = [reached + above, pivot];
+        break;
+      } else [reached, low] = [reached + above + equal, lesser];
     }
-    return x[k - 1];
+    const found = [];
+    for (let i = 0; i < numbers.length; i++)
+      if (numbers[i] > limit) found.push(i);
+      else if (numbers[i] === limit && reached < target) {
+        found.push(i);
+        reached += weightOf(limit);
+      }
+    return found;
   }
 
   /**
@@ -52,28 +72,9 @@
    * the first. Only these are sorted.
    */
   GPT2.largest = function (numbers, k) {
-    const n = Math.min(k, numbers.length);
-    const limit = kthLargest(numbers, n);
-    const [above, equal] = [[], []];
-    for (let i = 0; i < numbers.length; i++)
-      if (numbers[i] > limit) above.push(i);
-      else if (numbers[i] === limit) equal.push(i);
-    above.sort((a, b) => numbers[b] - numbers[a]); // stable
-    return [...above, ...equal.slice(0, n - above.length)];
+    const found = select(numbers, Math.min(k, numbers.length), () => 1);
+    return found.sort((a, b) => numbers[b] - numbers[a]); // stable
   };
-
-  /** Keep the likeliest tokens that together reach probability p. */
-  function topP(p, top_p) {
-    for (let k = 64; ; k *= 8) {
-      const ids = GPT2.largest(p, k);
-      let before = 0;
-      for (let i = 0; i < ids.length; i++) {
-        if (before >= top_p) return ids.slice(0, i);
-        before += p[ids[i]];
-      }
-      if (ids.length === p.length) return ids;
-    }
-  }
 
   /**
    * Apply repetition penalty, temperature, top-k, top-p and min-p, in this
@@ -111,11 +112,11 @@
       scaled.fill(-Infinity);
       ids.forEach((id, i) => (scaled[id] = kept[i]));
     };
-    if (top_k < scaled.length) keep(GPT2.largest(scaled, top_k));
-    if (top_p < 1) keep(topP(GPT2.softmax(scaled.slice()), top_p));
-    if (min_p !== undefined)
-      for (let i = 0; i < scaled.length; i++)
-        if (scaled[i] < Math.log(min_p)) scaled[i] = -Infinity;
+    if (top_k < scaled.length) keep(select(scaled, top_k, () => 1));
+    if (top_p < 1) keep(select(GPT2.softmax(scaled.slice()), top_p, (p) => p));
+    const lowest = Math.log(min_p ?? 0); // the likeliest has 0
+    for (let i = 0; i < scaled.length; i++)
+      if (scaled[i] < lowest) scaled[i] = -Infinity;
     return GPT2.softmax(scaled);
   };
 

@@ -3,8 +3,6 @@
 (function (GPT2) {
   "use strict";
 
-  const textOf = async (file) => new TextDecoder().decode(await file.arrayBuffer());
-
   /** A shipped model's files, which are strings, as what a reader opens. */
   function unpack(files) {
     const blobs = new Map();
@@ -26,57 +24,54 @@
   class Session {
     #model = null;
     #tokenizer = null;
+    #memory = undefined; // in which all models lie, one after the other
     #known = []; // the ids whose keys and values are in the cache
     #running = new Map(); // generations, by number
     #count = 0;
 
     // The model.
 
-    async inspect(files) {
-      const { plan } = await GPT2.readFolder(asMap(files));
+    async inspect(files, dtype) {
+      const { plan } = await GPT2.readFolder(asMap(files), dtype);
       return plan;
     }
 
     async open(files, { name, dtype, shipped }, onProgress) {
+      const folder = Array.isArray(files) ? asMap(files) : unpack(files);
+      const found = await GPT2.readFolder(folder, dtype); // or all stays
       this.#forget();
       try {
-        return await this.#open(files, name, dtype, onProgress);
+        return await this.#fill(folder, found, { name, dtype, onProgress });
       } catch (error) {
-        if (files !== shipped.files && name === undefined) {
-          const again = await this.#open(shipped.files, shipped.name);
-          error.info = again;
-        }
+        if (files !== shipped.files) error.info = await this.#restore(shipped);
         throw error;
       }
     }
 
-    async #open(files, name, dtype, onProgress) {
-      const folder = Array.isArray(files) ? asMap(files) : unpack(files);
-      const { plan, config, matched, tokenizer } = await GPT2.readFolder(
-        folder,
-        dtype,
-      );
-      const math =
-        (await GPT2.Wasm.create(plan.memory, dtype === "bfloat16")) ??
-        GPT2.plain;
-      const file = folder.get(plan.files.weights);
-      const weights = await GPT2.readWeights(file, matched, math, onProgress);
-      this.#model = new GPT2.Model(config, weights, math);
-      this.#tokenizer = tokenizer;
-      this.info = {
-        name: name ?? plan.name,
+    async #restore({ name, files }) {
+      const folder = unpack(files);
+      const found = await GPT2.readFolder(folder);
+      return this.#fill(folder, found, { name });
+    }
+
+    async #fill(folder, found, { name, dtype, onProgress }) {
+      const options = { dtype, onProgress, memory: this.#memory };
+      this.#model = await GPT2.readModel(folder, found, options);
+      this.#memory = this.#model.math.memory;
+      this.#tokenizer = found.tokenizer;
+      const { n_vocab, start, end, tokens, added } = found.tokenizer;
+      const { config, parameters, bytes } = found.plan;
+      return {
+        name,
         config,
-        parameters: plan.parameters,
-        bytes: plan.bytes,
-        kernels: math.kind ?? "plain",
+        parameters,
+        bytes,
+        kernels: this.#model.math.kind,
         tokenizer: {
-          n_vocab: tokenizer.tokens.length,
-          start: tokenizer.start,
-          end: tokenizer.end,
-          added: tokenizer.special,
+          ...{ n_vocab, start, end },
+          added: [...added].map((id) => tokens[id]),
         },
       };
-      return this.info;
     }
 
     #forget() {
@@ -119,7 +114,7 @@
 
     /** The logits after the last token, of the tokens that there are (V). */
     #next(ids, edits) {
-      const V = this.#tokenizer.tokens.length;
+      const V = this.#tokenizer.n_vocab;
       if (edits.length) {
         this.#known = []; // the cache has what the edits have made
         const watch = GPT2.watcher(this.#model, ids.length, {}, [], edits);
@@ -175,7 +170,7 @@
 
     top(x, k, norm) {
       const { n_embd: C } = this.#model.config;
-      const V = this.#tokenizer.tokens.length;
+      const V = this.#tokenizer.n_vocab;
       const found = [];
       for (let at = 0; at < x.length; at += C) {
         const one = x.subarray(at, at + C);
@@ -212,7 +207,7 @@
     nearest(x, k, name) {
       const table = this.#table(name);
       const isToken = name === "token";
-      const N = isToken ? this.#tokenizer.tokens.length : table.N;
+      const N = isToken ? this.#tokenizer.n_vocab : table.N;
       const cosines = GPT2.cosines(this.#model, x, table).subarray(0, N);
       return GPT2.largest(cosines, k).map((id) => ({
         id,

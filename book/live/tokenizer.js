@@ -1,16 +1,7 @@
-// Byte-level BPE, as in `gpt2/tokenizer/bpe.py`: text to token ids and back.
+// Byte-level BPE, as in `gpt2/tokenizer/bpe.py` and `tokenizer.py`: text to
+// token ids and back.
 (function (GPT2) {
   "use strict";
-
-  // The split pattern of GPT-2. JavaScript's \s has U+FEFF and lacks U+0085,
-  // so the Unicode property stands in its place. \p{L} and \p{N} are as new
-  // as the browser: letters newer than Unicode 16 may be split differently.
-  const SPLIT_PATTERN = new RegExp(
-    String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+` +
-      String.raw`| ?[^\p{White_Space}\p{L}\p{N}]+` +
-      String.raw`|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+`,
-    "gu",
-  );
 
   /** The printable character that spells each byte in the files: 256. */
   const ALPHABET = (() => {
@@ -22,32 +13,70 @@
     });
   })();
   const BYTE_OF = new Map(ALPHABET.map((spelled, byte) => [spelled, byte]));
+  GPT2.BYTE_OF = BYTE_OF;
+
+  let pattern = null;
+
+  /**
+   * The split pattern of GPT-2. A piece is an English contraction such as 's;
+   * or letters, digits or other symbols, with at most one space before them;
+   * or white space, without the space that belongs to the next word.
+   * JavaScript's \s has U+FEFF and lacks U+0085, so the Unicode property
+   * stands in its place.
+   */
+  function splitPattern() {
+    const { letter, digit } = GPT2.UNICODE_16;
+    return (pattern ??= new RegExp(
+      `'s|'t|'re|'ve|'m|'ll|'d| ?${letter}+| ?${digit}+` +
+        String.raw`| ?(?:(?!${letter}|${digit})\P{White_Space})+` +
+        String.raw`|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+`,
+      "gu",
+    ));
+  }
 
   class Tokenizer {
     /**
-     * @param {string} vocabulary The text of `vocab.json`.
-     * @param {string} merges The text of `merges.txt`.
-     * @param {string[]} special Tokens that are not spelled in bytes.
+     * @param {object} vocabulary From `readTokenizer`: `ids`, a Map from the
+     *   ordinary tokens, spelled, to their ids; `merges`, pairs such as "t h"
+     *   in their order; `special`, a Map from special tokens to ids; and
+     *   `settings`.
      */
-    constructor(vocabulary, merges, special = ["<|endoftext|>"]) {
-      this.ids = new Map(Object.entries(JSON.parse(vocabulary)));
-      this.tokens = [];
-      for (const [token, id] of this.ids) this.tokens[id] = token;
-      const missing = ALPHABET.find((character) => !this.ids.has(character));
-      if (missing !== undefined)
-        throw new Error(`vocab.json has no token for the byte ${missing}`);
-      this.special = special.filter((token) => this.ids.has(token));
-      const lines = merges.split(/\r?\n/).filter(Boolean);
-      if (lines[0]?.startsWith("#version")) lines.shift();
-      this.ranks = new Map(lines.map((pair, rank) => [pair, rank]));
-      for (const pair of lines)
-        if (!this.ids.has(pair.replace(" ", "")))
-          throw new Error(`vocab.json has no token for the merge ${pair}`);
+    constructor({ ids, merges, special, settings }) {
+      Object.assign(this, { ids, special, settings });
+      this.ranks = new Map(merges.map((pair, rank) => [pair, rank]));
+      this.tokens = []; // as the files spell them, by id
+      this.added = new Set();
+      for (const [token, id] of ids) this.tokens[id] = token;
+      for (const [name, id] of [...special, ...settings.words]) {
+        if (this.tokens[id] === undefined) this.added.add(id);
+        this.tokens[id] ??= name;
+      }
+      this.preparation = new GPT2.Preparation(settings, special);
+      this.known = new Map(); // ids of pieces
+      this.rows = this.tokens.length; // of the model: ids below are in use
+    }
+
+    /** The highest id of an ordinary token. */
+    get highest() {
+      return [...this.ids.values()].reduce((a, b) => Math.max(a, b), 0);
+    }
+    /** The number of tokens that the model can have. */
+    get n_vocab() {
+      return Math.min(this.rows, this.tokens.length);
+    }
+
+    /** The id of the token that begins a text. */
+    get start() {
+      return this.special.get(this.settings.bos);
+    }
+    /** The id of the token that ends one. */
+    get end() {
+      return this.special.get(this.settings.eos);
     }
 
     /** Split text into pieces; no token crosses from one into the next. */
     split(text) {
-      return text.match(SPLIT_PATTERN) ?? [];
+      return text.match(splitPattern()) ?? [];
     }
 
     /**
@@ -80,6 +109,27 @@
       }
     }
 
+    /** The ids of one piece, which are remembered. */
+    #idsOf(piece) {
+      let ids = this.known.get(piece);
+      if (!ids) {
+        ids = this.steps(piece)
+          .at(-1)
+          .map((token) => {
+            const id = this.ids.get(token);
+            if (id === undefined)
+              throw new Error(
+                `the vocabulary has no token for the byte ` +
+                  `${BYTE_OF.get(token)} of ${JSON.stringify(piece)}`,
+              );
+            return id;
+          });
+        if (this.known.size > 10_000) this.known.clear();
+        if (piece.length < 100) this.known.set(piece, ids);
+      }
+      return ids;
+    }
+
     /**
      * @param {string} text
      * @param {boolean} special Whether special tokens in the text are encoded
@@ -89,34 +139,33 @@
     encode(text, special = false) {
       if (/\p{Surrogate}/u.test(text))
         throw new Error("the text has a lone surrogate, so no UTF-8");
-      if (special) {
-        for (const token of this.special) {
-          const at = text.indexOf(token);
-          if (at < 0) continue;
-          const after = text.slice(at + token.length);
-          return [
-            ...this.encode(text.slice(0, at), true),
-            this.ids.get(token),
-            ...this.encode(after, true),
-          ];
-        }
-      }
-      return this.split(text).flatMap((piece) =>
-        this.steps(piece).at(-1).map((token) => this.ids.get(token)),
-      );
+      const ids = [];
+      for (const part of this.preparation.parts(text, special))
+        if (typeof part === "number") ids.push(part);
+        else
+          for (const piece of this.split(part))
+            for (const id of this.#idsOf(piece)) ids.push(id);
+      for (const id of ids)
+        if (id >= this.rows)
+          throw new Error(
+            `the text has ${this.tokens[id]}, token ${id}, for which the ` +
+              "model has no row",
+          );
+      return ids;
     }
 
-    /** A prompt: a text with the tokens that go before it. */
+    /** Encode a prompt: a text with the tokens that go around it. */
     encodePrompt(text, special = false) {
-      const ids = [...this.before, ...this.encode(text, special)];
+      const { before, after } = this.settings;
+      const ids = [...before, ...this.encode(text, special), ...after];
       return ids.length ? ids : [this.start];
     }
 
-    /** The bytes of a token; a special token's are its name's. */
+    /** The bytes of a token; an added token's are its name's. */
     bytes(id) {
       const token = this.tokens[id];
       if (token === undefined) throw new Error(`there is no token ${id}`);
-      if (this.special.includes(token)) return new TextEncoder().encode(token);
+      if (this.added.has(id)) return new TextEncoder().encode(token);
       return Uint8Array.from(token, (character) => BYTE_OF.get(character));
     }
 

@@ -34,8 +34,6 @@
 
   class Wasm {
     #kernels;
-    #memory;
-    #numbers; // the whole memory, as float32
     #rounded;
     #top = ROOM; // the first free byte
     #kept = ROOM; // and that after the weights and caches
@@ -44,60 +42,26 @@
      * @param {object} exports Those of the compiled kernels.
      * @param {WebAssembly.Memory} memory
      * @param {boolean} rounded Round the weights to bfloat16.
+     * @param {string} kind Of the kernels: "relaxed" or "simd".
      */
-    constructor(exports, memory, rounded) {
+    constructor(exports, memory, rounded, kind) {
+      this.kind = kind;
       this.#kernels = exports;
-      this.#memory = memory;
+      this.memory = memory;
       this.#rounded = rounded;
-      this.#numbers = new Float32Array(memory.buffer);
-    }
-
-    /** The bytes of the weights alone, and of all that a model needs. */
-    static bytes(matched, config, rounded, rows) {
-      const { n_ctx, n_embd, n_layer } = config;
-      let weights = 0;
-      for (const entry of matched.values()) weights += bytesOf(entry, rounded);
-      const cache = 8 * n_layer * aligned(n_ctx * n_embd);
-      const all = ROOM + weights + cache + scratchBytes(config, rows);
-      return { weights, all };
-    }
-
-    /**
-     * @param {number} bytes How much memory to take, from `bytes`.
-     * @returns {Promise<Wasm | null>} None where the browser has no SIMD.
-     */
-    static async create(bytes, rounded) {
-      const module = await compile();
-      if (!module) return null;
-      const pages = Math.ceil(bytes / PAGE);
-      let memory;
-      try {
-        memory = new WebAssembly.Memory({ initial: pages });
-      } catch {
-        throw new Error(
-          `the browser does not give ${Math.ceil(bytes / 1e6)} MB of memory` +
-            (rounded ? "" : '; half of it is enough with dtype "bfloat16"'),
-        );
-      }
-      const { exports } = await WebAssembly.instantiate(module.module, {
-        env: { memory },
-      });
-      const math = new Wasm(exports, memory, rounded);
-      math.kind = module.kind;
-      return math;
     }
 
     #take(bytes) {
       const at = this.#top;
       this.#top += aligned(bytes);
-      if (this.#top > this.#memory.buffer.byteLength)
+      if (this.#top > this.memory.buffer.byteLength)
         throw new Error("the memory was reckoned too small"); // cannot happen
       return at;
     }
 
     #array(length) {
       return new Float32Array(
-        this.#memory.buffer,
+        this.memory.buffer,
         this.#take(4 * length),
         length,
       );
@@ -105,7 +69,7 @@
 
     /** The address of an array, which is copied if it is not in the memory. */
     #at(x) {
-      if (x.buffer === this.#memory.buffer) return x.byteOffset;
+      if (x.buffer === this.memory.buffer) return x.byteOffset;
       const copy = this.#array(x.length);
       copy.set(x);
       return copy.byteOffset;
@@ -134,7 +98,7 @@
     reserve(entry) {
       const at = this.#take(bytesOf(entry, this.#rounded));
       this.#kept = this.#top;
-      const { buffer } = this.#memory;
+      const { buffer } = this.memory;
       const { kind, shape } = entry;
       if (kind === "vector") {
         const numbers = new Float32Array(buffer, at, shape[0]);
@@ -162,7 +126,7 @@
       const { at, half, C } = table;
       const x = this.#array(indices.length * C);
       const bits = new Uint32Array(x.buffer, x.byteOffset, x.length);
-      const { buffer } = this.#memory;
+      const { buffer } = this.memory;
       const from = half ? new Uint16Array(buffer) : new Uint32Array(buffer);
       const shift = half ? 16 : 0;
       indices.forEach((index, t) => {
@@ -210,8 +174,7 @@
     }
 
     activate(x, name) {
-      if (name === "gelu_new")
-        this.#kernels.gelu_new(x.byteOffset, x.length);
+      if (name === "gelu_new") this.#kernels.gelu_new(x.byteOffset, x.length);
       else GPT2.plain.activate(x, name);
     }
 
@@ -236,7 +199,7 @@
 
   /** Put numbers of a matrix (I, O), from `at` on, into panels of columns. */
   function packLinear(to, numbers, at, { I, O }, half) {
-    for (let n = 0; n < numbers.length; ) {
+    for (let n = 0; n < numbers.length;) {
       const i = Math.floor((at + n) / O);
       for (let o = (at + n) % O; o < O && n < numbers.length; o++, n++) {
         const lane = half ? LANES[o % PANEL] : o % PANEL;
@@ -247,7 +210,7 @@
 
   /** The same for a table (N, C): its rows are the columns of the product. */
   function packTable(to, numbers, at, { C }, half) {
-    for (let n = 0; n < numbers.length; ) {
+    for (let n = 0; n < numbers.length;) {
       const row = Math.floor((at + n) / C);
       const lane = half ? LANES[row % PANEL] : row % PANEL;
       const start = (row - (row % PANEL)) * C + lane;
@@ -256,22 +219,67 @@
     }
   }
 
-  let compiled = null;
+  const compiled = new WeakMap(); // promises by `GPT2.KERNELS`
 
   /** The best kernels that this browser takes: a promise; null without any. */
   function compile() {
+    const kernels = GPT2.KERNELS;
     const attempt = async () => {
       for (const kind of ["relaxed", "simd"])
         try {
-          const bytes = GPT2.fromBase64(GPT2.KERNELS[kind]);
+          const bytes = GPT2.fromBase64(kernels[kind]);
           return { kind, module: await WebAssembly.compile(bytes) };
         } catch {
           // the next one, then
         }
       return null;
     };
-    return (compiled ??= attempt());
+    if (!compiled.has(kernels)) compiled.set(kernels, attempt());
+    return compiled.get(kernels);
   }
 
-  GPT2.Wasm = Wasm;
+  /**
+   * @param {Map<string, object>} matched From `matchTensors`.
+   * @returns {Promise<{weights, all}>} The bytes of the weights alone, and of
+   *   all that a model needs: weights, cache, and room to compute.
+   */
+  GPT2.memoryFor = async function (matched, config, rounded) {
+    const { n_ctx, n_embd, n_layer } = config;
+    const fast = await compile();
+    let weights = 0;
+    for (const [name, entry] of matched)
+      if (name !== "lm_head.weight") {
+        const numbers = entry.shape.reduce((a, b) => a * b, 1);
+        weights += fast ? bytesOf(entry, rounded) : 4 * numbers;
+      }
+    const cache = 8 * n_layer * aligned(n_ctx * n_embd);
+    const all = ROOM + weights + cache + scratchBytes(config, GPT2.ROWS);
+    return { weights, all };
+  };
+
+  /**
+   * Who computes in this browser: WebAssembly, or plain JavaScript.
+   *
+   * @param {number} bytes How much memory to take, from `memoryFor`.
+   * @param {object} [options] `rounded`: round the weights to bfloat16;
+   *   `memory`: that of a model which is no longer needed, to be used again,
+   *   so that there are never two at once.
+   */
+  GPT2.newMath = async function (bytes, { rounded = false, memory } = {}) {
+    const found = await compile();
+    if (!found) return GPT2.plain;
+    const pages = Math.ceil(bytes / PAGE);
+    try {
+      memory ??= new WebAssembly.Memory({ initial: pages });
+      memory.grow(Math.max(0, pages - memory.buffer.byteLength / PAGE));
+    } catch {
+      throw new Error(
+        `the browser does not give ${Math.ceil(bytes / 1e6)} MB of memory` +
+          (rounded ? "" : '; with dtype "bfloat16" it takes less'),
+      );
+    }
+    const imports = { env: { memory } };
+    const { exports } = await WebAssembly.instantiate(found.module, imports);
+    return new Wasm(exports, memory, rounded, found.kind);
+  };
 })((globalThis.GPT2 ??= {}));

@@ -47,7 +47,8 @@
    *   file has it.
    */
   GPT2.matchTensors = function (entries, config) {
-    if (config.n_layer > entries.size) // perhaps too many to list
+    if (config.n_layer > entries.size)
+      // perhaps too many to list
       throw new Error(
         `there are ${entries.size} tensors, too few for ${config.n_layer} ` +
           "layers",
@@ -127,7 +128,9 @@
       onProgress?.({ done, all });
     }
     if (matched.has(OUTPUT)) await checkTied(file, matched);
-    return nest(new Map([...rooms].map(([name, room]) => [name, room.tensor])));
+    return nest(
+      new Map([...rooms].map(([name, room]) => [name, room.tensor])),
+    );
   };
 
   function checkFinite({ name, numbers }) {
