@@ -82,7 +82,6 @@ def add_script(app: Sphinx, *about: Any) -> None:
     document = about[-1]  # None for pages such as the index
     parts = document.findall(raw) if document else ()
     if any("<gpt2-live" in part.astext() for part in parts):
-        app.add_css_file("live/figures/style.css")
         app.add_js_file("live/figures/page.js", loading_method="defer")
 
 

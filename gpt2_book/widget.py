@@ -100,8 +100,8 @@ def _widget_class() -> type[anywidget.AnyWidget]:
             """Add the still to what shows the widget."""
             bundle = super()._repr_mimebundle_(**options)
             data = bundle[0] if isinstance(bundle, tuple) else bundle
-            still = {"image/svg+xml": self.still}
-            return {**data, **still, "text/plain": f"live {self.figure}"}
+            own = {"image/svg+xml": self.still, "text/plain": self.figure}
+            return {**(data or {}), **own}
 
     return Live
 

@@ -29,8 +29,8 @@
     return element;
   }
 
-  let count = 0;
-  const unique = () => `live-${count++}`; // an id
+  // An id. In a notebook, each figure brings this script once more.
+  const unique = () => `live-${(GPT2.count = (GPT2.count ?? 0) + 1)}`;
 
   /** A token's text with visible spaces and line breaks. */
   const shown = (text) =>

@@ -103,5 +103,10 @@
     }
   }
 
-  customElements.define("gpt2-live", Figure);
+  // The page is painted before the frames of the figures are.
+  const style = document.createElement("link");
+  style.rel = "stylesheet";
+  style.href = `${GPT2.root}figures/style.css`;
+  style.onload = () => customElements.define("gpt2-live", Figure);
+  document.head.append(style);
 })((globalThis.GPT2 ??= {}));
