@@ -251,6 +251,26 @@ def test_merges(woken: Wake, page: Page, story: Any) -> None:
     ]
 
 
+def test_merges_of_another_vocabulary(woken: Wake) -> None:
+    element = woken("merges")
+    element.get_by_label("Any text").fill(" kettle umbrella")
+    echo = PRETRAINED / "echo" / "step-0000"
+    files = [str(echo / name) for name in ("vocab.json", "merges.txt")]
+    element.locator("summary").press("Enter")
+    element.locator("input[type=file]").set_input_files(files)
+    element.get_by_label("Merges made").press("End")
+    _, tokenizer = gpt2.load(echo)
+    ids = tokenizer.encode(" kettle umbrella")
+    assert len(ids) == 4  # two in the story model's vocabulary
+    settled(element, "4 tokens are left")
+    assert element.locator(".live-chip").all_inner_texts() == [
+        shown(tokenizer.decode([i])) for i in ids
+    ]
+    wrong = [str(echo / "config.json")]
+    element.locator("input[type=file]").set_input_files(wrong)
+    element.locator(".live-error", has_text="vocab.json").wait_for()
+
+
 def test_embeddings(woken: Wake, story: Any) -> None:
     element = woken("embeddings")
     model, tokenizer = story

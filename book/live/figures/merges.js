@@ -3,6 +3,7 @@
 
 GPT2.figures.merges = async function (body, machine, { text }) {
   const kit = GPT2.kit;
+  let tokenizer = machine;
   let pieces = []; // for each piece, its tokens after 0, 1, 2 ... merges
   let stages = []; // for each step, how many merges each piece has had
 
@@ -69,8 +70,8 @@ GPT2.figures.merges = async function (body, machine, { text }) {
   }
 
   const read = kit.updating(said, async () => {
-    const cut = await machine.split(field.input.value);
-    pieces = await Promise.all(cut.map((piece) => machine.steps(piece)));
+    const cut = await tokenizer.split(field.input.value);
+    pieces = await Promise.all(cut.map((piece) => tokenizer.steps(piece)));
     let done = pieces.map(() => 0);
     stages = [done];
     pieces.forEach((steps, i) => {
@@ -84,12 +85,36 @@ GPT2.figures.merges = async function (body, machine, { text }) {
     draw();
   });
 
+  // Another vocabulary is read in the page itself; it needs no model.
+  const other = kit.updating(said, async () => {
+    GPT2.engine();
+    const folder = new Map(Array.from(files.files, (f) => [f.name, f]));
+    tokenizer = await GPT2.readTokenizer(folder);
+    await read();
+  });
+  const files = kit.h("input", {
+    ...{ type: "file", multiple: true, class: "live-files" },
+    onchange: other,
+  });
+  const choose = kit.h(
+    "details",
+    {},
+    kit.h("summary", {}, "Another vocabulary"),
+    kit.h(
+      "label",
+      {},
+      "vocab.json and merges.txt, or tokenizer.json, of any GPT-2: ",
+      files,
+    ),
+  );
+
   const all = kit.button("All of them", () => move(stages.length));
   body.append(
     field.root,
     kit.row(step.root, back, next, all),
     rows,
     said.root,
+    choose,
   );
   await read();
 };
