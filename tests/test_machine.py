@@ -281,8 +281,9 @@ def caught(model: gpt2.GPT2, ids: list[int]) -> dict[str, list[Tensor]]:
 def test_everything_in_a_trace(
     page: Page, story: gpt2.GPT2, ids: list[int]
 ) -> None:
-    long = torch.randint(1440, (90,)).tolist()  # more than go in at once
-    for tokens in (ids, long):
+    # 64 go through the layers at once, and 256 is the most.
+    longer = (torch.randint(1440, (n,)).tolist() for n in (90, 256))
+    for tokens in (ids, *longer):
         found = page.evaluate(RUN, [tokens, RECORD, []])
         wanted = caught(story, tokens)
         close(unpack(found["last"]), wanted["logits"][0][-1])

@@ -29,7 +29,7 @@
   function scratchBytes(config, rows) {
     const { n_vocab, n_ctx, n_embd: C, n_head: H, n_inner } = config;
     const layer = rows * (10 * C + n_inner + H * n_ctx);
-    return 4 * (layer + rows * (n_vocab + 3 * C)) + 64 * PAGE;
+    return 4 * (layer + rows * (n_vocab + 3 * C)) + 2 * PAGE;
   }
 
   class Wasm {

@@ -146,8 +146,10 @@
     const { weight } = model.h[n].attn.c_proj;
     for (let h = 0; h < H; h++) {
       const range = [h * D, (h + 1) * D];
-      const added = model.math.linear(mixed, { weight }, range);
-      to.set(added, (h * T + past) * C);
+      model.math.scratch(() => {
+        const added = model.math.linear(mixed, { weight }, range);
+        to.set(added, (h * T + past) * C);
+      });
     }
   }
 })((globalThis.GPT2 ??= {}));
