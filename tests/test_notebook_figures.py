@@ -70,34 +70,68 @@ def test_the_stored_output_has_a_picture(tmp_path: Path) -> None:
     assert seen[0] == seen[1] and seen[0].count("<image") == 16
 
 
+def show(page: Page, path: Path, states: list[dict[str, Any]]) -> list[str]:
+    """Show figures as anywidget does: a module with `render` for each."""
+    module = scripts().replace("export default { render };", "")
+    script = (
+        f'<script type="module">{module}'
+        "const i = document.querySelectorAll('main').length;"
+        "const el = document.createElement('main');"
+        "document.body.append(el);"
+        "const model = { get: (name) => states[i][name] };"
+        "globalThis.done[i] = render({ model, el });</script>"
+    )
+    path.write_text(
+        '<!doctype html><meta charset="utf-8"><title>Live</title><body>'
+        f"<script>const states = {json.dumps(states)}; done = [];</script>"
+        f"{script * len(states)}",
+        "utf-8",
+    )
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(path.as_uri())
+    page.wait_for_function(f"done.length === {len(states)}", timeout=60_000)
+    page.evaluate("Promise.all(done)")
+    return errors + page.locator(".live-error").all_inner_texts()
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 def test_the_scripts_draw_what_they_draw_in_the_page(
     figure: str, browser: Any, story: Any, tmp_path: Path
 ) -> None:
-    """As anywidget does it: a module with `render`, and a model's state."""
     text = TEXTS.get(figure, "Ella lost her red kite.")
     state = {"figure": figure, "text": text, "files": read_files(*story)}
-    module = scripts().replace("export default { render };", "")
-    path = tmp_path / "page.html"
-    path.write_text(
-        '<!doctype html><meta charset="utf-8"><title>Live</title><main></main>'
-        f"<script>const state = {json.dumps(state)};</script>"
-        f'<script type="module">{module}'
-        'const el = document.querySelector("main");'
-        "const model = { get: (name) => state[name] };"
-        "globalThis.done = render({ model, el });</script>",
-        "utf-8",
-    )
     page: Page = browser.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(path.as_uri())
-    page.wait_for_function("globalThis.done", timeout=60_000)
-    page.evaluate("globalThis.done")
-    assert page.locator(".live-error").count() == 0 and not errors
+    assert not show(page, tmp_path / "page.html", [state])
+    assert page.locator(".live-body > *").count() > 2
     if figure == "heads":
         tokens = torch.tensor([story[1].encode_prompt(text)])
         weights = record_attention(story[0], tokens)[1, 0, 1, -1]
         cells = page.locator(".live-heat tbody tr").last.locator("td")
         assert cells.all_inner_texts() == [f"{w:.2f}" for w in weights]
+    page.close()
+
+
+def test_two_figures_do_not_meddle(
+    browser: Any, story: Any, tmp_path: Path
+) -> None:
+    """The second brings the scripts once more, and a model of its own."""
+    other, tokenizer = gpt2.load("story")
+    with torch.no_grad():
+        other.h[1].attn.c_proj.weight.zero_()
+    state = {"figure": "next-token", "text": "Tom lost"}
+    states = [
+        {**state, "files": read_files(*story)},
+        {**state, "files": read_files(other, tokenizer)},
+    ]
+    page: Page = browser.new_page()
+    assert not show(page, tmp_path / "page.html", states)
+    for place, model in zip((0, 1), (story[0], other), strict=True):
+        element = page.locator("main").nth(place)
+        element.get_by_label("The beginning").fill("Hugo lost")
+        best = gpt2.predict(model, tokenizer, "Hugo lost", 1).candidates[0]
+        chip = element.locator(".live-chip", has_text="Hugo")
+        chip.wait_for()
+        row = element.locator(".live-bars tbody tr").first.inner_text()
+        assert row.startswith(best.text.replace(" ", "␣"))
     page.close()
