@@ -74,7 +74,8 @@ def show(page: Page, path: Path, states: list[dict[str, Any]]) -> list[str]:
     """Show figures as anywidget does: a module with `render` for each."""
     module = scripts().replace("export default { render };", "")
     script = (
-        f'<script type="module">{module}'
+        '<script type="module">await Promise.all(done);'  # the cells above
+        f"{module}"
         "const i = document.querySelectorAll('main').length;"
         "const el = document.createElement('main');"
         "document.body.append(el);"
