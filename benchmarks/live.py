@@ -330,9 +330,9 @@ def report(results: dict[str, Any]) -> str:
             f"nine pages): the model is ready within {touch['ready']:.0f} "
             f"ms, and has predicted after {touch['first']:.0f} ms; "
             f"{touch['bytes'] / 1e6:.2f} MB are read; the longest time in "
-            f"which the page could not react is {touch['gap']:.0f} ms. A "
-            f"figure that generates, in a Worker, gets a token every "
-            f"{touch['each']:.2f} ms.\n"
+            f"which the page could not react is {touch['gap']:.0f} ms. The "
+            f"first 200 tokens that a figure generates, in a Worker, take "
+            f"{touch['each']:.2f} ms each.\n"
         )
     return "\n".join(parts)
 

@@ -262,10 +262,13 @@
       const all = { ...options, edits: edits.map(resolve) };
       const key = await this.#ask("begin", [Array.from(ids), all], { signal });
       try {
-        for (let n = 0; n < (length ?? Infinity); n++) {
-          const next = await this.#ask("step", [key], { signal });
-          if (next === null) return;
-          yield next;
+        for (let left = length ?? Infinity; left > 0;) {
+          const some = await this.#ask("step", [key, left], { signal });
+          for (const next of some) {
+            if (next === null) return;
+            yield next;
+            left--;
+          }
         }
       } finally {
         if (!this.#closed) this.#ask("end", [key]).catch(() => {});

@@ -21,6 +21,10 @@
     return bytes;
   };
 
+  // So long may a generation go on before it hands over its tokens, in ms: a
+  // figure gets them sooner than it can draw, and others can ask in between.
+  const BURST = 8;
+
   class Session {
     #model = null;
     #tokenizer = null;
@@ -227,21 +231,37 @@
       GPT2.distribution(Float32Array.of(0), sampling); // checks the settings
       const random = seed === undefined ? Math.random : GPT2.seeded(seed);
       const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-      const state = { ids, sampling, random, edits, end, decoder };
+      const state = { ids: [...ids], sampling, random, edits, end, decoder };
       this.#running.set(++this.#count, state);
       return this.#count;
     }
 
-    step(number) {
+    /**
+     * The next tokens of a generation: as many as a few milliseconds give, and
+     * `null` after the last.
+     */
+    step(number, most) {
       const state = this.#running.get(number);
       if (!state) throw new Error("another model has been opened meanwhile");
-      const { sampling, random, edits, decoder } = state;
-      if (state.ids.length >= this.#model.config.n_ctx) return null;
-      const logits = this.#next(state.ids, edits);
-      const chances = GPT2.distribution(logits, sampling, state.ids);
+      const until = performance.now() + BURST;
+      const found = [];
+      do found.push(this.#draw(state));
+      while (
+        found.at(-1) !== null &&
+        found.length < most &&
+        performance.now() < until
+      );
+      return found;
+    }
+
+    #draw(state) {
+      const { ids, sampling, random, edits, decoder } = state;
+      if (ids.length >= this.#model.config.n_ctx) return null;
+      const logits = this.#next(ids, edits);
+      const chances = GPT2.distribution(logits, sampling, ids);
       const id = GPT2.draw(chances, random());
       if (state.end && id === this.#tokenizer.end) return null;
-      state.ids = [...state.ids, id];
+      ids.push(id);
       const bytes = this.#tokenizer.bytes(id);
       const text = decoder.decode(bytes, { stream: true });
       return { id, text, probability: chances[id] };
