@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LIVE = Path(__file__).parent / "live"
 PRETRAINED = LIVE.parents[1] / "gpt2" / "pretrained"
-ON_EVERY_PAGE = "machine.js"
+MACHINE = "machine.js"
 FILES = (
     *("config.json", "vocab.json", "merges.txt", "tokenizer_config.json"),
     "model.safetensors",
@@ -33,7 +33,7 @@ def engine_script() -> str:
     sources = [
         path.read_text("utf-8")
         for path in sorted(LIVE.glob("*.js"))
-        if path.name != ON_EVERY_PAGE
+        if path.name != MACHINE
     ]
     return f"GPT2.engine = function () {{\n{''.join(sources)}}};\n"
 
@@ -59,7 +59,7 @@ def write(folder: Path) -> None:
     """Write all scripts to a folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    shutil.copy(LIVE / ON_EVERY_PAGE, folder)
+    shutil.copy(LIVE / MACHINE, folder)
     if (LIVE / "figures").is_dir():
         shutil.copytree(LIVE / "figures", folder / "figures")
     (folder / "engine.js").write_text(engine_script(), "utf-8")
@@ -75,7 +75,18 @@ def begin(app: Sphinx) -> None:
         write(Path(app.outdir) / "_static" / "live")
 
 
+def add_script(app: Sphinx, *about: Any) -> None:
+    """Let a page that has a figure load `figures/page.js`, and others not."""
+    from docutils.nodes import raw  # only Sphinx needs it
+
+    document = about[-1]  # None for pages such as the index
+    parts = document.findall(raw) if document else ()
+    if any("<gpt2-live" in part.astext() for part in parts):
+        app.add_js_file("live/figures/page.js", loading_method="defer")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Let Sphinx call `begin`."""
+    """Let Sphinx call `begin` and `add_script`."""
     app.connect("builder-inited", begin)
+    app.connect("html-page-context", add_script)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -78,9 +78,10 @@
   };
 
   /** Widen each vector, apply the activation, narrow it again: (T, C). */
-  GPT2.feedForward = function (math, x, weights, activation) {
+  GPT2.feedForward = function (math, x, weights, activation, watch) {
     const hidden = math.linear(x, weights.c_fc);
     math.activate(hidden, activation);
+    watch?.("hidden", hidden);
     return math.linear(hidden, weights.c_proj);
   };
 
@@ -99,6 +100,7 @@
     const { n_embd: C, n_head: H, layer_norm_epsilon: epsilon } = config;
     watch?.("stream", x);
     const first = math.layerNorm(x, weights.ln_1, epsilon);
+    watch?.("norm1", first);
     const found = GPT2.attention(
       math,
       first,
@@ -110,11 +112,13 @@
     watch?.("attention", found);
     math.add(x, found);
     const second = math.layerNorm(x, weights.ln_2, epsilon);
+    watch?.("norm2", second);
     const added = GPT2.feedForward(
       math,
       second,
       weights.mlp,
       config.activation,
+      watch,
     );
     watch?.("feedForward", added);
     math.add(x, added);

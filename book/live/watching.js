@@ -14,6 +14,9 @@
     heads: ({ T, H, C }) => [H, T, C],
     attention: ({ T, C }) => [T, C],
     feedForward: ({ T, C }) => [T, C],
+    norm1: ({ T, C }) => [T, C],
+    norm2: ({ T, C }) => [T, C],
+    hidden: ({ T, I }) => [T, I],
   };
   GPT2.RECORDS = ["logits", ...Object.keys(SHAPES)];
   const PARTS = ["head", "attention", "feedForward", "stream", "link"];
@@ -99,8 +102,8 @@
         throw new Error(
           `record may have ${GPT2.RECORDS.join(", ")}; got ${name}`,
         );
-    const { n_layer, n_embd: C, n_head: H } = model.config;
-    const sizes = { T, C, H, D: C / H };
+    const { n_layer, n_embd: C, n_head: H, n_inner: I } = model.config;
+    const sizes = { T, C, H, I, D: C / H };
     for (const name of record)
       if (name in SHAPES) {
         const size = SHAPES[name](sizes).reduce((a, b) => a * b, 1);
@@ -131,7 +134,10 @@
       } else if (name === "mixed") {
         if (trace.mixed) spread(x, C, 0, trace.mixed[n], past, sizes);
         if (trace.heads) shareOut(model, x, n, past, trace.heads[n], sizes);
-      } else trace[name]?.[n].set(x, past * C);
+      } else if (trace[name]) {
+        const to = trace[name][n];
+        to.set(x, past * (to.length / T));
+      }
     };
   };
 
