@@ -14,6 +14,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,37 +53,38 @@ Numbers = npt.ArrayLike
 """A tensor, an array or a list of numbers."""
 
 
+STYLE: Any = {
+    "figure.figsize": (5.2, 3.0),
+    "figure.facecolor": PAPER,
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",
+    "font.size": SIZE,
+    "axes.facecolor": "none",
+    "axes.titlesize": SIZE,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": PALE,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=list(COLORS.values())),
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": SIZE,
+    "ytick.labelsize": SIZE,
+    "legend.frameon": False,
+    "legend.fontsize": SIZE,
+    "lines.linewidth": 1.8,
+    "grid.color": "#e5e7eb",
+    "path.simplify": False,  # what is dropped hangs on last digits
+    "svg.fonttype": "none",
+    "svg.hashsalt": "GPT-2",
+}
+
+
 def use_style() -> None:
     """Give matplotlib the book's style, and notebooks its pictures in SVG."""
-    plt.rcParams.update(
-        {
-            "figure.figsize": (5.2, 3.0),
-            "figure.facecolor": PAPER,
-            "figure.constrained_layout.use": True,
-            "font.family": "DejaVu Sans",
-            "font.size": SIZE,
-            "axes.facecolor": "none",
-            "axes.titlesize": SIZE,
-            "axes.titlelocation": "left",
-            "axes.edgecolor": PALE,
-            "axes.labelcolor": INK,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.prop_cycle": cycler(color=list(COLORS.values())),
-            "text.color": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "xtick.labelsize": SIZE,
-            "ytick.labelsize": SIZE,
-            "legend.frameon": False,
-            "legend.fontsize": SIZE,
-            "lines.linewidth": 1.8,
-            "grid.color": "#e5e7eb",
-            "path.simplify": False,  # what is dropped hangs on last digits
-            "svg.fonttype": "none",
-            "svg.hashsalt": "GPT-2",
-        }
-    )
+    plt.rcParams.update(STYLE)
     shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
     if shell and hasattr(shell, "kernel"):
         # Loaded later, it would take the place of our formatter.

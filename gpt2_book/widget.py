@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-import io
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -128,27 +127,26 @@ def draw_still(
 ) -> str:
     """Draw the still of a figure as SVG: its heads, or the next token."""
     text = text.partition("|")[0].strip()
-    picture = Figure(figsize=(5.2, 3.0))
-    if figure == "heads":
-        tokens = torch.tensor([tokenizer.encode_prompt(text)])
-        weights = record_attention(model, tokens)[:, 0]
-        n_layer, n_head = weights.shape[:2]
-        picture.set_size_inches(5.2, 5.2 * n_layer / n_head)
-        for i, axes in enumerate(picture.subplots(n_layer, n_head).flat):
-            shades = drawing.shades("probability")
-            axes.imshow(weights.flatten(0, 1)[i], shades, vmin=0, vmax=1)
-            axes.set(xticks=[], yticks=[])
-            axes.set_title(f"{i // n_head}.{i % n_head}", fontsize=9)
-    else:
-        found = gpt2.predict(model, tokenizer, text, 8).candidates
-        axes = picture.subplots()
-        labels = [candidate.text for candidate in found]
-        drawing.bars(axes, labels, [c.probability for c in found])
-        axes.set_title(f"after {text}")
-    output = io.StringIO()
-    with rc_context({"svg.hashsalt": "still"}):  # the same at every run
-        picture.savefig(output, format="svg", metadata={"Date": None})
-    return output.getvalue()
+    with rc_context(drawing.STYLE):
+        picture = Figure(figsize=(5.2, 3.0))
+        if figure == "heads":
+            tokens = torch.tensor([tokenizer.encode_prompt(text)])
+            weights = record_attention(model, tokens)[:, 0]
+            n_layer, n_head = weights.shape[:2]
+            picture.set_size_inches(5.2, 5.2 * n_layer / n_head)
+            for i, axes in enumerate(picture.subplots(n_layer, n_head).flat):
+                shades = drawing.shades("probability")
+                drawing.shade(axes, weights.flatten(0, 1)[i], shades)
+                axes.set(
+                    xticks=[], yticks=[], title=f"{i // n_head}.{i % n_head}"
+                )
+        else:
+            found = gpt2.predict(model, tokenizer, text, 8).candidates
+            axes = picture.subplots()
+            labels = [candidate.text for candidate in found]
+            drawing.bars(axes, labels, [c.probability for c in found])
+            axes.set_title(f"after {text}")
+        return drawing.svg(picture)
 
 
 def live(

@@ -138,14 +138,14 @@ def test_without_scripts_the_still_stands_there(
     said = element.inner_text()
     assert element.is_visible() and len(said) > 40
     if "figure above" in said:
-        before = "xpath=preceding::figure[1]//img"
+        before = "xpath=preceding::figure[1]//*[@role='img']"
         assert element.locator(before).is_visible()
     page.close()
 
 
 def test_on_paper_the_still_stands_there(woken: Wake, page: Page) -> None:
     element = woken("whole")
-    picture = element.locator("img")
+    picture = element.get_by_role("img", include_hidden=True).first
     assert picture.is_hidden() and element.locator(".live-body").is_visible()
     page.emulate_media(media="print")
     assert picture.is_visible()
