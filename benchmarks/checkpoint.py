@@ -26,7 +26,7 @@ from gpt2.weights.gguf_writing import write_gguf
 from gpt2.weights.loading import load_model
 
 LLAMA_TYPES = ("F32", "BF16", "Q8_0")
-LLAMA_QUANTIZED = {"Q4_0": "MOSTLY_Q4_0", "Q4_K_M": "MOSTLY_Q4_K_M"}
+LLAMA_QUANTIZED = ("Q4_0", "Q4_K_M")
 CT2_TYPES = ("float32", "bfloat16", "int8_float32")
 GRAPH_TYPES = ("float32", "int8", "int4")
 
@@ -55,7 +55,7 @@ def write_all(folder: Path, size: str = "gpt2") -> None:
         )
     for name in LLAMA_QUANTIZED:
         full = folder / "F32.gguf"
-        _once(folder / f"{name}.gguf", partial(_quantize, full, name=name))
+        _once(folder / f"{name}.gguf", partial(quantize, full, name=name))
     for kind in GRAPH_TYPES:
         _once(
             folder / f"{kind}.onnx",
@@ -86,12 +86,12 @@ def _write_original(folder: Path, config: GPT2Config) -> None:
     _write_vocabulary(folder, config)
 
 
-def _quantize(source: Path, target: Path, name: str) -> None:
+def quantize(source: Path, target: Path, name: str) -> None:
     """Let llama.cpp quantise, as its `llama-quantize` does."""
     import llama_cpp as llama
 
     params = llama.llama_model_quantize_default_params()
-    params.ftype = getattr(llama, f"LLAMA_FTYPE_{LLAMA_QUANTIZED[name]}")
+    params.ftype = getattr(llama, f"LLAMA_FTYPE_MOSTLY_{name}")
     code = llama.llama_model_quantize(
         str(source).encode(), str(target).encode(), params
     )

@@ -39,8 +39,8 @@ def for_inference(
         model: A model on the CPU. It is left unchanged and shares nothing with
             the result, so a file that it is mapped from may be closed.
         precision: `float32` computes what the model computes. `bfloat16` reads
-            half as many bytes and `int8` a quarter; both round the weights
-            and, in compiled code, the activations.
+            half as many bytes, `int8` a quarter, and `int4` a seventh; they
+            round the weights and, in compiled code, the activations.
         consume: Free each matrix of `model` as soon as it is packed, so that
             no two copies of all weights exist. `model` is unusable afterwards.
 
