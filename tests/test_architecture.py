@@ -50,7 +50,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"data", "dropout", "generation", "layer", "sampling"}
     | {"stories", "texts", "tokenizer"},
     "training": MODEL
-    | {"data", "files", "stories", "texts", "tokenizer", "weights"},
+    | {
+        "data",
+        "feed_forward",
+        "files",
+        "stories",
+        "texts",
+        "tokenizer",
+        "weights",
+    },
 }
 # These may import everything, and nothing else may import them.
 COMMAND_LINE = {"__main__", "commands"}

@@ -19,7 +19,7 @@ import torch
 from gpt2.inference.compiling import find_compiler
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-RESULTS = sorted((FOLDER / "results").glob("*.json"))
+RESULTS = sorted((FOLDER / "results").glob("*-cores-*.json"))
 
 
 def load(name: str) -> ModuleType:

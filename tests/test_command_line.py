@@ -35,6 +35,7 @@ from gpt2.model import GPT2
 from gpt2.sampling import Sampling
 from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from gpt2.training import corpus
+from gpt2.training.cross_entropy import NextTokenLoss
 from gpt2.weights import loading
 
 TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"
@@ -826,7 +827,7 @@ NO_SHARE = (*NOT_FINITE, "1", "1.5")
 NO_SEED = (*NOT_WHOLE, str(2**32), str(2**32 + 1))
 NO_COUNT = (*NOT_WHOLE, "0")
 NO_PART = (*NOT_FINITE, "0", "5e-324", "1.5")
-NO_CHOICE = ("", "x", "int4")
+NO_CHOICE = ("", "x", "int2")
 TEXT_OPTIONS = {
     "--temperature": (*NOT_FINITE, "1e-38", "5e-324", "1e38"),
     "--top-k": NO_COUNT,
@@ -1207,7 +1208,10 @@ def pressed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """`pressed(n)` presses Ctrl-C when a model runs for the nth time."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     places: list[tuple[type, str]]
-    places = [(GPT2, "forward"), (PackedGPT2, "__call__")]
+    places = [
+        *((GPT2, "forward"), (PackedGPT2, "__call__")),
+        (NextTokenLoss, "forward"),
+    ]
 
     def pressed(n: int) -> None:
         calls = iter(range(1, 10**9))

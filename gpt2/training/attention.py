@@ -27,7 +27,18 @@ class TrainingAttention(MultiHeadAttention):
         mask: Tensor | None,
         causal: bool,
     ) -> Tensor:
-        """Average the values, head by head, as the parent does."""
+        """Average the values, head by head, as the parent does.
+
+        Args:
+            query: (B, H, T, D).
+            key: (B, H, S, D).
+            value: (B, H, S, D).
+            mask: As for the parent.
+            causal: As for the parent.
+
+        Returns:
+            (B, H, T, D).
+        """
         if self.fused:
             return super().attend(query, key, value, mask, causal)
         if causal:

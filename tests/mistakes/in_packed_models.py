@@ -167,11 +167,6 @@ MUTATIONS = [
         "",
         (WAITING,),
     ),
-    in_c(
-        "a single row is packed by the first thread alone",
-        "    if (work.n_rows == 1) me = (struct thread){0, 1};\n",
-        "",
-    ),
     without_barrier(
         "no thread waits for queries, keys and values",
         "work.hidden + at * 3 * C, 3 * C, n, STORE, work.sums);\n",

@@ -153,13 +153,6 @@ MUTATIONS = [
         (f"{TRAINING}::test_the_loss_in_pieces_is_the_loss",),
     ),
     Mutation(
-        "the logits and their gradient both stay in memory",
-        "training/cross_entropy.py",
-        "logits[rows] = p\n",
-        "logits = logits.index_copy(0, torch.arange(len(x))[rows], p.to(x))\n",
-        (f"{TRAINING}::test_a_step_needs_little_memory_for_its_loss",),
-    ),
-    Mutation(
         "training does not scale its scores",
         "training/attention.py",
         "alpha=scale",
