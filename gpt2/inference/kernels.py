@@ -2,11 +2,11 @@
 
 `pack` makes a `CompiledMatrix` where a C compiler is available, and otherwise
 a `PlainMatrix`, which uses only documented functions of PyTorch. With GPT-2
-124M and after 128 tokens, one thread of a processor with AVX-512 generates 60,
-110 and 201 tokens per second in C (float32, bfloat16, int8), and 32, 42 and 57
-in plain PyTorch; unpacked, the model generates 32. PyTorch's packed operators
-are private, and those for int8 deprecated, so they are not used; before they
-were removed, they were measured at 34, 75 and 112.
+124M and after 128 tokens, one thread of a processor with AVX-512 generates 70,
+137, 253 and 411 tokens per second in C (float32, bfloat16, int8, int4), and
+34, 43, 46 and 33 in plain PyTorch, where an int4 takes a byte; unpacked, the
+model generates 33. PyTorch's packed operators are private, and those for int8
+deprecated, so they are not used.
 """
 
 from __future__ import annotations
@@ -204,12 +204,14 @@ class PlainMatrix(nn.Module):
         x, n_rows = x.float(), max(1, self.PART // self.rows.size(1))
         if self.rows.dtype == torch.float32:
             return F.linear(x, self.rows, self.bias)
-        ids = torch.arange(len(self.rows)).split(n_rows)
-        parts = [F.linear(x, self.columns(part)) for part in ids]
+        starts = range(0, len(self.rows), n_rows)
+        parts = [
+            F.linear(x, self.columns(slice(i, i + n_rows))) for i in starts
+        ]
         product = torch.cat(parts, dim=-1)
         return product if self.bias is None else product.add_(self.bias)
 
-    def columns(self, ids: Tensor) -> Tensor:
+    def columns(self, ids: Tensor | slice) -> Tensor:
         """Look up columns: (...) of int to (..., in), float32."""
         values = self.rows[ids].float()
         if self.scale is not None:
