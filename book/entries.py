@@ -70,21 +70,29 @@ def mentions(names: list[str], text: str) -> int:
     return len(re.findall(rf"(?<!\w)(?:{either})s?(?!\w)", text, re.I))
 
 
-def places(term: Term, chapter: list[Place]) -> list[Place]:
+def places(term: Term, chapter: list[Place], few: int = FEW) -> list[Place]:
     """Return the sections of a chapter that speak of a term.
 
+    Args:
+        term: An entry of the glossary.
+        chapter: The sections of a chapter; the first is its beginning.
+        few: The mentions from which on a section counts.
+
     Returns:
-        The section that defines it first, if there is one; then the others by
-        how often they use it.
+        What has the term as its title comes first, then what defines it, then
+        what has it in its title, then the rest by how often they use it.
     """
     count: Counter[Place] = Counter()
+    titles = {name.lower() for name in term.names}
     for place in chapter:
         found = mentions(term.names, place.text)
-        if any(mentions(term.names, bold) for bold in place.bold):
-            count[place] = found + 1000
+        if place.title.lower() in titles:
+            count[place] = found + 10_000
+        elif any(mentions(term.names, bold) for bold in place.bold):
+            count[place] = found + 1_000
         elif mentions(term.names, place.title):
             count[place] = found + 100
-        elif found >= FEW:
+        elif found >= few:
             count[place] = found
     return [place for place, _ in count.most_common()]
 
@@ -106,8 +114,9 @@ class Entries(SphinxTransform):
         slugs = self.env.metadata[self.env.docname].setdefault(
             "myst_slugs", getattr(self.document, "myst_slugs", {})
         )
-        for paragraph in self.document.findall(nodes.paragraph):
-            strong = next(iter(paragraph.children), None)
+        for paragraph in list(self.document.findall(nodes.paragraph)):
+            parts = [p for p in paragraph.children if p.astext()]
+            strong = next(iter(parts), None)
             if not isinstance(strong, nodes.strong):
                 continue
             words = strong.astext().rstrip(".")
@@ -121,7 +130,8 @@ class Entries(SphinxTransform):
                 self.document.ids[own] = paragraph
             title = f'title="Link to this entry" aria-label="{names[0]}"'
             link = f'<a class="headerlink" href="#{own}" {title}>#</a>'
-            strong.parent.insert(1, nodes.raw("", link, format="html"))
+            place = paragraph.index(strong) + 1
+            paragraph.insert(place, nodes.raw("", link, format="html"))
             if prefix:
                 self._add_index(paragraph.parent, names, own, paragraph)
 
@@ -129,7 +139,7 @@ class Entries(SphinxTransform):
         found = []
         for section in self.document.findall(nodes.section):
             title = section[0].astext()
-            if section.parent is self.document or title.startswith(WITHOUT):
+            if title.startswith(WITHOUT):
                 continue
             own = [n for n in section if not isinstance(n, nodes.section)]
             prose = [p for n in own for p in n.findall(nodes.paragraph)]
@@ -138,11 +148,10 @@ class Entries(SphinxTransform):
             found.append(Place(section["ids"][0], title, text, tuple(bold)))
         self.env.places_of_terms[name] = found
         for term in self.env.terms_of_glossary:
-            if name in term.chapters:
-                there = places(term, found)
-                if there:
-                    section = self.document.ids[there[0].anchor]
-                    self._add_index(section, term.names, there[0].anchor)
+            if name in term.chapters[:1]:
+                for place in places(term, found, few=1)[:1]:
+                    section = self.document.ids[place.anchor]
+                    self._add_index(section, term.names, place.anchor)
 
     def _add_index(
         self,
@@ -180,15 +189,21 @@ def fill(app: Any, doctree: Any, docname: str) -> None:
                 ", ".join(term.names),
             )
             for chapter, place in _best(env, term):
-                number = env.toc_secnumbers[chapter].get(f"#{place.anchor}")
+                number = _number(env, chapter, place)
                 if number:
-                    label = ".".join(map(str, number))
                     line += nodes.Text(" · ")
                     line += _link(
-                        app, docname, chapter, place.anchor, label, place.title
+                        app, docname, chapter, place.anchor, number, place.title
                     )
             items += nodes.list_item("", line)
         mark.replace_self(items)
+
+
+def _number(env: Any, chapter: str, place: Place) -> str:
+    numbers = env.toc_secnumbers.get(chapter, {})
+    is_first = place == env.places_of_terms[chapter][0]
+    number = numbers.get("" if is_first else f"#{place.anchor}", ())
+    return ".".join(map(str, number))
 
 
 def _by_name(term: Term) -> str:
