@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,7 +166,7 @@ class Entries(SphinxTransform):
         parent.insert(parent.index(before) if before else 1, index)
 
 
-class places_of_terms(nodes.General, nodes.Element):
+class PlacesOfTerms(nodes.General, nodes.Element):
     """Stands for the list until all chapters have been read."""
 
 
@@ -174,27 +175,23 @@ class Places(SphinxDirective):
 
     def run(self) -> list[Any]:
         """Put a mark where the list will stand."""
-        return [places_of_terms()]
+        return [PlacesOfTerms()]
 
 
 def fill(app: Any, doctree: Any, docname: str) -> None:
     """Put the list in the place of its mark."""
-    env = app.env
-    for mark in list(doctree.findall(places_of_terms)):
+    env, link = app.env, partial(_link, app.builder, docname)
+    for mark in list(doctree.findall(PlacesOfTerms)):
         items = nodes.bullet_list(classes=["places"])
         for term in sorted(env.terms_of_glossary, key=_by_name):
+            own, names = anchor(term.names[0], "term-"), ", ".join(term.names)
             line = nodes.paragraph()
-            line += _link(
-                app, docname, GLOSSARY, anchor(term.names[0], "term-"),
-                ", ".join(term.names),
-            )
+            line += link(GLOSSARY, own, names)
             for chapter, place in _best(env, term):
                 number = _number(env, chapter, place)
                 if number:
                     line += nodes.Text(" · ")
-                    line += _link(
-                        app, docname, chapter, place.anchor, number, place.title
-                    )
+                    line += link(chapter, place.anchor, number, place.title)
             items += nodes.list_item("", line)
         mark.replace_self(items)
 
@@ -227,10 +224,10 @@ def _best(env: Any, term: Term) -> list[tuple[str, Place]]:
 
 
 def _link(
-    app: Any, here: str, page: str, target: str, text: str, title: str = ""
+    builder: Any, here: str, page: str, target: str, text: str, title: str = ""
 ) -> Any:
     inner = nodes.inline("", text)
-    return make_refnode(app.builder, here, page, target, inner, title or None)
+    return make_refnode(builder, here, page, target, inner, title or None)
 
 
 def begin(app: Any, env: Any, *_: Any) -> None:
@@ -243,7 +240,7 @@ def begin(app: Any, env: Any, *_: Any) -> None:
 
 def setup(app: Any) -> dict[str, bool]:
     """Register the transformation and the directive with Sphinx."""
-    app.add_node(places_of_terms)
+    app.add_node(PlacesOfTerms)
     app.add_transform(Entries)
     app.add_directive("places", Places)
     app.connect("env-before-read-docs", begin)

@@ -63,7 +63,8 @@ def check(name: str, answer: Any) -> Verdict:
     verdict = judge(name, answer)
     if verdict:
         return verdict
-    print(verdict)  # a notebook shows only the last line of a cell
+    # A notebook shows by itself only what the last line of a cell returns.
+    print(verdict)  # noqa: T201
     return _Printed(*dataclasses.astuple(verdict))
 
 
