@@ -199,8 +199,8 @@ def fill(app: Any, doctree: Any, docname: str) -> None:
 def _number(env: Any, chapter: str, place: Place) -> str:
     numbers = env.toc_secnumbers.get(chapter, {})
     is_first = place == env.places_of_terms[chapter][0]
-    number = numbers.get("" if is_first else f"#{place.anchor}", ())
-    return ".".join(map(str, number))
+    number = numbers.get("" if is_first else f"#{place.anchor}")
+    return ".".join(map(str, number or ()))  # what is folded has none
 
 
 def _by_name(term: Term) -> str:
