@@ -131,8 +131,7 @@ class Entries(SphinxTransform):
                 self.document.ids[own] = paragraph
             title = f'title="Link to this entry" aria-label="{names[0]}"'
             link = f'<a class="headerlink" href="#{own}" {title}>#</a>'
-            place = paragraph.index(strong) + 1
-            paragraph.insert(place, nodes.raw("", link, format="html"))
+            paragraph += nodes.raw("", link, format="html")
             if prefix:
                 self._add_index(paragraph.parent, names, own, paragraph)
 
@@ -211,8 +210,11 @@ def _best(env: Any, term: Term) -> list[tuple[str, Place]]:
     """Return the places of a term, in the order of the book."""
     found = []
     for chapter, sections in env.places_of_terms.items():
-        for rank, place in enumerate(places(term, sections)):
-            explains = chapter in term.chapters
+        explains = chapter in term.chapters
+        there = places(term, sections)
+        if explains and not there:
+            there = places(term, sections, few=1)[:1]
+        for rank, place in enumerate(there):
             found.append((not explains or rank, rank, chapter, place))
     best = sorted(found, key=lambda f: f[:3])[:PLACES]
     order = {
