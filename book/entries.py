@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,8 +130,8 @@ class Entries(SphinxTransform):
                 slugs[own] = (paragraph.line or 0, own, name)
                 paragraph["ids"].append(own)
                 self.document.ids[own] = paragraph
-            title = f'title="Link to this entry" aria-label="{names[0]}"'
-            link = f'<a class="headerlink" href="#{own}" {title}>#</a>'
+            title = escape(f"Link to this entry: {names[0]}")
+            link = f'<a class="headerlink" href="#{own}" title="{title}">#</a>'
             paragraph += nodes.raw("", link, format="html")
             if prefix:
                 self._add_index(paragraph.parent, names, own, paragraph)
