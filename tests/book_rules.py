@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import entries
 import nbformat
 import sync
 import yaml
@@ -312,7 +313,7 @@ def has_good_links(path: Path) -> Iterator[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of a page: headings and, in a notebook, figures."""
+    """Return the anchors of a page: headings, figures, and entries."""
     headings = re.findall(r"^#{1,3} (.+)$", prose(path), flags=re.MULTILINE)
     found = {
         re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
@@ -320,6 +321,10 @@ def anchors(path: Path) -> set[str]:
     }
     if path.suffix == ".ipynb":
         found.update(figure_names(Chapter(path)))
+    elif (prefix := entries.PREFIXES.get(f"book/{path.stem}")) is not None:
+        for names in re.findall(r"^\*\*(.+?)\*\*", prose(path), re.MULTILINE):
+            own = names.rstrip(".").split(", ") if prefix else [names]
+            found.update(entries.anchor(name, prefix) for name in own)
     return found
 
 

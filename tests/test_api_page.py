@@ -57,6 +57,14 @@ def test_the_public_names_are_those_of_the_package() -> None:
     assert sorted(listed) == sorted(homes)
 
 
+def test_the_code_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", API, re.DOTALL)
+    exec(block, {})
+    first, *told = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert first.startswith(" her ")
+    assert sum(line.startswith("Tom lost") for line in told) == 3
+
+
 def test_the_modules_of_the_chapters_are_listed() -> None:
     there = set(re.findall(r"^\.\. automodule:: ([\w.]+)$", API, re.MULTILINE))
     shown = {

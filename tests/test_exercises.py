@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 
 from gpt2.weights.loading import load_model
-from gpt2_book.exercises import check
+from gpt2_book.exercises import check, judge
 from gpt2_book.exercises.ch16_a_museum_of_bugs import specimen
 from gpt2_book.exercises.checking import (
     CHECKERS,
@@ -82,6 +83,32 @@ def test_a_name_that_is_not_there() -> None:
         check("windowmask", None)
     with pytest.raises(ValueError, match=r"no exercise named 'xyz'$"):
         check("xyz", None)
+
+
+def test_a_wrong_answer_is_never_silent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    verdict = check("window-mask", 3)
+    assert capsys.readouterr().out == f"{verdict}\n"
+    assert judge("window-mask", 3).message == verdict.message
+    assert not capsys.readouterr().out
+
+
+def test_a_notebook_shows_a_verdict_once() -> None:
+    """It was printed if it is wrong; if it is right, it is the result."""
+    formatter = DisplayFormatter()
+    (right,) = (a[1] for a in ANSWERS if a[0] == "window-mask")
+    assert formatter.format(check("window-mask", 3)) == ({}, {})
+    shown, _ = formatter.format(check("window-mask", right))
+    assert shown["text/plain"].startswith("window-mask: right")
+
+
+def test_a_right_answer_prints_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (right,) = (a[1] for a in ANSWERS if a[0] == "window-mask")
+    assert check("window-mask", right)
+    assert not capsys.readouterr().out
 
 
 def test_a_verdict_reads_as_a_sentence() -> None:

@@ -104,7 +104,7 @@ def is_current() -> bool:
     ]
     sources += [
         ROOT / "book" / f"{name}.py"
-        for name in ("live_scripts", "figures", "docstrings")
+        for name in ("live_scripts", "figures", "docstrings", "entries")
     ]
     sources += [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("README.md")]
     start = SITE / "index.html"
@@ -337,6 +337,64 @@ def test_search_finds_and_leads_there(page: Page, address: str) -> None:
     result.click()
     page.wait_for_url(f"{address}/book/**")
     assert "attention" in page.locator("article").inner_text().lower()
+
+
+@pytest.mark.parametrize(
+    "words, chapter",
+    [
+        ("attention", "04"),
+        ("temperature", "09"),
+        ("layer norm", "06"),
+        ("BPE", "02"),
+        ("GELU", "06"),
+        ("embedding", "03"),
+        ("sampling", "09"),
+        ("KV cache", "10"),
+        ("perplexity", "13"),
+        ("MFU", "17"),
+        ("induction head", "15"),
+    ],
+)
+def test_search_finds_the_chapter_first(
+    words: str, chapter: str, page: Page, address: str
+) -> None:
+    page.goto(f"{address}/search.html?q={words}")
+    first = page.locator("#search-results li a").first
+    assert f"book/{chapter}-" in str(first.get_attribute("href"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("LoRA", "FlashAttention", "Chinchilla", "superposition"),
+        *("attention sink", "speculative decoding"),
+    ],
+)
+def test_search_finds_what_the_world_calls_it(
+    words: str, page: Page, address: str
+) -> None:
+    page.goto(f"{address}/search.html?q={words}")
+    page.locator("#search-results li a").first.click()
+    page.wait_for_url(f"{address}/book/**")
+    assert words.lower() in page.locator("article").inner_text().lower()
+
+
+@pytest.mark.parametrize(
+    "name", ["glossary.html#term-lora", "troubleshooting.html#lacks-tensors"]
+)
+def test_entries_can_be_linked(name: str, page: Page, address: str) -> None:
+    page.goto(f"{address}/book/{name}", wait_until="load")
+    entry = page.locator(f"[id='{name.partition('#')[2]}']")
+    assert entry.count() == 1
+    link = page.locator(f"a.headerlink[href$='#{name.partition('#')[2]}']")
+    assert link.count() == 1
+
+
+def test_the_index_leads_to_sections(page: Page, address: str) -> None:
+    page.goto(f"{address}/book/terms.html", wait_until="load")
+    entry = page.locator("ul.places li", has_text="Temperature").first
+    entry.locator("a", has_text=re.compile(r"^9\.\d+$")).first.click()
+    page.wait_for_url(f"{address}/book/09-*#*")
 
 
 def test_the_first_tab_skips_to_the_text(page: Page, address: str) -> None:

@@ -7,23 +7,23 @@ tools that checkers are built from.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import pkgutil
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from gpt2_book.exercises.checking import CHECKERS, NotYet
 
-__all__ = ["Verdict", "check"]
+__all__ = ["Verdict", "check", "judge"]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")  # fills CHECKERS
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Verdict:
     """The result of a check; a notebook shows it as a sentence."""
 
@@ -40,16 +40,43 @@ class Verdict:
         return f"{self.name}: {self.message}"
 
 
+class _Printed(Verdict):
+    """A verdict that a notebook need not show, because it was printed."""
+
+    def _ipython_display_(self) -> None:
+        pass
+
+
 def check(name: str, answer: Any) -> Verdict:
-    """Check an answer to an exercise of the book.
+    """Check an answer to an exercise of the book, and print what is wrong.
 
     Args:
         name: The name of the exercise, as the book gives it.
         answer: Your function, class, model or number.
 
     Returns:
-        A verdict, which is true if the answer is right. Shown in a notebook,
-        it says what is wrong.
+        A verdict, which is true if the answer is right.
+
+    Raises:
+        ValueError: No exercise has this name.
+    """
+    verdict = judge(name, answer)
+    if verdict:
+        return verdict
+    # A notebook shows by itself only what the last line of a cell returns.
+    print(verdict)  # noqa: T201
+    return _Printed(*dataclasses.astuple(verdict))
+
+
+def judge(name: str, answer: Any) -> Verdict:
+    """Check an answer as `check` does, and print nothing.
+
+    Args:
+        name: The name of the exercise, as the book gives it.
+        answer: The answer that somebody handed in.
+
+    Returns:
+        A verdict, which is true if the answer is right.
 
     Raises:
         ValueError: No exercise has this name.
