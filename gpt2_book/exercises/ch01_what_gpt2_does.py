@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,6 +17,151 @@ from gpt2_book.exercises.checking import (
     exercise,
     same,
 )
+
+STOP = 4  # the token that ends a text in the toy of `check_tell`
+
+
+@exercise("tell")
+def check_tell(answer: Any) -> str:
+    """Section 1.4: guess, draw, append."""
+    seen: list[list[int]] = []
+
+    def after_its_last(tokens: list[int]) -> Tensor:
+        # Token 0 is followed by 1, 1 by 2, 2 by 0 or 3, and 3 by the stop.
+        seen.append([*map(int, tokens)])
+        odds = torch.zeros(5)
+        odds[[[1], [2], [0, 3], [STOP]][seen[-1][-1]]] = 1
+        return odds / odds.sum()
+
+    texts = []
+    for seed in range(12):
+        seen.clear()
+        texts.append(_told(answer, after_its_last, [2, 0], 40, seed))
+        if not seen:
+            raise NotYet("it never calls `guess`")
+        if len(seen[-1]) == 1:
+            raise NotYet(
+                "`guess` was given the last token alone; it needs the whole "
+                "text up to there"
+            )
+        _check_text(texts[-1])
+    if len({*map(tuple, texts)}) == 1:
+        raise NotYet(
+            "every seed tells the same text; draw from the probabilities, "
+            "do not take the likeliest token"
+        )
+    seen.clear()
+    short = _told(answer, lambda tokens: torch.eye(5)[0], [2, 0], 7, 0)
+    if len(short) != 9:
+        raise NotYet(
+            f"with at_most=7 and a `guess` that never stops, two tokens "
+            f"became {len(short)}; expected 9"
+        )
+    return "guess, draw, append"
+
+
+def _told(
+    answer: Any,
+    guess: Callable[[list[int]], Tensor],
+    start: list[int],
+    at_most: int,
+    seed: int,
+) -> list[int]:
+    """Let the reader's loop tell a text twice, and check its form."""
+    texts = []
+    for _ in range(2):
+        given, die = list(start), torch.Generator().manual_seed(seed)
+        got = call(answer, guess, given, STOP, at_most, die)
+        if given != start:
+            raise NotYet("it changes the list that it was given; copy it")
+        if not isinstance(got, list):
+            raise NotYet(
+                f"it should return a list of ids; got {describe(got)}"
+            )
+        try:
+            texts.append([int(token) for token in got])
+        except (TypeError, ValueError):
+            raise NotYet(
+                f"it should return a list of ids; got {describe(got)}"
+            ) from None
+    if texts[0] != texts[1]:
+        raise NotYet(
+            "the same seed tells different texts; pass the generator on to "
+            "torch.multinomial"
+        )
+    if texts[0][: len(start)] != start:
+        raise NotYet("the result should begin with the tokens it was given")
+    return texts[0]
+
+
+def _check_text(text: list[int]) -> None:
+    """Check that a text follows the toy's rules to its end."""
+    if STOP in text:
+        raise NotYet("the stop token ends the text and is not part of it")
+    follow = {(0, 1), (1, 2), (2, 0), (2, 3)}
+    broken = [pair for pair in pairwise(text) if pair not in follow]
+    if broken:
+        before, after = broken[0]
+        raise NotYet(
+            f"token {after} follows {before}, and has probability 0 there"
+        )
+    if text[-1] != 3 and len(text) < 42:
+        raise NotYet(
+            f"it ends after {len(text)} tokens, and neither was `stop` drawn "
+            "nor `at_most` reached"
+        )
+
+
+@exercise("first-word")
+def first_word(answer: Any) -> str:
+    """Exercise 1.1: how many equal choices the first word has."""
+    number = _number(answer)
+    if number > 31:
+        raise NotYet("fewer: a story can begin with 31 different words")
+    if number > 21:
+        raise NotYet(
+            "fewer: the 31 first words are far from equally likely; *One* "
+            "alone begins a quarter of the stories"
+        )
+    if number < 11:
+        raise NotYet(
+            "more: three words begin half of the stories, and the other half "
+            "is spread over 28"
+        )
+    return "it is 15.6, and more open than the adjectives are"
+
+
+@exercise("fair-die")
+def fair_die(answer: Any) -> str:
+    """Exercise 1.4: how far a count may miss its expectation."""
+    number, n, p = _number(answer), 10_000, 0.171
+    deviation = (n * p * (1 - p)) ** 0.5  # 37.7
+    if abs(number - n * p) < 4 * deviation:
+        raise NotYet(
+            "that is the expected count; the question is how far it may miss"
+        )
+    if abs(number - deviation**2) < 2:
+        raise NotYet("that is the variance; take its square root")
+    if number < 1.9 * deviation:
+        raise NotYet(
+            "a fair die misses by more than that, and often: one deviation "
+            "is 38 draws, and one count in three is farther off"
+        )
+    if number > 4.1 * deviation:
+        raise NotYet(
+            "a die that misses by nearly so much is loaded: 150 draws are "
+            "four deviations, and chance does that once in 16,000 tries"
+        )
+    return "a deviation is 38 draws, and beyond three one should look again"
+
+
+def _number(answer: Any) -> float:
+    """Return a number that the reader expects."""
+    try:
+        return float(answer)
+    except (TypeError, ValueError):
+        raise NotYet(f"expected a number; got {describe(answer)}") from None
+
 
 SIZES = ((50257, 768, 12), (50257, 1600, 48), (2048, 190, 3))  # V, C, layers
 
@@ -61,6 +208,14 @@ def _share_mistakes(n_vocab: int, width: int, n_layer: int) -> list[Mistake]:
         Mistake(
             "leave out the terms that have C alone: biases and norms",
             table / (total + vectors),
+        ),
+        Mistake(
+            "that is the exact share; leave out biases, norms and positions",
+            table / (total + vectors + 2 * width + 1024 * width),
+        ),
+        Mistake(
+            "leave out the table of positions",
+            table / (total + 1024 * width),
         ),
         Mistake(
             "the table has V times C parameters, and you used V alone",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -48,7 +50,102 @@ def shifted(
     return int(torch.multinomial(torch.stack(left), 1, generator=generator))
 
 
+def tell(
+    guess: Any, tokens: list[int], stop: int, at_most: int, die: Any
+) -> list[int]:
+    """Write the loop of section 1.4."""
+    tokens = list(tokens)
+    for _ in range(at_most):
+        drawn = int(torch.multinomial(guess(tokens), 1, generator=die))
+        if drawn == stop:
+            break
+        tokens.append(drawn)
+    return tokens
+
+
+def tell_otherwise(
+    guess: Any, tokens: list[int], stop: int, at_most: int, die: Any
+) -> list[int]:
+    """Write it with a tensor of one element, and a condition."""
+    added: list[Any] = []
+    while len(added) < at_most:
+        p = guess([*tokens, *added])
+        (drawn,) = torch.multinomial(p, 1, generator=die)
+        if drawn == stop:
+            return [*tokens, *added]
+        added.append(drawn)
+    return [*tokens, *added]
+
+
+def in_place(
+    guess: Any, tokens: list[int], stop: int, at_most: int, die: Any
+) -> list[int]:
+    """Append to the list that was given."""
+    tokens += tell(guess, tokens, stop, at_most, die)[len(tokens) :]
+    return tokens
+
+
+def with_the_stop(
+    guess: Any, tokens: list[int], stop: int, at_most: int, die: Any
+) -> list[int]:
+    """Append before looking."""
+    tokens = list(tokens)
+    while at_most and stop not in tokens:
+        tokens.append(int(torch.multinomial(guess(tokens), 1, generator=die)))
+        at_most -= 1
+    return tokens
+
+
+def only_new(
+    guess: Any, tokens: list[int], stop: int, at_most: int, die: Any
+) -> list[int]:
+    """Return what was added."""
+    return tell(guess, tokens, stop, at_most, die)[len(tokens) :]
+
+
 ANSWERS: dict[str, Answers] = {
+    "tell": (
+        tell_otherwise,
+        {
+            "the same text": lambda g, t, s, n, d: tell(
+                lambda x: torch.eye(5)[int(g(x).argmax())], t, s, n, d
+            ),
+            "the last token alone": lambda g, t, s, n, d: tell(
+                lambda x: g(x[-1:]), t, s, n, d
+            ),
+            "it changes the list": in_place,
+            "is not part of it": with_the_stop,
+            "begin with the tokens": only_new,
+            "different texts": lambda g, t, s, n, d: tell(g, t, s, n, None),
+            "has probability 0": lambda g, t, s, n, d: tell(
+                lambda x: (g(x) > 0).float() + 0.1, t, s, n, d
+            ),
+            "nor `at_most` reached": lambda g, t, s, n, d: tell(g, t, s, 2, d),
+            "never calls `guess`": lambda g, t, s, n, d: [*t, 1],
+            "expected 9": lambda g, t, s, n, d: tell(g, t, s, 40, d),
+            "a list of ids; got 'text'": lambda g, t, s, n, d: "text",
+            "a list of ids; got [None": lambda g, t, s, n, d: [None, 1],
+        },
+    ),
+    "first-word": (
+        15,
+        {
+            "fewer: a story": 1440,
+            "far from equally": 31,
+            "more:": 3,
+            "expected a number": "many",
+        },
+    ),
+    "fair-die": (
+        113,
+        {
+            "the expected count": 1710,
+            "the variance": 1417.6,
+            "a fair die misses": 38,
+            "is loaded": 1000,
+            "expected a number": None,
+        },
+    ),
     "table-share": (
         lambda v, c, n: v / (v + 12 * n * c),
         {
@@ -62,6 +159,10 @@ ANSWERS: dict[str, Answers] = {
             "terms that have C alone": lambda v, c, n: (
                 v / (v + n * (12 * c + 13))
             ),
+            "the exact share": lambda v, c, n: (
+                v / (v + n * (12 * c + 13) + 2 + 1024)
+            ),
+            "table of positions": lambda v, c, n: v / (v + 12 * n * c + 1024),
             "used V alone": lambda v, c, n: v / (v + 12 * n * c**2),
             "between 0 and 1": lambda v, c, n: 100 * v / (v + 12 * n * c),
             "expected a function": 0.31,
