@@ -189,7 +189,7 @@ ALSO_RIGHT: dict[str, list[object]] = {
     "turned-query": [
         turned(20.0, -5.0),  # minus ten times the old row
         turned(100.0, 1.0),
-        turned(2.5, 0.0),
+        turned(4.0, 0.0),
     ],
     "softmax": [
         lambda x: torch.softmax(x, -1),
