@@ -129,7 +129,7 @@ def _only_longer(one: Tensor, other: Tensor) -> bool:
 
 @exercise("softmax")
 def softmax(answer: Any) -> str:
-    """Before 4.3: turn each row of numbers into shares."""
+    """Try it yourself: turn each row of numbers into shares."""
     torch.manual_seed(4)
     for shape in ((3,), (4, 3), (2, 4, 3)):
         x = 2 * torch.randn(shape)
@@ -169,7 +169,7 @@ def _shares(powers: Tensor) -> Tensor:
 
 @exercise("attention-weights")
 def weights_of_attention(answer: Any) -> str:
-    """Before 4.6: scores, scale, mask, softmax."""
+    """Try it yourself: scores, scale, mask, softmax."""
     torch.manual_seed(4)
     for shape in ((4, 3), (2, 3, 5, 4)):
         query, key = torch.randn(2, *shape)
@@ -236,7 +236,7 @@ def _weight_mistakes(
 
 @exercise("causal-mask")
 def mask_of_the_past(answer: Any) -> str:
-    """Before 4.7: which of the keys each of the last queries may see."""
+    """Try it yourself: which of the keys each of the last queries may see."""
     for n_queries, n_keys in ((3, 3), (5, 5), (2, 5), (1, 4)):
         everything = torch.ones(n_queries, n_keys).bool()
         right = everything.tril(n_keys - n_queries)

@@ -225,7 +225,7 @@ def _attention_mistakes(
 
 @exercise("split-heads")
 def split_heads(answer: Any) -> str:
-    """Before 5.2: cut vectors, and not the text, into heads."""
+    """Try it yourself: cut vectors, and not the text, into heads."""
     torch.manual_seed(5)
     for shape, n_head in (((1, 4, 6), 2), ((2, 3, 12), 4), ((3, 5, 6), 3)):
         x = torch.randn(shape)  # (B, T, C)
@@ -261,7 +261,7 @@ def split_heads(answer: Any) -> str:
 
 @exercise("padding-mask")
 def mask_of_padding(answer: Any) -> str:
-    """Before 5.6: who may be looked at, and no row empty."""
+    """Try it yourself: who may be looked at, and no row empty."""
     for rows in (
         [[1, 1, 1, 1], [0, 0, 1, 1]],
         [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]],

@@ -180,7 +180,7 @@ def _rms_mistakes(x: Tensor) -> list[Mistake]:
 
 @exercise("layer-norm")
 def layer_norm(answer: Any) -> str:
-    """Before 6.2: mean 0, variance 1, scale, shift."""
+    """Try it yourself: mean 0, variance 1, scale, shift."""
     torch.manual_seed(6)
     for shape in ((5,), (4, 5), (2, 3, 5)):
         x = 2 * torch.randn(shape) + 1
@@ -236,7 +236,7 @@ def _norm_mistakes(x: Tensor, gamma: Tensor, beta: Tensor) -> list[Mistake]:
 
 @exercise("gelu")
 def gelu(answer: Any) -> str:
-    """Before 6.4: GPT-2's bend."""
+    """Try it yourself: GPT-2's bend."""
     x = torch.linspace(-3, 3, 13)
     root = (2 / torch.pi) ** 0.5
     half = 0.5 * x
@@ -271,7 +271,7 @@ def gelu(answer: Any) -> str:
 
 @exercise("feed-forward")
 def feed_forward(answer: Any) -> str:
-    """Before 6.5: widen, bend, narrow."""
+    """Try it yourself: widen, bend, narrow."""
     torch.manual_seed(6)
     for shape in ((5,), (2, 3, 5)):
         x = torch.randn(shape)
