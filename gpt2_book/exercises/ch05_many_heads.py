@@ -29,9 +29,9 @@ def heads_in_order(answer: Any) -> str:
         what = "two tensors, the columns of `c_attn` and the rows of `c_proj`"
         columns, got = unpack(call(answer, wanted, size), 2, what)
         where = f"for the order {order} and D={size}"
-        what = f"the rows of c_proj {where}"
+        what = f"the tensor of rows of c_proj {where}"
         same(got, rows, what, _row_mistakes(wanted, size))
-        what = f"the columns of c_attn {where}"
+        what = f"the tensor of columns of c_attn {where}"
         same(columns, thirds, what, _column_mistakes(wanted, size))
     return "three and four heads change places, and their sum stays the same"
 
@@ -221,3 +221,99 @@ def _attention_mistakes(
             _attend(module, x, n_head, order="kvq"),
         ),
     ]
+
+
+@exercise("split-heads")
+def split_heads(answer: Any) -> str:
+    """Try it yourself: cut vectors, and not the text, into heads."""
+    torch.manual_seed(5)
+    for shape, n_head in (((1, 4, 6), 2), ((2, 3, 12), 4), ((3, 5, 6), 3)):
+        x = torch.randn(shape)  # (B, T, C)
+        batch, n, width = shape
+        size = width // n_head
+        right = x.unflatten(-1, (n_head, size)).transpose(1, 2)
+        mistakes = [
+            Mistake(
+                "the shape is right, and the text is cut instead of the "
+                "vectors: `view` fills in the order of memory. Cut the last "
+                "axis first, then exchange two axes",
+                x.reshape(batch, n_head, n, size),
+            ),
+            Mistake(
+                "the vectors are cut rightly; now the axis of heads has to "
+                "come before that of the positions",
+                x.unflatten(-1, (n_head, size)),
+            ),
+            Mistake(
+                "a head gets D numbers in a row, not every H-th",
+                x.unflatten(-1, (size, n_head)).permute(0, 3, 1, 2),
+            ),
+            Mistake(
+                "positions and numbers have changed places",
+                right.mT,
+            ),
+        ]
+        got = call(answer, x, n_head)
+        what = f"the result for {shape} and {n_head} heads"
+        same(got, right, what, mistakes)
+    return "each head has its part of every vector"
+
+
+@exercise("padding-mask")
+def mask_of_padding(answer: Any) -> str:
+    """Try it yourself: who may be looked at, and no row empty."""
+    for rows in (
+        [[1, 1, 1, 1], [0, 0, 1, 1]],
+        [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]],
+    ):
+        given = torch.tensor(rows)  # (B, S)
+        n = given.size(1)
+        real = given.bool()[:, None, None, :]
+        itself = torch.eye(n).bool()
+        full = real.expand(-1, 1, n, n)
+        mistakes = [
+            Mistake(
+                "rows of padding are empty under the causal mask, and their "
+                "softmax is NaN: let every position look at itself",
+                full,
+            ),
+            Mistake(
+                "the mask has one row for all queries, (B, 1, 1, S); each "
+                "needs its own, in which it may look at itself",
+                real,
+            ),
+            Mistake(
+                "it is upside down: true means *may be looked at*",
+                ~(real | itself),
+            ),
+            Mistake(
+                "rows and columns have changed places: padding may look, and "
+                "is not looked at",
+                full.mT | itself,
+            ),
+            Mistake(
+                "the future is hidden as well; leave that to `causal`",
+                (real | itself).tril(),
+            ),
+            Mistake(
+                "an axis for the heads is missing: (B, 1, T, S)",
+                (real | itself)[:, 0],
+            ),
+        ]
+        got = call(answer, given)
+        same(got, real | itself, f"the mask for {rows}", mistakes)
+    return "padding is hidden, and every row may look at something"
+
+
+@exercise("wrong-heads")
+def wrong_heads(answer: Any) -> None:
+    """Exercise 5.1: which wrong number of heads does least harm."""
+    if answer == 4:
+        raise NotYet("four is the right number; which wrong one is next best?")
+    if answer not in (1, 2, 8, 16):
+        raise NotYet(f"1, 2, 8 or 16; got {describe(answer)}")
+    if answer != 8:
+        raise NotYet(
+            "another one does less harm. To add scores up before the softmax "
+            "mixes questions; to cut a question in two only weakens it"
+        )

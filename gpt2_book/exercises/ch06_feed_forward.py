@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gpt2_book.exercises.checking import (
@@ -118,6 +120,19 @@ def rms_norm(answer: Any) -> str:
             "a vector of zeros becomes NaN; add a small number, 1e-5, under "
             "the root"
         )
+    quiet = 0.001 * torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    mean = quiet.square().mean()
+    same(
+        call(answer, quiet),
+        quiet / (mean + 1e-5).sqrt(),
+        "the result for the quiet vector 0.001 * (-1, -1, 1, 1)",
+        [
+            Mistake(
+                "the small number stands outside the root; put it under it",
+                quiet / (mean.sqrt() + 1e-5),
+            )
+        ],
+    )
     return "each vector has a mean square of 1, whatever its mean"
 
 
@@ -161,3 +176,152 @@ def _rms_mistakes(x: Tensor) -> list[Mistake]:
             x / (total / (x.size(-1) - 1)).sqrt(),
         ),
     ]
+
+
+@exercise("layer-norm")
+def layer_norm(answer: Any) -> str:
+    """Try it yourself: mean 0, variance 1, scale, shift."""
+    torch.manual_seed(6)
+    for shape in ((5,), (4, 5), (2, 3, 5)):
+        x = 2 * torch.randn(shape) + 1
+        gamma, beta = torch.randn(2, 5)
+        right = F.layer_norm(x, (5,), gamma, beta)
+        got = call(answer, x, gamma, beta)
+        what = f"the result for shape {shape}"
+        same(got, right, what, _norm_mistakes(x, gamma, beta))
+    quiet = 0.001 * torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    one, zero = torch.ones(4), torch.zeros(4)
+    same(
+        call(answer, quiet, one, zero),
+        F.layer_norm(quiet, (4,)),
+        "the result for the quiet vector 0.001 * (-1, -1, 1, 1)",
+        [
+            Mistake("ε belongs inside the root", quiet / (0.001 + 1e-5)),
+            Mistake("ε is missing: add 1e-5 under the root", quiet / 0.001),
+        ],
+    )
+    return "biased, with ε inside the root, each vector by itself"
+
+
+def _norm_mistakes(x: Tensor, gamma: Tensor, beta: Tensor) -> list[Mistake]:
+    centred = x - x.mean(-1, keepdim=True)
+    variance = centred.square().mean(-1, keepdim=True)
+    plain = centred / (variance + 1e-5).sqrt()
+    all_axes = tuple(range(x.dim()))
+    everything = x - x.mean(all_axes, keepdim=True)
+    spread = everything.square().mean(all_axes, keepdim=True)
+    return [
+        Mistake(
+            "that is the unbiased variance; divide by C, not by C - 1",
+            centred / x.std(-1, keepdim=True) * gamma + beta,
+        ),
+        Mistake(
+            "mean and variance run over all positions; each vector is "
+            "normalised by itself",
+            everything / (spread + 1e-5).sqrt() * gamma + beta,
+        ),
+        Mistake(
+            "the mean is not subtracted",
+            x / (variance + 1e-5).sqrt() * gamma + beta,
+        ),
+        Mistake(
+            "you divide by the variance; take its root",
+            centred / (variance + 1e-5) * gamma + beta,
+        ),
+        Mistake("scale and shift are missing", plain),
+        Mistake("the shift is missing", plain * gamma),
+        Mistake("the shift comes behind the scale", (plain + beta) * gamma),
+    ]
+
+
+@exercise("gelu")
+def gelu(answer: Any) -> str:
+    """Try it yourself: GPT-2's bend."""
+    x = torch.linspace(-3, 3, 13)
+    root = (2 / torch.pi) ** 0.5
+    half = 0.5 * x
+    mistakes = [
+        Mistake(
+            "that is the exact GELU; GPT-2 has the form with the tanh",
+            F.gelu(x),
+        ),
+        Mistake("that is a ReLU", x.relu()),
+        Mistake("that is a SiLU, x times its sigmoid", F.silu(x)),
+        Mistake(
+            "that is the probability; multiply it by x",
+            0.5 * (1 + (root * (x + 0.044715 * x**3)).tanh()),
+        ),
+        Mistake(
+            "the factor ½ is missing",
+            x * (1 + (root * (x + 0.044715 * x**3)).tanh()),
+        ),
+        Mistake(
+            "the cube is of x alone: 0.044715 stands outside it",
+            half * (1 + (root * (x + (0.044715 * x) ** 3)).tanh()),
+        ),
+        Mistake(
+            "the root of 2/π also multiplies the cube",
+            half * (1 + (root * x + 0.044715 * x**3).tanh()),
+        ),
+    ]
+    right = F.gelu(x, approximate="tanh")
+    same(call(answer, x), right, "the result", mistakes, tolerance=1e-5)
+    return "to the fifth decimal"
+
+
+@exercise("feed-forward")
+def feed_forward(answer: Any) -> str:
+    """Try it yourself: widen, bend, narrow."""
+    torch.manual_seed(6)
+    for shape in ((5,), (2, 3, 5)):
+        x = torch.randn(shape)
+        up, down = torch.randn(5, 20), torch.randn(20, 5)
+        b_up, b_down = torch.randn(20), torch.randn(5)
+        wide = x @ up + b_up
+        bent = F.gelu(wide, approximate="tanh")
+        mistakes = [
+            Mistake("the bend is missing", wide @ down + b_down),
+            Mistake(
+                "that is the other GELU; GPT-2 has the tanh form",
+                F.gelu(wide) @ down + b_down,
+            ),
+            Mistake("that is a ReLU", wide.relu() @ down + b_down),
+            Mistake("the second bias is missing", bent @ down),
+            Mistake(
+                "the first bias is missing",
+                F.gelu(x @ up, approximate="tanh") @ down + b_down,
+            ),
+            Mistake(
+                "there is a second bend behind the second map; leave it out",
+                F.gelu(bent @ down + b_down, approximate="tanh"),
+            ),
+        ]
+        got = call(answer, x, up, b_up, down, b_down)
+        right = bent @ down + b_down
+        same(got, right, f"the result for shape {shape}", mistakes)
+    return "wide, bent, and narrow again"
+
+
+@exercise("equal-numbers")
+def equal_numbers(answer: Any) -> None:
+    """Exercise 6.1: what a layer norm makes of (7, 7, 7)."""
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):
+        answer = torch.as_tensor(answer, dtype=torch.float32)
+    mistakes = [
+        Mistake("the mean is subtracted first", torch.full((3,), 7.0)),
+        Mistake("nothing is left to be brought to 1", torch.ones(3)),
+        Mistake(
+            "0 is divided by √ε, which is not 0", torch.full((3,), torch.nan)
+        ),
+    ]
+    same(answer, torch.zeros(3), "the result", mistakes)
+
+
+@exercise("neurons-needed")
+def neurons_needed(answer: Any) -> None:
+    """Exercise 6.4: the fewest neurons that do the work of all 768."""
+    if answer not in (768, 256, 64, 16, 4):
+        raise NotYet("one of 768, 256, 64, 16 and 4")
+    if answer != 64:
+        fewer = "fewer are enough" if answer > 64 else "that is too few"
+        raise NotYet(f"{fewer}: measure it")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,6 +31,25 @@ def rms(x: Tensor) -> Tensor:
 def root(x: Tensor) -> Tensor:
     """Give the root of the mean square."""
     return x.square().mean(-1, keepdim=True).sqrt()
+
+
+def norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """Write a layer norm out."""
+    mean = x.mean(-1, keepdim=True)
+    variance = (x - mean).square().mean(-1, keepdim=True)
+    return gamma * (x - mean) / (variance + 1e-5).sqrt() + beta
+
+
+def bent(x: Tensor, inner: Tensor) -> Tensor:
+    """Give the GELU with this inside its tanh."""
+    return 0.5 * x * (1 + inner.tanh())
+
+
+def forward(
+    x: Tensor, up: Tensor, b_up: Tensor, down: Tensor, b_down: Tensor
+) -> Tensor:
+    """Widen, bend, narrow."""
+    return F.gelu(x @ up + b_up, approximate="tanh") @ down + b_down
 
 
 ANSWERS: dict[str, Answers] = {
@@ -82,9 +104,117 @@ ANSWERS: dict[str, Answers] = {
                 x / x.square().mean(max(x.dim() - 2, 0), True).sqrt()
             ),
             "becomes NaN": lambda x: x / root(x),
+            "outside the root": lambda x: x / (root(x) + 1e-5),
             "raises RuntimeError": lambda x: (
                 x / x.square().mean(-1).sqrt() if x.dim() > 1 else rms(x)
             ),
         },
     ),
+    "layer-norm": (
+        norm,
+        {
+            "unbiased": lambda x, g, b: (
+                g * (x - x.mean(-1, True)) / x.std(-1, keepdim=True) + b
+            ),
+            "all positions": lambda x, g, b: g * F.layer_norm(x, x.shape) + b,
+            "not subtracted": lambda x, g, b: (
+                g * x / (x.var(-1, False, keepdim=True) + 1e-5).sqrt() + b
+            ),
+            "take its root": lambda x, g, b: (
+                g
+                * (x - x.mean(-1, True))
+                / (x.var(-1, False, keepdim=True) + 1e-5)
+                + b
+            ),
+            "scale and shift are": lambda x, g, b: norm(x, g * 0 + 1, b * 0),
+            "the shift is missing": lambda x, g, b: norm(x, g, b * 0),
+            "behind the scale": lambda x, g, b: norm(x, g, b * g),
+            "inside the root": lambda x, g, b: (
+                g
+                * (x - x.mean(-1, True))
+                / (x.var(-1, False, keepdim=True).sqrt() + 1e-5)
+                + b
+            ),
+            "ε is missing": lambda x, g, b: (
+                g
+                * (x - x.mean(-1, True))
+                / x.var(-1, False, keepdim=True).sqrt()
+                + b
+            ),
+        },
+    ),
+    "gelu": (
+        lambda x: bent(x, (2 / math.pi) ** 0.5 * (x + 0.044715 * x**3)),
+        {
+            "the exact GELU": F.gelu,
+            "a ReLU": F.relu,
+            "a SiLU": F.silu,
+            "the probability": lambda x: bent(
+                torch.ones(13), (2 / math.pi) ** 0.5 * (x + 0.044715 * x**3)
+            ),
+            "factor ½": lambda x: 2 * F.gelu(x, approximate="tanh"),
+            "of x alone": lambda x: bent(
+                x, (2 / math.pi) ** 0.5 * (x + (0.044715 * x) ** 3)
+            ),
+            "also multiplies": lambda x: bent(
+                x, (2 / math.pi) ** 0.5 * x + 0.044715 * x**3
+            ),
+        },
+    ),
+    "feed-forward": (
+        forward,
+        {
+            "bend is missing": lambda x, u, b, d, c: (x @ u + b) @ d + c,
+            "other GELU": lambda x, u, b, d, c: F.gelu(x @ u + b) @ d + c,
+            "a ReLU": lambda x, u, b, d, c: (x @ u + b).relu() @ d + c,
+            "second bias": lambda x, u, b, d, c: forward(x, u, b, d, c * 0),
+            "first bias": lambda x, u, b, d, c: forward(x, u, b * 0, d, c),
+            "second bend": lambda x, u, b, d, c: F.gelu(
+                forward(x, u, b, d, c), approximate="tanh"
+            ),
+        },
+    ),
+    "equal-numbers": (
+        [0, 0, 0],
+        {
+            "subtracted first": [7, 7, 7],
+            "brought to 1": [1, 1, 1],
+            "divided by √ε": [math.nan] * 3,
+            "expected a tensor": "zero",
+        },
+    ),
+    "neurons-needed": (
+        64,
+        {"fewer are": 256, "too few": 16, "one of": 100},
+    ),
+}
+
+ALSO_RIGHT: dict[str, list[object]] = {
+    "scale-and-shift": [
+        lambda g, b, w, c: [torch.diag(g) @ w, c + b @ w],
+        lambda g, b, w, c: ((w.T * g).T, (b[:, None] * w).sum(0) + c),
+    ],
+    "rms-norm": [
+        lambda x: F.rms_norm(x, x.shape[-1:], eps=1e-5),
+        lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5),
+    ],
+    "layer-norm": [
+        lambda x, g, b: F.layer_norm(x, x.shape[-1:], g, b),
+        lambda x, g, b: (
+            (x - x.mean(-1, True))
+            * torch.rsqrt(x.var(-1, False, keepdim=True) + 1e-5)
+            * g
+            + b
+        ),
+    ],
+    "gelu": [
+        lambda x: F.gelu(x, approximate="tanh"),
+        lambda x: x * torch.sigmoid(1.5957691216 * (x + 0.044715 * x**3)),
+    ],
+    "feed-forward": [
+        lambda x, u, b, d, c: F.linear(
+            F.gelu(F.linear(x, u.T, b), approximate="tanh"), d.T, c
+        ),
+    ],
+    "equal-numbers": [torch.zeros(3), (0.0, 0.0, 0.0)],
 }

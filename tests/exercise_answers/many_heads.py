@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gpt2.attention import attention_weights, causal_mask
+from gpt2.attention import attention_weights, causal_mask, padding_mask
 from gpt2.linear import Linear
 
 Answers = tuple[object, dict[str, object]]
@@ -182,4 +182,59 @@ ANSWERS: dict[str, Answers] = {
             "expected a function": SharedKeys(12, 3).n_head,
         },
     ),
+    "split-heads": (
+        lambda x, n_head: x.unflatten(-1, (n_head, -1)).transpose(1, 2),
+        {
+            "the text is cut": lambda x, h: x.reshape(
+                len(x), h, x.size(1), -1
+            ),
+            "before that of the positions": lambda x, h: x.unflatten(
+                -1, (h, -1)
+            ),
+            "not every H-th": lambda x, h: x.unflatten(-1, (-1, h)).permute(
+                0, 3, 1, 2
+            ),
+            "changed places": lambda x, h: x.unflatten(-1, (h, -1)).permute(
+                0, 2, 3, 1
+            ),
+            "has shape": lambda x, h: x,
+        },
+    ),
+    "padding-mask": (
+        lambda real: padding_mask(real, real.size(1)),
+        {
+            "are empty under": lambda real: real.bool()[:, None, None].expand(
+                -1, 1, real.size(1), -1
+            ),
+            "one row for all": lambda real: real.bool()[:, None, None],
+            "upside down": lambda real: ~padding_mask(real, real.size(1)),
+            "changed places": lambda real: (
+                real.bool()[:, None, :, None] | torch.eye(real.size(1)).bool()
+            ),
+            "the future": lambda real: padding_mask(real, real.size(1)).tril(),
+            "for the heads": lambda real: padding_mask(real, real.size(1))[
+                :, 0
+            ],
+        },
+    ),
+    "wrong-heads": (
+        8,
+        {"right number": 4, "less harm": 2, "1, 2, 8 or 16": 3},
+    ),
+}
+
+ALSO_RIGHT: dict[str, list[object]] = {
+    "split-heads": [
+        lambda x, h: x.view(*x.shape[:2], h, -1).transpose(1, 2),
+        lambda x, h: torch.stack(x.chunk(h, dim=-1), dim=1),
+        lambda x, h: x.reshape(*x.shape[:2], h, -1).permute(0, 2, 1, 3),
+    ],
+    "padding-mask": [
+        lambda real: (
+            (real == 1)[:, None, None] | torch.eye(real.size(1)).bool()
+        ),
+        lambda real: (real[:, None, None] + torch.eye(real.size(1))) > 0,
+    ],
+    "heads-in-order": [lambda o, d: list(rearrange(o, d))],
+    "wrong-heads": [torch.tensor(8)],
 }
