@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt2.cache import LayerCache
 from gpt2.config import GPT2Config
+from gpt2.layer import GPT2Layer
+from gpt2.model import GPT2
 from gpt2_book.exercises.checking import (
     Mistake,
     NotYet,
@@ -25,6 +28,235 @@ SIZES = (  # V, n_ctx, C, n_layer
     (50257, 1024, 1600, 48),
     (2048, 250, 192, 5),
 )
+
+
+def _with_weights_of(answer: Any, model: nn.Module) -> nn.Module:
+    """Build the reader's module and give it the weights of ours."""
+    mine = call(answer, CONFIG)
+    if not isinstance(mine, nn.Module):
+        raise NotYet(f"expected an nn.Module; got {describe(mine)}")
+    theirs = model.state_dict()
+    if lacking := theirs.keys() - mine.state_dict().keys():
+        raise NotYet(f"it has no `{min(lacking)}`; keep the names")
+    if more := mine.state_dict().keys() - theirs.keys():
+        raise NotYet(f"it has a parameter too many, `{min(more)}`")
+    try:
+        mine.load_state_dict(theirs)
+    except RuntimeError as error:
+        raise NotYet(f"the shapes of its parts differ: {error}") from error
+    return mine.eval().requires_grad_(False)
+
+
+def _loud(module: nn.Module) -> Any:
+    """Draw all parameters so widely that every mistake shows."""
+    module.eval().requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.normal_(std=0.5)
+    return module
+
+
+@exercise("layer")
+def layer(answer: Any) -> str:
+    """Try it yourself: the layer, from its four parts."""
+    torch.manual_seed(7)
+    right = _loud(GPT2Layer(CONFIG))
+    mine = _with_weights_of(answer, right)
+    x = torch.randn(2, 5, CONFIG.n_embd)  # (B, T, C)
+    after = x + right.attn(right.ln_1(x))
+    post = right.ln_1(x + right.attn(x))
+    mistakes = [
+        Mistake(
+            "that is post-norm; the norm belongs in front of each branch",
+            right.ln_2(post + right.mlp(post)),
+        ),
+        Mistake(
+            "the residual stream is missing; add what each branch returns "
+            "to `x`",
+            right.mlp(right.ln_2(right.attn(right.ln_1(x)))),
+        ),
+        Mistake(
+            "attention adds to nothing; its result is to be added to `x`",
+            _second(right, right.attn(right.ln_1(x))),
+        ),
+        Mistake("the second plus is missing", right.mlp(right.ln_2(after))),
+        Mistake(
+            "the feed-forward network reads the stream before attention",
+            after + right.mlp(right.ln_2(x)),
+        ),
+        Mistake(
+            "the feed-forward network adds to the stream before attention",
+            x + right.mlp(right.ln_2(after)),
+        ),
+        Mistake(
+            "the norms are exchanged; `ln_1` comes first",
+            _exchanged(right, x),
+        ),
+        Mistake("the feed-forward network is missing", after),
+        Mistake("attention is missing", _second(right, x)),
+        Mistake(
+            "attention should read a normalised copy, `ln_1(x)`",
+            _second(right, x + right.attn(x)),
+        ),
+        Mistake(
+            "the feed-forward network should read a normalised copy, "
+            "`ln_2(x)`",
+            after + right.mlp(after),
+        ),
+    ]
+    same(call(mine, x), right(x), mistakes=mistakes)
+    return "two norms, two branches, two plus signs"
+
+
+def _second(layer: Any, x: Tensor) -> Tensor:
+    """Run the second half of a layer."""
+    return x + layer.mlp(layer.ln_2(x))
+
+
+def _exchanged(layer: Any, x: Tensor) -> Tensor:
+    x = x + layer.attn(layer.ln_2(x))
+    return x + layer.mlp(layer.ln_1(x))
+
+
+@exercise("whole-model")
+def whole_model(answer: Any) -> str:
+    """Try it yourself: from tokens to logits."""
+    torch.manual_seed(7)
+    right = _loud(GPT2(CONFIG))
+    mine = _with_weights_of(answer, right)
+    tokens = torch.randint(CONFIG.n_vocab, (2, 5))  # (B, T)
+    places = torch.arange(5)
+    with_places = right.wte(tokens) + right.wpe(places)
+    logits = right(tokens)
+
+    def rest(x: Tensor) -> Tensor:
+        for layer in right.h:
+            x = layer(x)
+        return x
+
+    mistakes = [
+        Mistake(
+            "the positions are missing", _out(right, rest(right.wte(tokens)))
+        ),
+        Mistake(
+            "every token gets the position 0",
+            _out(right, rest(right.wte(tokens) + right.wpe(places * 0))),
+        ),
+        Mistake(
+            "positions count from 0, not from 1",
+            _out(right, rest(right.wte(tokens) + right.wpe(places + 1))),
+        ),
+        Mistake(
+            "the final norm is missing",
+            right.unembed(rest(with_places)),
+        ),
+        Mistake("no layer is run", _out(right, with_places)),
+        Mistake(
+            "only the last layer has an effect; each should read what the "
+            "one before it returned",
+            _out(right, right.h[-1](with_places)),
+        ),
+        Mistake(
+            "those are probabilities; return the logits",
+            logits.softmax(-1),
+        ),
+        Mistake(
+            "those are hidden states, (B, T, C); multiply by the token table",
+            right.ln_f(rest(with_places)),
+        ),
+        Mistake(
+            "that is for the last position only; every position guesses",
+            logits[:, -1],
+        ),
+    ]
+    same(call(mine, tokens), logits, "the logits", mistakes)
+    return "the logits of the package's model, with the same weights"
+
+
+def _out(model: Any, x: Tensor) -> Tensor:
+    """Return the logits of a residual stream."""
+    return F.linear(model.ln_f(x), model.wte.weight)
+
+
+@exercise("next-token-loss")
+def next_token_loss(answer: Any) -> str:
+    """Try it yourself: the mean surprise at each next token."""
+    torch.manual_seed(7)
+    model = GPT2(CONFIG).eval().requires_grad_(False)
+    model.wte.weight.normal_()
+    tokens = torch.randint(CONFIG.n_vocab, (3, 6))  # (B, T + 1)
+    logits = model(tokens)
+    guesses, came = logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+    right = F.cross_entropy(guesses, came).item()
+    backwards = F.cross_entropy(
+        logits[:, 1:].flatten(0, 1), tokens[:, :-1].flatten()
+    )
+    shown = F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+    mistakes = [
+        Mistake(
+            "there is no shift: you ask the model for the token that it has "
+            "just read",
+            shown.item(),
+        ),
+        Mistake(
+            "there is no shift: you ask the model for the token that it has "
+            "just read",
+            F.cross_entropy(guesses, tokens[:, :-1].flatten()).item(),
+        ),
+        Mistake(
+            "the shift goes the wrong way: you ask for the token before",
+            backwards.item(),
+        ),
+        Mistake("that is the sum; take the mean", right * len(came)),
+        Mistake("the sign is wrong; surprise is -log p", -right),
+        Mistake("that is in bits; the unit is the nat", right / 0.6931472),
+        Mistake(
+            "that is the perplexity; leave out the exponential",
+            torch.tensor(right).exp().item(),
+        ),
+        Mistake(
+            "that is the sum over a text; take the mean over all positions",
+            right * 5,
+        ),
+        Mistake(
+            "you take the softmax twice; `cross_entropy` wants logits",
+            F.cross_entropy(guesses.softmax(-1), came).item(),
+        ),
+    ]
+    same(call(answer, model, tokens), right, "the loss", mistakes)
+    return "the mean over all texts and positions, in nats"
+
+
+@exercise("stammer")
+def stammer(answer: Any) -> str:
+    """Exercise 7.1: what a new model likes best after each token."""
+    tokens = torch.tensor([[3, 14, 1, 5], [9, 2, 6, 7]])  # (B, T)
+    got = call(answer, tokens)
+    mistakes = [
+        Mistake(
+            "that is the token before; what is in the stream of a position "
+            "from the very beginning?",
+            tokens.roll(1, -1),
+        ),
+        Mistake(
+            "that is the token that comes next; a new model cannot know it",
+            tokens.roll(-1, -1),
+        ),
+        Mistake(
+            "that is the first token of the text, whichever is read; what is "
+            "in the stream of this position?",
+            tokens[:, :1].expand(2, 4),
+        ),
+    ]
+    if isinstance(got, Tensor) and got.unique().numel() == 1:
+        raise NotYet(
+            "one token for all places; a new model has no favourite, but "
+            "something is different at each place"
+        )
+    same(got, tokens, "your prediction", mistakes)
+    return (
+        "the token itself, whose embedding is still in the stream when it "
+        "meets all embeddings"
+    )
 
 
 @exercise("count-parameters")

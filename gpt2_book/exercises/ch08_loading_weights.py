@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from gpt2_book.exercises.checking import (
@@ -16,9 +18,39 @@ from gpt2_book.exercises.checking import (
     NotYet,
     act,
     call,
+    describe,
     exercise,
     same,
 )
+
+
+@exercise("blank-table")
+def blank_table(answer: Any) -> str:
+    """Exercise 8.1: the loss of a model whose token table is zero."""
+    right = math.log(1440)
+    mistakes = [
+        Mistake(
+            "a loss of 0 is that of a model that is always sure and right; "
+            "this one is sure of nothing",
+            0.0,
+        ),
+        Mistake("that is in bits; the unit is the nat", math.log2(1440)),
+        Mistake(
+            "the softmax runs over the tokens, and there are 1,440 of them",
+            math.log(192),
+        ),
+        Mistake("the sign is wrong; a surprise is not negative", -right),
+        Mistake("that is the perplexity; take its logarithm", 1440.0),
+        Mistake(
+            "all logits are exactly 0, so they spread by nothing",
+            right + 0.02**2 * 192 / 2,
+        ),
+        Mistake("that is the loss of the healthy model", 0.319),
+    ]
+    if not isinstance(answer, int | float | Tensor):
+        raise NotYet(f"expected a number; got {describe(answer)}")
+    same(float(answer), right, "the loss", mistakes, tolerance=2e-3)
+    return "ln 1440, whatever the layers do"
 
 
 @exercise("file-size")
@@ -69,7 +101,81 @@ def _size_mistakes(
             4 * (every + 50257 * width),
         ),
         Mistake("the final norm is missing", 4 * (every - 2 * width)),
+        Mistake(
+            "that includes the eight bytes of the header's length; count the "
+            "numbers alone",
+            4 * every + 8,
+        ),
     ]
+
+
+@exercise("read-tensor")
+def read_tensor(answer: Any) -> str:
+    """Try it yourself: one tensor of a safetensors file."""
+    torch.manual_seed(8)
+    tensors = {
+        "first": torch.randn(3, 5),
+        "second": torch.randn(4, 2).bfloat16(),
+        "third": torch.randn(7),
+    }
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_file(tensors, path)
+        for name, tensor in tensors.items():
+            _check_read(call(answer, path, name), name, tensor, path)
+    return "two types, three shapes, and places in the middle of the file"
+
+
+def _check_read(got: Any, name: str, tensor: Tensor, path: Path) -> None:
+    """Compare what was read of one tensor with what was written."""
+    what = f"the tensor {name!r}"
+    if not isinstance(got, Tensor):
+        raise NotYet(f"expected a tensor; got {describe(got)}")
+    if got.dtype != tensor.dtype:
+        raise NotYet(
+            f"{what} has dtype {got.dtype}; its header says {tensor.dtype}"
+        )
+    if got.shape != tensor.shape and got.numel() == tensor.numel():
+        raise NotYet(
+            f"{what} has shape {tuple(got.shape)}; its header says "
+            f"{list(tensor.shape)}, which `view` makes of it"
+        )
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    begin, end = header[name]["data_offsets"]
+
+    def at(start: int) -> Tensor:
+        raw = bytearray(content[start : start + end - begin])
+        return torch.frombuffer(raw, dtype=tensor.dtype).view(tensor.shape)
+
+    mistakes = [
+        Mistake(
+            "offsets count from the end of the header, not from the start of "
+            "the file",
+            at(begin),
+        ),
+        Mistake(
+            "you left out the 8 bytes of the length: the data begin at "
+            "8 + length",
+            at(length + begin),
+        ),
+        Mistake("you read the first tensor of the file", at(8 + length)),
+        Mistake(
+            "the bytes are read in the wrong order; the least significant "
+            "comes first",
+            torch.frombuffer(
+                bytearray(content[8 + length + begin : 8 + length + end]),
+                dtype=torch.uint8,
+            )
+            .view(-1, tensor.element_size())
+            .flip(-1)
+            .contiguous()
+            .view(tensor.dtype)
+            .view(tensor.shape),
+        ),
+    ]
+    same(got, tensor, what, mistakes, tolerance=0.0)
 
 
 @exercise("write-tensors")

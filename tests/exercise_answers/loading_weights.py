@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,85 @@ def writer(
     return write
 
 
+def header_of(path: Path) -> tuple[bytes, int, dict[str, Any]]:
+    """Give the file, the length of its header, and the header."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return content, length, json.loads(content[8 : 8 + length])
+
+
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
+
+
+def reader(skip: int = 8, whole_header: bool = True) -> Any:
+    """Read one tensor, after so many bytes and the header."""
+
+    def read(path: Path, name: str) -> Tensor:
+        content, length, header = header_of(path)
+        start = skip + (length if whole_header else 0)
+        begin, end = header[name]["data_offsets"]
+        raw = bytearray(content[start + begin : start + end])
+        flat = torch.frombuffer(raw, dtype=DTYPES[header[name]["dtype"]])
+        return flat.view(header[name]["shape"])
+
+    return read
+
+
+def from_the_file(path: Path, name: str) -> Tensor:
+    """Read one tensor with seek and read."""
+    _, length, header = header_of(path)
+    begin, end = header[name]["data_offsets"]
+    with path.open("rb") as file:
+        file.seek(8 + length + begin)
+        raw = torch.tensor(list(file.read(end - begin)), dtype=torch.uint8)
+    typed = raw.view(DTYPES[header[name]["dtype"]])
+    return typed.reshape(header[name]["shape"])
+
+
+def always_the_first(path: Path, name: str) -> Tensor:
+    """Begin where the data begin."""
+    content, length, header = header_of(path)
+    begin, end = header[name]["data_offsets"]
+    raw = bytearray(content[8 + length : 8 + length + end - begin])
+    flat = torch.frombuffer(raw, dtype=DTYPES[header[name]["dtype"]])
+    return flat.view(header[name]["shape"])
+
+
+FORMS: dict[str, list[object]] = {
+    "read-tensor": [from_the_file],
+    "blank-table": [math.log(1440), torch.tensor(1440.0).log(), 7.27],
+    "file-size": [lambda c, n, masks: float(size(c, n, masks))],
+}
+
 ANSWERS: dict[str, Answers] = {
+    "blank-table": (
+        7.272,
+        {
+            "sure of nothing": 0,
+            "in bits": math.log2(1440),
+            "1,440 of them": math.log(192),
+            "the perplexity": 1440,
+            "the healthy model": 0.319,
+            "expected a number": "ln V",
+        },
+    ),
+    "read-tensor": (
+        reader(),
+        {
+            "from the end of the header": reader(0, whole_header=False),
+            "8 bytes of the length": reader(0),
+            "the first tensor of the file": always_the_first,
+            "which `view` makes of it": lambda path, name: reader()(
+                path, name
+            ).flatten(),
+            "its header says torch.bfloat16": lambda path, name: reader()(
+                path, name
+            ).float(),
+            "expected a tensor": lambda path, name: reader()(
+                path, name
+            ).tolist(),
+        },
+    ),
     "file-size": (
         size,
         {
@@ -85,6 +164,9 @@ ANSWERS: dict[str, Answers] = {
             ),
             "in the file once": lambda c, n, masks: (
                 size(c, n, masks) + 4 * 50257 * c
+            ),
+            "of the header's length": lambda c, n, masks: (
+                8 + size(c, n, masks)
             ),
             "is 1557611200": lambda c, n, masks: 1_557_611_200,
             "expected a function": 6_230_444_800,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from gpt2.cache import LayerCache
 from gpt2.config import GPT2Config
 from gpt2.layer import GPT2Layer
+from gpt2.model import GPT2
 
 Answers = tuple[object, dict[str, object]]
 
@@ -128,7 +132,159 @@ class NoCache(ParallelLayer):
         return super().forward(x, mask)
 
 
+class PostNorm(GPT2Layer):
+    """The norms after the additions."""
+
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+        x = self.ln_1(x + self.attn(x))
+        return self.ln_2(x + self.mlp(x))
+
+
+class NoPlus(GPT2Layer):
+    """Nothing is added."""
+
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+        return self.mlp(self.ln_2(self.attn(self.ln_1(x))))
+
+
+class OnePlus(GPT2Layer):
+    """The second plus is missing."""
+
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return self.mlp(self.ln_2(x))
+
+
+class OldStream(GPT2Layer):
+    """The result of attention is read and then lost."""
+
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+        after = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(after))
+
+
+class Bare(GPT2Layer):
+    """Attention reads the stream as it is."""
+
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+        x = x + self.attn(x)
+        return x + self.mlp(self.ln_2(x))
+
+
+class Unplaced(GPT2):
+    """No positions."""
+
+    def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
+        x = self.wte(tokens)
+        for layer in self.h:
+            x = layer(x)
+        return F.linear(self.ln_f(x), self.wte.weight)
+
+
+class Unnormed(GPT2):
+    """No final norm."""
+
+    def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
+        x = self.wte(tokens) + self.wpe(torch.arange(tokens.size(1)))
+        for layer in self.h:
+            x = layer(x)
+        return F.linear(x, self.wte.weight)
+
+
+class Forgetful(GPT2):
+    """Every layer reads the embeddings."""
+
+    def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
+        start = self.wte(tokens) + self.wpe(torch.arange(tokens.size(1)))
+        for layer in self.h:
+            x = layer(start)
+        return F.linear(self.ln_f(x), self.wte.weight)
+
+
+class Probabilities(GPT2):
+    """A softmax too many."""
+
+    def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
+        return super().forward(tokens).softmax(-1)
+
+
+class OwnOutput(GPT2):
+    """A matrix for the output."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__(config)
+        self.lm_head = nn.Linear(config.n_embd, config.n_vocab, bias=False)
+
+
+def surprise(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Answer the loss."""
+    logits = model(tokens[:, :-1])
+    return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def unshifted(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Ask for what was just read."""
+    return F.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten())
+
+
+def backwards(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Ask for the token before."""
+    logits = model(tokens)[:, 1:]
+    return F.cross_entropy(logits.flatten(0, 1), tokens[:, :-1].flatten())
+
+
 ANSWERS: dict[str, Answers] = {
+    "layer": (
+        GPT2Layer,
+        {
+            "that is post-norm": PostNorm,
+            "the residual stream is missing": NoPlus,
+            "the second plus is missing": OnePlus,
+            "adds to the stream before attention": OldStream,
+            "attention should read a normalised copy": Bare,
+            "it has no `ln_2": ParallelLayer,
+            "expected an nn.Module": lambda config: config.n_embd,
+        },
+    ),
+    "whole-model": (
+        GPT2,
+        {
+            "the positions are missing": Unplaced,
+            "the final norm is missing": Unnormed,
+            "only the last layer": Forgetful,
+            "those are probabilities": Probabilities,
+            "a parameter too many, `lm_head": OwnOutput,
+            "it has no `h.0": GPT2Layer,
+        },
+    ),
+    "next-token-loss": (
+        surprise,
+        {
+            "there is no shift": unshifted,
+            "the wrong way": backwards,
+            "the sign is wrong": lambda model, tokens: (
+                -surprise(model, tokens)
+            ),
+            "that is the perplexity": lambda model, tokens: surprise(
+                model, tokens
+            ).exp(),
+            "in bits": lambda model, tokens: (
+                surprise(model, tokens) / math.log(2)
+            ),
+            "that is the sum": lambda model, tokens: (
+                15 * surprise(model, tokens)
+            ),
+        },
+    ),
+    "stammer": (
+        lambda tokens: tokens,
+        {
+            "the token before": lambda tokens: tokens.roll(1, -1),
+            "comes next": lambda tokens: tokens.roll(-1, -1),
+            "one token for all places": lambda tokens: 0 * tokens,
+            "the first token": lambda tokens: tokens[:, :1].repeat(1, 4),
+        },
+    ),
     "count-parameters": (
         count,
         {
@@ -175,4 +331,45 @@ ANSWERS: dict[str, Answers] = {
             "expected an nn.Module": lambda config: config.n_embd,
         },
     ),
+}
+
+
+class BySum(GPT2Layer):
+    """The same layer, with its branches named first."""
+
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+        found = self.attn(self.ln_1(x))
+        return x + found + self.mlp(self.ln_2(x + found))
+
+
+class ByEmbedding(GPT2):
+    """The same model, with a matrix product at the end."""
+
+    def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
+        x = self.wte(tokens) + self.wpe(torch.arange(tokens.size(-1)))
+        for layer in self.h:
+            x = layer(x)
+        return self.ln_f(x) @ self.wte.weight.T
+
+
+def by_hand(model: nn.Module, tokens: Tensor) -> float:
+    """Pick the logarithms one by one, and return a plain number."""
+    surprises = []
+    for row, text in zip(model(tokens).log_softmax(-1), tokens, strict=True):
+        surprises += [
+            -row[t, text[t + 1]].item() for t in range(len(text) - 1)
+        ]
+    return sum(surprises) / len(surprises)
+
+
+FORMS: dict[str, list[object]] = {
+    "layer": [BySum],
+    "whole-model": [ByEmbedding],
+    "next-token-loss": [by_hand],
+    "stammer": [lambda tokens: tokens.clone()],
+    "count-parameters": [
+        lambda v, n_ctx, c, n_layer: float(
+            v * c + n_ctx * c + 2 * c + n_layer * c * (12 * c + 13)
+        )
+    ],
 }
