@@ -20,7 +20,130 @@ from gpt2_book.exercises.checking import (
     unpack,
 )
 
+Pair = tuple[Tensor, Tensor]
+
 CONFIG = GPT2Config(n_vocab=17, n_ctx=11, n_embd=12, n_head=3, n_layer=2)
+
+
+@exercise("growing-cache")
+def growing_cache(answer: Any) -> str:
+    """Chapter 10, on the way: a cache for one layer."""
+    torch.manual_seed(10)
+    pieces = [torch.randn(2, 2, 3, n, 5) for n in (4, 1, 2)]  # keys, values
+    one, other = call(answer), call(answer)
+    for cache in (one, other):
+        if not callable(getattr(cache, "append", None)):
+            raise NotYet(f"{type(cache).__name__} has no method `append`")
+    what = "two tensors, all keys and all values"
+    done: list[Tensor] = []
+    for piece in pieces:
+        got = unpack(call(one.append, *piece), 2, what)
+        before, done = done, [*done, piece]
+        keys, values = torch.cat(done, dim=3)
+        _check_pair((got[0], got[1]), (keys, values), before, piece)
+    got = unpack(call(other.append, *pieces[2]), 2, what)
+    if isinstance(got[0], Tensor) and got[0].shape != pieces[2][0].shape:
+        raise NotYet(
+            "a second cache begins with what the first one holds; keep the "
+            "tensors in the object, not in the class"
+        )
+    same(got[0], pieces[2][0], "a key in a second cache")
+    return "each layer can have one of its own, and nothing is forgotten"
+
+
+def _check_pair(
+    got: Pair, right: Pair, before: list[Tensor], new: Any
+) -> None:
+    """Compare what `append` returned with all keys and all values.
+
+    Args:
+        got: The keys and the values that the reader's cache returned.
+        right: What it should have returned.
+        before: The pieces appended before, each (2, B, H, T, D).
+        new: The piece appended last.
+    """
+    for i, name in enumerate(("key", "value")):
+        own, swapped = right[i], right[1 - i]
+        mistakes = [Mistake("keys and values are swapped", swapped)]
+        for piece in before[-1:]:
+            mistakes += [
+                Mistake(
+                    f"it returns the new {name}s only; the query needs those "
+                    "from before as well",
+                    new[i],
+                ),
+                Mistake(
+                    f"the new {name}s stand before the old ones; append them "
+                    "at the end",
+                    torch.cat([new[i], own[:, :, : -new.size(3)]], dim=2),
+                ),
+                Mistake(
+                    f"it forgets all {name}s but those of the last two calls",
+                    torch.cat([piece[i], new[i]], dim=2),
+                ),
+            ]
+        same(got[i], own, f"what it returns of the {name}s", mistakes)
+
+
+@exercise("quantize-columns")
+def quantize_columns(answer: Any) -> str:
+    """Chapter 10, on the way: one byte for each weight."""
+    torch.manual_seed(10)
+    for shape in ((7, 3), (2, 5), (12, 12)):
+        weight = torch.randn(shape) * torch.linspace(0.01, 3, shape[1])
+        scale = weight.abs().amax(dim=0) / 127
+        what = "two tensors, the integers and the scales"
+        got = unpack(call(answer, weight), 2, what)
+        mistakes = _scale_mistakes(weight, scale)
+        same(torch.as_tensor(got[1]).squeeze(), scale, "a scale", mistakes)
+        integers = got[0]
+        if not isinstance(integers, Tensor):
+            same(integers, torch.zeros(shape), "the integers")
+        if integers.dtype != torch.int8:
+            raise NotYet(
+                f"the integers have the dtype {integers.dtype}; one byte is "
+                "torch.int8"
+            )
+        steps = weight / scale
+        same(
+            integers.float(),
+            steps.round(),
+            "an integer",
+            [
+                Mistake(
+                    "`to(torch.int8)` cuts off what is behind the point; "
+                    "round first",
+                    steps.trunc(),
+                ),
+                Mistake("multiply by the scale to come back", weight.round()),
+            ],
+        )
+    return "no number is off by more than half a step of its column"
+
+
+def _scale_mistakes(weight: Tensor, scale: Tensor) -> list[Mistake]:
+    rows = weight.abs().amax(dim=1) / 127
+    return [
+        Mistake(
+            "that is a scale for each row; the columns need one each", rows
+        ),
+        Mistake(
+            "that is one scale for the whole matrix; a column of small "
+            "numbers would be rounded with the steps of a large one",
+            weight.abs().max() / 127,
+        ),
+        Mistake(
+            "the sign counts: the largest magnitude may be a negative number",
+            weight.amax(dim=0) / 127,
+        ),
+        Mistake(
+            "the integers go up to 127; 128 does not fit on both sides",
+            scale * 127 / 128,
+        ),
+        Mistake(
+            "that is its inverse: a scale is the size of a step", 1 / scale
+        ),
+    ]
 
 
 @exercise("cache-break-even")
@@ -67,7 +190,8 @@ def _caches(square: int) -> list[Mistake]:
     return [
         Mistake("that counts numbers; each has four bytes", 12.0 * square),
         Mistake(
-            "that counts the keys; a position has a value as well",
+            "that is half of it: a position has a key and a value, and each "
+            "number has four bytes",
             24.0 * square,
         ),
         Mistake(
@@ -85,6 +209,10 @@ def _weights(width: int) -> list[Mistake]:
     square = width**2
     return [
         Mistake("that counts weights; each has four bytes", 12.0 * square),
+        Mistake(
+            "that is two bytes for each weight; here each has four",
+            24.0 * square,
+        ),
         Mistake(
             "that includes biases and norms; the matrices alone are 12 C²",
             4.0 * (12 * square + 13 * width),

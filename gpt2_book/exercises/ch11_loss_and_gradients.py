@@ -2,13 +2,225 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt2_book.exercises.checking import Mistake, call, exercise, same
+from gpt2_book.exercises.checking import (
+    Mistake,
+    call,
+    exercise,
+    same,
+    unpack,
+)
+
+
+@exercise("cross-entropy")
+def cross_entropy(answer: Any) -> str:
+    """Chapter 11, on the way: the surprise at a token, from the logits."""
+    torch.manual_seed(11)
+    for size, target, shift in ((3, 1, 0.0), (17, 0, -2.0), (5, 4, 400.0)):
+        logits = 2 * torch.randn(size) + shift
+        p = logits.softmax(-1)
+        right = -logits.log_softmax(-1)[target]
+        large = (
+            "the exponential of a logit in the hundreds is infinite; subtract "
+            "the largest logit from all of them first"
+        )
+        mistakes = [
+            Mistake("a surprise is not negative: it is -log p", -right),
+            Mistake("that is the probability; take -log of it", p[target]),
+            Mistake(
+                "that is in bits; use the natural log", right / math.log(2)
+            ),
+            Mistake(
+                "that is the logit; it needs the sum of the exponentials of "
+                "all logits as well",
+                -logits[target],
+            ),
+            Mistake(
+                "that is the entropy of the guess; what counts is the token "
+                "that came",
+                -(p * p.log()).sum(),
+            ),
+            Mistake(
+                "that is the mean over the vocabulary; the surprise is that "
+                "of one token",
+                right / size,
+            ),
+            Mistake(large, torch.tensor(math.nan)),
+            Mistake(large, torch.tensor(math.inf)),
+        ]
+        got = torch.as_tensor(call(answer, logits, target)).detach()
+        what = f"the surprise for V={size}"
+        same(got.reshape(()).float(), right, what, mistakes)
+    return "the largest logit can be subtracted from all: p stays the same"
+
+
+@exercise("linear-backward")
+def linear_backward(answer: Any) -> str:
+    """Chapter 11, on the way: the backward pass of a linear map."""
+    torch.manual_seed(11)
+    for n, length, inside, outside in ((2, 5, 4, 7), (1, 3, 6, 2)):
+        dy, x = torch.randn(n, length, outside), torch.randn(n, length, inside)
+        weight = torch.randn(inside, outside)
+        dweight = torch.einsum("bti,bto->io", x, dy)
+        got = unpack(
+            call(answer, dy, x, weight), 3, "dx, dweight and dbias, in a tuple"
+        )
+        same(got[0], dy @ weight.T, "dx")
+        same(
+            got[1],
+            dweight,
+            "dweight",
+            [
+                Mistake(
+                    "dweight has the shape of the weight, (in, out); yours is "
+                    "its transpose",
+                    dweight.T,
+                ),
+                Mistake(
+                    "one matrix serves all sequences: add up over the batch "
+                    "too",
+                    x.mT @ dy,
+                ),
+                Mistake(
+                    "roads add: dweight is a sum over positions, not a mean",
+                    dweight / (n * length),
+                ),
+                Mistake(
+                    "roads add: dweight is a sum over sequences, not a mean",
+                    dweight / n,
+                ),
+            ],
+        )
+        same(
+            got[2],
+            dy.sum((0, 1)),
+            "dbias",
+            [
+                Mistake(
+                    "the bias is added at every position: sum over the batch "
+                    "and the positions",
+                    dy,
+                ),
+                Mistake(
+                    "add up over the positions of all sequences", dy.sum(0)
+                ),
+                Mistake(
+                    "roads add: dbias is a sum, not a mean", dy.mean((0, 1))
+                ),
+            ],
+        )
+    return "one product forward, two products backward"
+
+
+@exercise("softmax-backward")
+def softmax_backward(answer: Any) -> str:
+    """Chapter 11, on the way: the backward pass of a softmax."""
+    torch.manual_seed(11)
+    for shape in ((3,), (2, 3, 5, 5), (4, 7)):
+        weights = (2 * torch.randn(shape)).softmax(-1)
+        dweights = torch.randn(shape)
+        product = weights * dweights
+        average = product.sum(-1, keepdim=True)
+        right = product - weights * average
+        mistakes = [
+            Mistake(
+                "the average is missing: each score has a road to every "
+                "weight, through the sum",
+                product,
+            ),
+            Mistake(
+                "the average of the dweights is weighted by the weights",
+                weights * (dweights - dweights.mean(-1, keepdim=True)),
+            ),
+            Mistake(
+                "you subtract the average, but the factor in front, the "
+                "weight itself, is missing",
+                dweights - average,
+            ),
+            Mistake(
+                "you followed only the path from each score to its own weight",
+                product * (1 - weights),
+            ),
+            Mistake("the sum is over the last axis", _flat(weights, product)),
+            Mistake("the sign is wrong", -right),
+        ]
+        same(call(answer, dweights, weights), right, "dscores", mistakes)
+    return "the dscores of a row add up to 0"
+
+
+def _flat(weights: Tensor, product: Tensor) -> Tensor:
+    """Return dscores with an average over all axes."""
+    return product - weights * product.sum()
+
+
+@exercise("norm-backward")
+def norm_backward(answer: Any) -> str:
+    """Chapter 11, on the way: the backward pass of the layer norm."""
+    torch.manual_seed(11)
+    for shape in ((2, 5, 12), (3, 1, 7)):
+        x, dy = 3 * torch.randn(shape), torch.randn(shape)
+        weight = torch.randn(shape[-1])
+        centred = x - x.mean(-1, keepdim=True)
+        spread = (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        n = centred / spread
+        what = "dx, dweight and dbias, in a tuple"
+        got = unpack(call(answer, dy, weight, (n, spread)), 3, what)
+        right = _norm_dx(dy * weight, n) / spread
+        same(got[0], right, "dx", _norm_mistakes(dy, weight, n, spread))
+        axes = (0, 1)
+        shapes = Mistake(
+            "the scale serves all positions: sum over the first two axes",
+            dy * n,
+        )
+        same(got[1], (dy * n).sum(axes), "dweight", [shapes])
+        same(got[2], dy.sum(axes), "dbias")
+    return "dx has no part in what the norm cannot hear"
+
+
+def _norm_dx(dn: Tensor, n: Tensor) -> Tensor:
+    """Return dx times the spread."""
+    along = n * (dn * n).mean(-1, keepdim=True)
+    return dn - dn.mean(-1, keepdim=True) - along
+
+
+def _norm_mistakes(
+    dy: Tensor, weight: Tensor, n: Tensor, spread: Tensor
+) -> list[Mistake]:
+    dn = dy * weight
+    mean = dn.mean(-1, keepdim=True)
+    along = n * (dn * n).mean(-1, keepdim=True)
+    summed = n * (dn * n).sum(-1, keepdim=True)
+    return [
+        Mistake(
+            "two roads are missing: the mean and the spread depend on x too",
+            dn / spread,
+        ),
+        Mistake(
+            "the road through the spread is missing", (dn - mean) / spread
+        ),
+        Mistake("the road through the mean is missing", (dn - along) / spread),
+        Mistake("divide by the spread at the end", dn - mean - along),
+        Mistake(
+            "both terms are means over the vector, not sums",
+            (dn - mean - summed) / spread,
+        ),
+        Mistake(
+            "the weight comes after n, so it comes first on the way back: "
+            "begin with dn = dy * weight",
+            _norm_dx(dy, n) / spread,
+        ),
+        Mistake(
+            "the weight comes after n, so on the way back it is used before "
+            "the means are taken",
+            weight * _norm_dx(dy, n) / spread,
+        ),
+    ]
 
 
 @exercise("squared-error-gradient")
@@ -78,9 +290,22 @@ def rms_norm_backward(answer: Any) -> str:
                 (dy - along_x) / r,
             ),
             Mistake("divide by r at the end", dy - along),
+            Mistake(
+                "the ε under the root is missing; where x is small, it counts",
+                _without_epsilon(dy, x),
+            ),
+            Mistake(
+                "the mean is over the vector, the last axis, and not over all",
+                (dy - n * (dy * n).mean()) / r,
+            ),
         ]
         same(call(answer, dy, x), (dy - along) / r, "dx", mistakes)
     return "dx has no part along x, and its mean need not be 0"
+
+
+def _without_epsilon(dy: Tensor, x: Tensor) -> Tensor:
+    r = x.square().mean(-1, keepdim=True).sqrt()
+    return (dy - x / r * (dy * x / r).mean(-1, keepdim=True)) / r
 
 
 @exercise("padded-loss-gradient")

@@ -8,7 +8,121 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt2_book.exercises.checking import Mistake, NotYet, call, exercise, same
+from gpt2_book.exercises.checking import (
+    Mistake,
+    NotYet,
+    call,
+    exercise,
+    same,
+    unpack,
+)
+
+
+@exercise("adamw-step")
+def adamw_step(answer: Any) -> str:
+    """Chapter 12, on the way: one step of AdamW."""
+    torch.manual_seed(12)
+    for t, decay in ((1, 0.1), (4, 0.0), (2, 0.5)):
+        w, g = torch.randn(2, 3), torch.randn(2, 3)
+        m, v = (torch.zeros(2, 3), torch.zeros(2, 3))
+        if t > 1:
+            m, v = torch.randn(2, 3), torch.rand(2, 3)
+        what = "three tensors: the weight, m and v"
+        got = unpack(call(answer, w.clone(), g, m, v, t, 0.01, decay), 3, what)
+        new_m, new_v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
+        swapped = Mistake(
+            "beta is the share of the old mean, 1 - beta that of the new "
+            "gradient",
+            0.1 * m + 0.9 * g,
+        )
+        pulled = Mistake(
+            "the decay has gone into the gradient, and will be divided by "
+            "its size; keep it out",
+            0.9 * m + 0.1 * (g + decay * w),
+        )
+        same(got[1], new_m, "m", [swapped, pulled])
+        no_square = Mistake(
+            "v is a mean of the gradient's square", 0.95 * v + 0.05 * g
+        )
+        other_beta = Mistake(
+            "v has a beta of its own, 0.95", 0.9 * v + 0.1 * g**2
+        )
+        same(got[2], new_v, "v", [no_square, other_beta])
+        mistakes = _step_mistakes(w, new_m, new_v, t, decay)
+        same(got[0], _stepped(w, new_m, new_v, t, decay), "w", mistakes)
+    return "the first step has the length of the rate, whatever the gradient"
+
+
+def _stepped(w: Tensor, m: Tensor, v: Tensor, t: int, decay: float) -> Tensor:
+    mean, size = m / (1 - 0.9**t), (v / (1 - 0.95**t)).sqrt() + 1e-8
+    return w - 0.01 * (mean / size + decay * w)
+
+
+def _step_mistakes(
+    w: Tensor, m: Tensor, v: Tensor, t: int, decay: float
+) -> list[Mistake]:
+    mean, square = m / (1 - 0.9**t), v / (1 - 0.95**t)
+    pull = decay * w
+    return [
+        Mistake(
+            "the correction is missing: both means began at 0",
+            w - 0.01 * (m / v.sqrt() + pull),
+        ),
+        Mistake(
+            "divide by the square root of v", w - 0.01 * (mean / square + pull)
+        ),
+        Mistake(
+            "the weight decay is missing", w - 0.01 * mean / square.sqrt()
+        ),
+        Mistake(
+            "the decay should be a part of the step too: times the rate",
+            w - 0.01 * mean / square.sqrt() - pull,
+        ),
+        Mistake(
+            "the step goes against the gradient, and so does the pull",
+            w + 0.01 * (mean / square.sqrt() + pull),
+        ),
+        Mistake(
+            "the decay pulls towards 0: it is subtracted",
+            w - 0.01 * (mean / square.sqrt() - pull),
+        ),
+        Mistake(
+            "the correction of v comes before the root",
+            w - 0.01 * (mean / (v.sqrt() / (1 - 0.95**t)) + pull),
+        ),
+    ]
+
+
+@exercise("orthogonalise")
+def orthogonalise(answer: Any) -> str:
+    """Chapter 12, on the way: all directions of a matrix equally strong."""
+    torch.manual_seed(12)
+    for shape in ((4, 4), (6, 3), (3, 8)):
+        matrix = torch.randn(shape)
+        u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+        got = call(answer, matrix)
+        if not isinstance(got, Tensor) or got.shape != matrix.shape:
+            same(got, matrix, "the result")
+        mistakes = [
+            Mistake("the matrix has come back as it was", matrix),
+            Mistake("that is only scaled", matrix / matrix.norm()),
+            Mistake("that is only scaled", matrix / s[0]),
+            Mistake(
+                "the sign of each entry says nothing about directions",
+                matrix.sign(),
+            ),
+        ]
+        strengths = torch.linalg.svdvals(u.T @ got.float().detach() @ v.T)
+        if not 0.6 <= float(strengths.min()) <= float(strengths.max()) <= 1.3:
+            same(got.float(), u @ v, f"the result for {shape}", mistakes)
+        turned = u.T @ got.float() @ v.T
+        same(
+            turned - turned.diagonal().diag(),
+            torch.zeros_like(turned),
+            "what is off the diagonal in the matrix's own directions",
+            tolerance=0.05,
+        )
+    return "every direction of the matrix is still there, with one strength"
 
 
 @exercise("uncorrected-step")
@@ -104,6 +218,11 @@ def _loss_mistakes(
         Mistake(
             "you count the padding too; the masks say which tokens are real",
             _weighted(losses, [mask.numel() for mask in masks]),
+        ),
+        Mistake(
+            "mask[:, :-1] leaves out the last column, which in a shorter row "
+            "is padding; what is not predicted is the first token",
+            _weighted(losses, [int(mask[:, :-1].sum()) for mask in masks]),
         ),
         Mistake(
             "you leave out the first column, but you still count the padding",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,7 +50,154 @@ def all_off(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.softmax(-1) - one_hot
 
 
+def surprise(logits: Tensor, target: int) -> float:
+    """Answer the try-it of the loss, by a loop over numbers."""
+    top = max(logits.tolist())
+    total = sum(math.exp(z - top) for z in logits.tolist())
+    return math.log(total) + top - float(logits[target])
+
+
+def by_autograd(forward: Any, dy: Tensor, *inputs: Tensor) -> Any:
+    """Return the gradients of a forward pass."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    return torch.autograd.grad(forward(*leaves), leaves, dy)
+
+
+def linear(dy: Tensor, x: Tensor, weight: Tensor) -> Any:
+    """Answer the try-it of a linear map."""
+    dx, dweight = by_autograd(torch.matmul, dy, x, weight)
+    return dx, dweight, dy.sum((0, 1))
+
+
+def linear_with(second: Any, third: Any = None) -> Any:
+    """Answer with other gradients of the weight or the bias."""
+
+    def answer(dy: Tensor, x: Tensor, weight: Tensor) -> Any:
+        dx, dweight, dbias = linear(dy, x, weight)
+        other = dbias if third is None else third(dy)
+        return dx, second(dweight, x, dy), other
+
+    return answer
+
+
+def softmax(dweights: Tensor, weights: Tensor) -> Tensor:
+    """Answer the try-it of a softmax."""
+    (dscores,) = by_autograd(
+        lambda scores: scores.softmax(-1), dweights, weights.log()
+    )
+    return dscores
+
+
+def norm(dy: Tensor, weight: Tensor, kept: Any) -> Any:
+    """Answer the try-it of the norm: autograd's, of the norm itself."""
+    n, spread = kept
+    centred, size = n * spread, n.shape[-1:]
+    bias = torch.zeros(size)
+    return by_autograd(
+        lambda x, w, b: F.layer_norm(x, size, w, b), dy, centred, weight, bias
+    )
+
+
+def norm_with(change: Any) -> Any:
+    """Answer with another dx."""
+
+    def answer(dy: Tensor, weight: Tensor, kept: Any) -> Any:
+        n, spread = kept
+        _, dweight, dbias = norm(dy, weight, kept)
+        return change(dy * weight, n, spread, dy, weight), dweight, dbias
+
+    return answer
+
+
+def mean(x: Tensor) -> Tensor:
+    """Return the mean over the last axis."""
+    return x.mean(-1, keepdim=True)
+
+
 ANSWERS: dict[str, Answers] = {
+    "cross-entropy": (
+        surprise,
+        {
+            "is not negative": lambda z, y: z.log_softmax(-1)[y],
+            "that is the probability": lambda z, y: z.softmax(-1)[y],
+            "in bits": lambda z, y: -z.log_softmax(-1)[y] / math.log(2),
+            "that is the logit": lambda z, y: -z[y],
+            "the entropy of the guess": lambda z, y: (
+                -(z.softmax(-1) * z.log_softmax(-1)).sum()
+            ),
+            "mean over the vocabulary": lambda z, y: (
+                -z.log_softmax(-1)[y] / len(z)
+            ),
+            "subtract the largest logit": lambda z, y: (
+                z.exp().sum().log() - z[y]
+            ),
+            "in the hundreds": lambda z, y: (
+                -(z.exp()[y] / z.exp().sum()).log()
+            ),
+        },
+    ),
+    "linear-backward": (
+        linear,
+        {
+            "its transpose": linear_with(lambda dw, x, dy: dw.T),
+            "over the batch": linear_with(lambda dw, x, dy: x.mT @ dy),
+            "a sum over positions": linear_with(
+                lambda dw, x, dy: dw / (x.size(0) * x.size(1))
+            ),
+            "at every position": linear_with(
+                lambda dw, x, dy: dw, lambda dy: dy
+            ),
+            "of all sequences": linear_with(
+                lambda dw, x, dy: dw, lambda dy: dy.sum(0)
+            ),
+            "a sum, not a mean": linear_with(
+                lambda dw, x, dy: dw, lambda dy: dy.mean((0, 1))
+            ),
+            "expected dx": lambda dy, x, weight: dy @ weight.T,
+        },
+    ),
+    "softmax-backward": (
+        softmax,
+        {
+            "the average is missing": lambda dw, w: w * dw,
+            "weighted by the weights": lambda dw, w: w * (dw - mean(dw)),
+            "the factor in front": lambda dw, w: (
+                dw - (w * dw).sum(-1, keepdim=True)
+            ),
+            "its own weight": lambda dw, w: w * dw * (1 - w),
+            "over the last axis": lambda dw, w: w * (dw - (w * dw).sum()),
+            "sign is wrong": lambda dw, w: -softmax(dw, w),
+        },
+    ),
+    "norm-backward": (
+        norm,
+        {
+            "two roads": norm_with(lambda dn, n, s, dy, w: dn / s),
+            "through the spread is missing": norm_with(
+                lambda dn, n, s, dy, w: (dn - mean(dn)) / s
+            ),
+            "through the mean is missing": norm_with(
+                lambda dn, n, s, dy, w: (dn - n * mean(dn * n)) / s
+            ),
+            "divide by the spread": norm_with(
+                lambda dn, n, s, dy, w: dn - mean(dn) - n * mean(dn * n)
+            ),
+            "not sums": norm_with(
+                lambda dn, n, s, dy, w: (
+                    (dn - mean(dn) - n * (dn * n).sum(-1, keepdim=True)) / s
+                )
+            ),
+            "begin with dn": norm_with(
+                lambda dn, n, s, dy, w: (dy - mean(dy) - n * mean(dy * n)) / s
+            ),
+            "before the means": norm_with(
+                lambda dn, n, s, dy, w: (
+                    w * (dy - mean(dy) - n * mean(dy * n)) / s
+                )
+            ),
+            "expected dx": lambda dy, w, kept: dy,
+        },
+    ),
     "squared-error-gradient": (
         squared_error,
         {
@@ -78,6 +228,12 @@ ANSWERS: dict[str, Answers] = {
                 (dy - x * (dy * x).mean(-1, keepdim=True)) / root(x)
             ),
             "divide by r": lambda dy, x: rms(dy, x) * root(x),
+            "ε under the root": lambda dy, x: (
+                (dy - x * mean(dy * x) / mean(x**2)) / mean(x**2).sqrt()
+            ),
+            "not over all": lambda dy, x: (
+                (dy - x / root(x) * (dy * x / root(x)).mean()) / root(x)
+            ),
             "(120 of 120 entries": lambda dy, x: rms(x, dy),
         },
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,96 @@ def plateau(
     return rate
 
 
+def adamw(change: Any = None) -> Any:
+    """Answer the try-it of AdamW, with another step if asked."""
+
+    def answer(
+        w: Tensor,
+        g: Tensor,
+        m: Tensor,
+        v: Tensor,
+        t: int,
+        rate: float,
+        decay: float,
+    ) -> Any:
+        m, v = m.lerp(g, 0.1), v.lerp(g * g, 0.05)
+        mean, square = m / (1 - 0.9**t), v / (1 - 0.95**t)
+        if change is None:
+            return w * (1 - rate * decay) - rate * mean / square.sqrt(), m, v
+        return change(w, mean, square, rate, decay, m, v), m, v
+
+    return answer
+
+
+def svd(matrix: Tensor) -> Tensor:
+    """Answer the try-it of Muon exactly."""
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    return u @ v
+
+
 ANSWERS: dict[str, Answers] = {
+    "adamw-step": (
+        adamw(),
+        {
+            "correction is missing": adamw(
+                lambda w, a, b, rate, decay, m, v: (
+                    w - rate * (m / v.sqrt() + decay * w)
+                )
+            ),
+            "square root of v": adamw(
+                lambda w, a, b, rate, decay, m, v: (
+                    w - rate * (a / b + decay * w)
+                )
+            ),
+            "decay is missing": adamw(
+                lambda w, a, b, rate, decay, m, v: w - rate * a / b.sqrt()
+            ),
+            "times the rate": adamw(
+                lambda w, a, b, rate, decay, m, v: (
+                    w - rate * a / b.sqrt() - decay * w
+                )
+            ),
+            "against the gradient": adamw(
+                lambda w, a, b, rate, decay, m, v: (
+                    w + rate * (a / b.sqrt() + decay * w)
+                )
+            ),
+            "it is subtracted": adamw(
+                lambda w, a, b, rate, decay, m, v: (
+                    w - rate * (a / b.sqrt() - decay * w)
+                )
+            ),
+            "share of the old mean": lambda w, g, m, v, t, rate, decay: (
+                w,
+                0.1 * m + 0.9 * g,
+                v,
+            ),
+            "gone into the gradient": lambda w, g, m, v, t, rate, decay: (
+                adamw()(w, g + decay * w, m, v, t, rate, 0.0)
+            ),
+            "a beta of its own": lambda w, g, m, v, t, rate, decay: (
+                w,
+                m.lerp(g, 0.1),
+                v.lerp(g * g, 0.1),
+            ),
+            "gradient's square": lambda w, g, m, v, t, rate, decay: (
+                w,
+                m.lerp(g, 0.1),
+                v.lerp(g, 0.05),
+            ),
+            "expected three tensors": lambda w, g, m, v, t, rate, decay: w,
+        },
+    ),
+    "orthogonalise": (
+        svd,
+        {
+            "as it was": lambda x: x,
+            "only scaled": lambda x: x / x.norm(),
+            "says nothing about directions": lambda x: x.sign(),
+            "has shape": lambda x: svd(x).T if len(x) != x.size(1) else svd(x),
+            "off the diagonal": lambda x: svd(torch.flip(x, [0])),
+        },
+    ),
     "uncorrected-step": (
         lambda b1, b2, t: (1 - b1**t) / math.sqrt(1 - b2**t),
         {
@@ -60,6 +150,9 @@ ANSWERS: dict[str, Answers] = {
             "read and not predicted": weighted(lambda mask: mask.sum().item()),
             "weight the parts by their rows": weighted(len),
             "the padding too; the masks": weighted(lambda mask: mask.numel()),
+            "which in a shorter row": weighted(
+                lambda mask: mask[:, :-1].sum().item()
+            ),
             "leave out the first column": weighted(
                 lambda mask: mask[:, 1:].numel()
             ),
