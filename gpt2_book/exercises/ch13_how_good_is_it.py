@@ -6,7 +6,122 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from gpt2_book.exercises.checking import Mistake, call, exercise, same
+import torch
+from torch import Tensor
+
+from gpt2_book.exercises.checking import (
+    Mistake,
+    NotYet,
+    call,
+    describe,
+    exercise,
+    same,
+)
+
+
+@exercise("token-surprises")
+def token_surprises(answer: Any) -> str:
+    """Try it yourself: the surprise at every token that came."""
+    torch.manual_seed(13)
+    for n, n_vocab in ((5, 7), (3, 11)):
+        logits = 2 * torch.randn(n, n_vocab)
+        ids = torch.randint(n_vocab, (n + 1,)).tolist()
+        log_p, came = logits.log_softmax(dim=-1), (range(n), ids[1:])
+        right = -log_p[came]
+        mistakes = [
+            Mistake(
+                "you look up the tokens that were read; a position guesses "
+                "the next one, so look up `ids[1:]`",
+                -log_p[range(n), ids[:-1]],
+            ),
+            Mistake("log-probabilities are negative; change the sign", -right),
+            Mistake("that is in bits; nats were asked", right / math.log(2)),
+            Mistake(
+                "those are probabilities; the surprise is -log p",
+                log_p.exp()[came],
+            ),
+            Mistake("the softmax is still missing", -logits[came]),
+            Mistake(
+                "your softmax runs over the positions; at each position it "
+                "runs over the vocabulary, dim=-1",
+                -logits.log_softmax(dim=0)[came],
+            ),
+            Mistake("that is the sum; return every token's", right.sum()),
+            Mistake("that is the mean; return every token's", right.mean()),
+        ]
+        got = call(answer, logits, ids)
+        if isinstance(got, list | tuple):
+            got = torch.tensor([float(one) for one in got])
+        if isinstance(got, Tensor) and got.shape == (n, 1):
+            got = got[:, 0]
+        same(got, right, f"the surprise at {n} tokens", mistakes)
+    return "one number for every token that came"
+
+
+Spans = list[tuple[int, int, int]]
+
+
+@exercise("sliding-windows")
+def sliding_windows(answer: Any) -> str:
+    """Try it yourself: windows that overlap."""
+    for n, n_ctx, stride in ((11, 4, 2), (11, 4, 4), (30, 8, 3), (5, 8, 4)):
+        right = _windows(n, n_ctx, stride)
+        first, *more = right
+        mistakes = [
+            Mistake(
+                "a window holds `n_ctx` ids to read and one more to guess",
+                _windows(n, n_ctx - 1, stride) if stride < n_ctx else None,
+            ),
+            Mistake(
+                "a window ends with the text at the latest",
+                [
+                    (begin, begin + n_ctx + 1, n_new)
+                    for begin, _, n_new in right
+                ],
+            ),
+            Mistake(
+                "`n_new` counts what no window before has guessed",
+                [(begin, stop, stop - begin - 1) for begin, stop, _ in right],
+            ),
+            Mistake(
+                "the very first id is never guessed",
+                [(*first[:2], first[2] + 1), *more],
+            ),
+            Mistake(
+                "the first window guesses all but its first id; only the "
+                "later ones have `stride` new ones or fewer",
+                [(*first[:2], min(stride, first[2])), *more],
+            ),
+            Mistake(
+                "stop as soon as the whole text has been guessed; your last "
+                "windows have nothing new",
+                [
+                    *right,
+                    *(
+                        (begin, n, 0)
+                        for begin in range(right[-1][0] + stride, n, stride)
+                    ),
+                ],
+            ),
+        ]
+        got = call(answer, n, n_ctx, stride)
+        try:
+            spans = [tuple(int(number) for number in span) for span in got]
+        except (TypeError, ValueError):
+            what = f"expected a list of triples; got {describe(got)}"
+            raise NotYet(what) from None
+        what = f"the list for n={n}, n_ctx={n_ctx}, stride={stride}"
+        same(spans, right, what, mistakes)
+    return "four texts agree, one of them shorter than a window"
+
+
+def _windows(n: int, n_ctx: int, stride: int) -> Spans:
+    spans, begin, done = [], 0, 1
+    while done < n:
+        stop = min(begin + n_ctx + 1, n)
+        spans.append((begin, stop, stop - done))
+        begin, done = begin + stride, stop
+    return spans
 
 
 @exercise("least-gap")
@@ -42,6 +157,11 @@ def least_gap(answer: Any) -> str:
                 "take the logarithm first, then divide it by the tokens; you "
                 "take the logarithm of a share per token",
                 -math.log(share / n_tokens),
+            ),
+            Mistake(
+                "that is the rate of slips per token, not what they cost; the "
+                "two are close only while slips are rare",
+                1 - share ** (1 / n_tokens),
             ),
         ]
         got = call(answer, share, n_tokens)
@@ -103,6 +223,7 @@ QUESTIONS: tuple[tuple[list[float], list[str]], ...] = (
     ([-2.0, -2.2, -9.0], [" aaaa", " \u00e9\u00e9\u00e9\u00e9", " b"]),
     ([-3.0, -4.0], [" yes it is", " no"]),
     ([-6.0, -5.0, -30.0], [" twelve long", " a b c d", " e"]),
+    ([-3.0, -10.5], [" no", " of course"]),  # right only with the space
 )
 
 
@@ -120,6 +241,10 @@ def per_byte_choice(answer: Any) -> str:
         ),
         Mistake("you count words", _choices(lambda text: len(text.split()))),
         Mistake(
+            "the space before an ending belongs to it, and is a byte, too",
+            _choices(lambda text: len(text.strip().encode())),
+        ),
+        Mistake(
             "you take the least probable: log-probabilities are negative, and "
             "the largest is the closest to 0",
             _choices(lambda text: -len(text.encode())),
@@ -127,8 +252,8 @@ def per_byte_choice(answer: Any) -> str:
     ]
     got = [call(answer, list(sums), list(ends)) for sums, ends in QUESTIONS]
     right = _choices(lambda text: len(text.encode()))
-    same(got, right, "the choices in five questions", mistakes)
-    return "five questions agree, one with letters of two bytes"
+    same(got, right, "the choices in six questions", mistakes)
+    return "six questions agree, one with letters of two bytes"
 
 
 def _choices(length: Callable[[str], int]) -> list[int]:

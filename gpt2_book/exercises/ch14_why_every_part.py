@@ -2,20 +2,134 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from gpt2.config import GPT2Config
+from gpt2.model import GPT2
 from gpt2_book.exercises.checking import (
     Mistake,
     NotYet,
+    act,
     call,
     exercise,
     same,
     unpack,
 )
+
+CONFIG = GPT2Config(n_vocab=17, n_ctx=11, n_embd=12, n_head=3, n_layer=2)
+
+
+@exercise("without-positions")
+def without_positions(answer: Any) -> str:
+    """Try it yourself: a model without positions."""
+    torch.manual_seed(14)
+    whole = GPT2(CONFIG).eval().requires_grad_(False)
+    for parameter in whole.parameters():
+        parameter.normal_(std=0.3)
+    tokens = torch.randint(CONFIG.n_vocab, (2, 9))
+
+    def logits(*emptied: str) -> Tensor:
+        model = copy.deepcopy(whole)
+        for name in emptied:
+            model.get_parameter(name).zero_()
+        return model(tokens)
+
+    same_everywhere = copy.deepcopy(whole)
+    rows = same_everywhere.wpe.weight
+    rows.copy_(rows.mean(dim=0).expand_as(rows))
+    mistakes = [
+        Mistake(
+            "nothing has changed: change the model that you are given, and "
+            "not a copy",
+            logits(),
+        ),
+        Mistake(
+            "you have emptied the table of the tokens, `wte`",
+            logits("wte.weight"),
+        ),
+        Mistake(
+            "every position adds the same row now; it should add nothing",
+            same_everywhere(tokens),
+        ),
+    ]
+    patient = copy.deepcopy(whole)
+    act(answer, patient)
+    try:
+        got = patient(tokens)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise NotYet(f"the model does not run any more: {what}") from error
+    same(got, logits("wpe.weight"), "a logit", mistakes)
+    return "tokens alone enter the first layer"
+
+
+class Peeking(nn.Module):
+    """Says the next token if it is in sight, and else what a table says."""
+
+    def __init__(self, n_vocab: int) -> None:
+        """Draw the table."""
+        super().__init__()
+        self.table = torch.randn(n_vocab, n_vocab)
+
+    def forward(self, tokens: Tensor, last_only: bool = False) -> Tensor:
+        """Return logits, as GPT-2 does."""
+        sure = 8.0 * F.one_hot(tokens[:, 1:], len(self.table))
+        guess = self.table[tokens[:, -1:]]
+        return guess[:, 0] if last_only else torch.cat((sure, guess), dim=1)
+
+
+@exercise("honest-loss")
+def honest_loss(answer: Any) -> str:
+    """Try it yourself: a loss with the future out of sight."""
+    torch.manual_seed(14)
+    for n_vocab, lengths in ((9, [2, 5, 6]), (13, [4])):
+        model, rows = Peeking(n_vocab), torch.randint(n_vocab, (3, 8))
+        everything = model(rows)
+        honest = [model(rows[:, :n])[:, -1] for n in lengths]
+        first = [model(rows[:, :n])[:, 0] for n in lengths]
+        asked = [rows[:, n] for n in lengths]
+        right = _mean_loss(honest, asked)
+        mistakes = [
+            Mistake(
+                "the model still sees the token that it is asked for; hand "
+                "over `rows[:, :n]` and nothing more",
+                _mean_loss([everything[:, n - 1] for n in lengths], asked),
+            ),
+            Mistake(
+                "you ask for the last token that was handed over; the next "
+                "one is `rows[:, n]`",
+                _mean_loss(honest, [rows[:, n - 1] for n in lengths]),
+            ),
+            Mistake(
+                "you ask for the token after the next; the next one is "
+                "`rows[:, n]`",
+                _mean_loss(honest, [rows[:, n + 1] for n in lengths]),
+            ),
+            Mistake(
+                "you take the first guess of each beginning; the last one is "
+                "about the next token",
+                _mean_loss(first, asked),
+            ),
+            Mistake(
+                "that is the sum over the lengths; take the mean",
+                right * len(lengths),
+            ),
+        ]
+        got = call(answer, model, rows, lengths)
+        same(got, right, f"the loss for lengths={lengths}", mistakes)
+    return "a model that peeks gains nothing by it"
+
+
+def _mean_loss(guesses: list[Tensor], asked: list[Tensor]) -> float:
+    pairs = zip(guesses, asked, strict=True)
+    losses = [F.cross_entropy(guess, token).item() for guess, token in pairs]
+    return sum(losses) / len(losses)
 
 
 @exercise("absorbed-scale")
@@ -149,6 +263,11 @@ def fixed_norm(answer: Any) -> str:
             Mistake(
                 "the bias comes last and is not multiplied by the weight",
                 (centred / sigma + bias) * weight,
+            ),
+            Mistake(
+                "you divide weight and bias by sigma, too; they come after "
+                "the division",
+                (centred * weight + bias) / sigma,
             ),
         ]
         got = call(answer, x, sigma, weight, bias)

@@ -5,7 +5,46 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 Answers = tuple[object, dict[str, object]]
+Spans = list[tuple[int, int, int]]
+
+
+def surprises(logits: Tensor, ids: list[int], dim: int = -1) -> Tensor:
+    """Answer the first try, or with the softmax over the wrong axis."""
+    came = torch.tensor(ids[1:])[:, None]
+    return -logits.log_softmax(dim).gather(-1, came)[:, 0]
+
+
+def surprises_by_loop(logits: Tensor, ids: list[int]) -> list[float]:
+    """Answer the first try with a list of numbers."""
+    return [
+        -math.log(row.softmax(0)[token])
+        for row, token in zip(logits, ids[1:], strict=True)
+    ]
+
+
+def windows(n: int, n_ctx: int, stride: int) -> Spans:
+    """Answer the second try."""
+    spans, done = [], 1
+    for begin in range(0, n, stride):
+        stop = min(begin + n_ctx + 1, n)
+        if stop > done:
+            spans.append((begin, stop, stop - done))
+        done = max(done, stop)
+    return spans
+
+
+def windows_one_by_one(n: int, n_ctx: int, stride: int) -> object:
+    """Answer the second try with a generator of lists."""
+    begin, done = 0, 1
+    while done < n:
+        stop = min(begin + n_ctx + 1, n)
+        yield [begin, stop, stop - done]
+        begin, done = begin + stride, stop
 
 
 def best(
@@ -24,6 +63,63 @@ def best(
 
 
 ANSWERS: dict[str, Answers] = {
+    "token-surprises": (
+        surprises,
+        {
+            "were read": lambda logits, ids: surprises(logits, [0, *ids[:-1]]),
+            "change the sign": lambda logits, ids: -surprises(logits, ids),
+            "in bits": lambda logits, ids: (
+                surprises(logits, ids) / math.log(2)
+            ),
+            "are probabilities": lambda logits, ids: (
+                -surprises(logits, ids)
+            ).exp(),
+            "still missing": lambda logits, ids: (
+                -logits.gather(-1, torch.tensor(ids[1:])[:, None])
+            ),
+            "over the positions": lambda logits, ids: surprises(
+                logits, ids, dim=0
+            ),
+            "the sum": lambda logits, ids: surprises(logits, ids).sum(),
+            "the mean": lambda logits, ids: F.cross_entropy(
+                logits, torch.tensor(ids[1:])
+            ),
+        },
+    ),
+    "sliding-windows": (
+        windows,
+        {
+            "one more to guess": lambda n, n_ctx, stride: windows(
+                n, n_ctx - 1, stride
+            ),
+            "with the text": lambda n, n_ctx, stride: [
+                (begin, begin + n_ctx + 1, n_new)
+                for begin, _, n_new in windows(n, n_ctx, stride)
+            ],
+            "no window before": lambda n, n_ctx, stride: [
+                (begin, stop, stop - begin - 1)
+                for begin, stop, _ in windows(n, n_ctx, stride)
+            ],
+            "is never guessed": lambda n, n_ctx, stride: [
+                (begin, stop, n_new + (begin == 0))
+                for begin, stop, n_new in windows(n, n_ctx, stride)
+            ],
+            "all but its first": lambda n, n_ctx, stride: [
+                (begin, stop, min(n_new, stride))
+                for begin, stop, n_new in windows(n, n_ctx, stride)
+            ],
+            "nothing new": lambda n, n_ctx, stride: [
+                *windows(n, n_ctx, stride),
+                *(
+                    (begin, n, 0)
+                    for begin in range(
+                        windows(n, n_ctx, stride)[-1][0] + stride, n, stride
+                    )
+                ),
+            ],
+            "list of triples": lambda n, n_ctx, stride: [n, n_ctx, stride],
+        },
+    ),
     "least-gap": (
         lambda share, n: -math.log(share) / n,
         {
@@ -35,6 +131,7 @@ ANSWERS: dict[str, Answers] = {
             ),
             "too small when many are": lambda share, n: (1 - share) / n,
             "a share per token": lambda share, n: -math.log(share / n),
+            "the rate of slips": lambda share, n: 1 - share ** (1 / n),
         },
     ),
     "word-perplexity": (
@@ -68,7 +165,30 @@ ANSWERS: dict[str, Answers] = {
             "characters": best(len),
             "short endings win": best(lambda ending: 1),
             "count words": best(lambda ending: len(ending.split())),
+            "the space before": best(
+                lambda ending: len(ending.strip().encode())
+            ),
             "raises": lambda sums: 0,
         },
     ),
+}
+
+# More right answers, of other forms.
+FORMS: dict[str, list[object]] = {
+    "token-surprises": [
+        surprises_by_loop,
+        lambda logits, ids: F.cross_entropy(
+            logits, torch.tensor(ids[1:]), reduction="none"
+        ),
+        lambda logits, ids: surprises(logits, ids)[:, None],
+    ],
+    "sliding-windows": [windows_one_by_one],
+    "least-gap": [lambda s, n: math.log(1 / s) / n],
+    "word-perplexity": [lambda p, t, w: p ** (t / w)],
+    "per-byte-choice": [
+        lambda sums, endings: max(
+            range(len(sums)),
+            key=lambda i: sums[i] / len(endings[i].encode("utf-8")),
+        )
+    ],
 }

@@ -2,12 +2,59 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 Answers = tuple[object, dict[str, object]]
+
+
+def no_positions(model: Any) -> None:
+    """Answer the first try."""
+    model.wpe.weight.requires_grad_(False).zero_()
+
+
+def new_table(model: Any) -> None:
+    """Answer the first try with another table."""
+    model.wpe.weight = nn.Parameter(torch.zeros_like(model.wpe.weight))
+
+
+def own_forward(model: Any) -> None:
+    """Answer the first try with another function."""
+    width = model.config.n_embd
+    model.wpe.forward = lambda positions: torch.zeros(len(positions), width)
+
+
+def mean_position(model: Any) -> None:
+    """Leave the mean of the positions."""
+    table = model.wpe.weight
+    table.copy_(table.mean(dim=0).expand_as(table))
+
+
+def honest(
+    model: Any, rows: Tensor, lengths: Sequence[int], shift: int = 0
+) -> Tensor:
+    """Answer the second try, or ask for another token."""
+    losses = [
+        F.cross_entropy(model(rows[:, :n], last_only=True), rows[:, n + shift])
+        for n in lengths
+    ]
+    return torch.stack(losses).mean()
+
+
+def honest_by_hand(model: Any, rows: Tensor, lengths: Sequence[int]) -> float:
+    """Answer the second try one row and one length at a time."""
+    total = 0.0
+    for row in rows:
+        for n in lengths:
+            log_p = model(row[None, :n])[0, -1].log_softmax(0)
+            total -= log_p[row[n]].item()
+    return total / len(rows) / len(lengths)
 
 
 def absorbed(
@@ -40,6 +87,46 @@ def fixed(x: Tensor, sigma: float, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 ANSWERS: dict[str, Answers] = {
+    "without-positions": (
+        no_positions,
+        {
+            "nothing has changed": lambda model: no_positions(
+                copy.deepcopy(model)
+            ),
+            "the table of the tokens": lambda model: model.wte.weight.zero_(),
+            "the same row": mean_position,
+            "does not run": lambda model: delattr(model, "wpe"),
+            "a logit is": lambda model: model.wpe.weight.mul_(0.5),
+        },
+    ),
+    "honest-loss": (
+        honest,
+        {
+            "still sees": lambda model, rows, lengths: (
+                sum(
+                    F.cross_entropy(model(rows)[:, n - 1], rows[:, n])
+                    for n in lengths
+                )
+                / len(lengths)
+            ),
+            "was handed over": lambda model, rows, lengths: honest(
+                model, rows, lengths, shift=-1
+            ),
+            "after the next": lambda model, rows, lengths: honest(
+                model, rows, lengths, shift=1
+            ),
+            "the first guess": lambda model, rows, lengths: (
+                sum(
+                    F.cross_entropy(model(rows[:, :n])[:, 0], rows[:, n])
+                    for n in lengths
+                )
+                / len(lengths)
+            ),
+            "take the mean": lambda model, rows, lengths: (
+                honest(model, rows, lengths) * len(lengths)
+            ),
+        },
+    ),
     "absorbed-scale": (
         absorbed,
         {
@@ -92,6 +179,18 @@ ANSWERS: dict[str, Answers] = {
             "not a variance": lambda x, s, w, b: fixed(x, math.sqrt(s), w, b),
             "still to be applied": lambda x, s, w, b: fixed(x, s, 1, 0),
             "not multiplied": lambda x, s, w, b: (fixed(x, s, 1, 0) + b) * w,
+            "after the division": lambda x, s, w, b: fixed(x, s, w, b / s),
         },
     ),
+}
+
+# More right answers, of other forms.
+FORMS: dict[str, list[object]] = {
+    "without-positions": [new_table, own_forward],
+    "honest-loss": [honest_by_hand],
+    "absorbed-scale": [lambda w, b, h: list(absorbed(w, b, h))],
+    "folded-feed-forward": [
+        lambda w_1, b_1, w_2, b_2: ((w_2.T @ w_1.T).T, b_2 + w_2.T @ b_1)
+    ],
+    "fixed-norm": [lambda x, s, w, b: b + w / s * (x - x.mean(-1)[..., None])],
 }
