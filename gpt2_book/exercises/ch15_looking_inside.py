@@ -22,6 +22,86 @@ from gpt2_book.exercises.checking import (
 )
 
 
+@exercise("two-circuits")
+def two_circuits(answer: Any) -> str:
+    """Section "Two circuits in one head": where to look, what to bring."""
+    attention = cast(GPT2Layer, _loud_model().h[1]).attn
+    thirds = attention.c_attn.weight.chunk(3, dim=-1)
+    out = attention.c_proj.weight
+    for head in (1, 0):
+        own = _columns(head, 4)
+        q, k, v = (third[:, own] for third in thirds)
+        what = "a pair, the QK and the OV product"
+        qk, ov = unpack(call(answer, attention, head), 2, what)
+        same(
+            qk,
+            q @ k.mT,
+            f"the QK product of head {head}",
+            [
+                Mistake("that is keys times queries; transpose it", k @ q.mT),
+                Mistake(
+                    "that is the product over all heads; take the columns of "
+                    "one",
+                    thirds[0] @ thirds[1].mT,
+                ),
+                Mistake("the two products are swapped", v @ out[own]),
+                Mistake("multiply so that C x C is left, not D x D", q.mT @ k),
+            ],
+        )
+        same(
+            ov,
+            v @ out[own],
+            f"the OV product of head {head}",
+            [
+                Mistake(
+                    "in c_proj, the rows belong to the head, not the columns",
+                    v @ out[:, own].mT,
+                ),
+                Mistake("that is the product over all heads", thirds[2] @ out),
+                Mistake("that is its transpose", (v @ out[own]).mT),
+            ],
+        )
+    return "for two heads, the products are those of the weights"
+
+
+@exercise("induction-scores")
+def induction(answer: Any) -> str:
+    """Section "Heads that copy": attention to what came after."""
+    generator = torch.Generator().manual_seed(1)
+    for shape, n in (((2, 3, 5), 4), ((3, 2, 4), 7)):
+        raw = torch.rand(*shape, 2 * n, 2 * n, generator=generator)
+        weights = raw.tril()
+        weights = weights / weights.sum(-1, keepdim=True)
+        along = _diagonal(weights, 1 - n)
+        mistakes = [
+            Mistake(
+                "that is the diagonal beside it: those heads look for the "
+                "same token, not for the one after it",
+                _diagonal(weights, -n).mean(dim=(1, -1)),
+            ),
+            Mistake(
+                "the first place on that diagonal is asked from the first "
+                "telling, where nothing has been repeated yet; leave it out",
+                along.mean(dim=(1, -1)),
+            ),
+            Mistake(
+                "those are the previous-token scores",
+                previous_token_scores(weights),
+            ),
+            Mistake(
+                "the mean over the batch is missing", along[..., 1:].mean(-1)
+            ),
+            Mistake(
+                "you average over the heads; each should have its own score",
+                along[..., 1:].mean(dim=(1, 2, 3)),
+            ),
+        ]
+        got = call(answer, weights, n)
+        right = induction_scores(weights, n)
+        same(got, right, f"the result for length={n}", mistakes)
+    return "two sizes agree"
+
+
 @exercise("idle-scores")
 def idle_scores(answer: Any) -> str:
     """Exercise 15.2: both scores of a head that looks everywhere evenly."""
@@ -149,6 +229,11 @@ def _diagonal_mistakes(weights: Tensor, n: int) -> list[Mistake]:
             "telling count",
             both.sum(-1).mean(1) / (2 * n),
         ),
+        Mistake(
+            "you leave out the first place of the diagonal; here it belongs "
+            "to the second telling, unlike that of the induction scores",
+            both[..., 1:].mean(dim=(1, -1)),
+        ),
         Mistake("the mean over the positions is missing", both.mean(1)),
         Mistake("the mean over the batch is missing", both.mean(-1)),
         Mistake(
@@ -221,6 +306,10 @@ def _patch_mistakes(
             "your slice has the wrong width; a head owns D = head_size "
             "consecutive numbers",
             patched(tokens, source, layer, at, _columns(head, 3)),
+        ),
+        Mistake(
+            "your head is every third number; a head owns consecutive numbers",
+            patched(tokens, source, layer, at, slice(head, None, 3)),
         ),
         Mistake(
             "you set the head to zero; give it what it found in `source`",

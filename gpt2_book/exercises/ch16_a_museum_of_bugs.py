@@ -19,7 +19,14 @@ from torch import Tensor
 from gpt2.config import GPT2Config
 from gpt2.data import pad
 from gpt2.model import GPT2, next_token_loss
-from gpt2_book.exercises.checking import Mistake, NotYet, call, exercise, same
+from gpt2_book.exercises.checking import (
+    Mistake,
+    NotYet,
+    call,
+    describe,
+    exercise,
+    same,
+)
 from gpt2_book.exercises.specimens import (
     FAULTS,
     SYMPTOMS,
@@ -29,6 +36,76 @@ from gpt2_book.exercises.specimens import (
 
 Part = tuple[Tensor, Tensor]
 """Tokens and mask, each (B, T)."""
+
+
+@exercise("hears-the-future")
+def hears_the_future(answer: Any) -> str:
+    """Section "Second room": a test for a mask that shows the future."""
+    _tell_apart(
+        answer,
+        {
+            "healthy": (False, "a healthy model hears no future"),
+            "mask": (
+                True,
+                "one model has a mask that is off by one, in its last layer "
+                "only; change a token, and look at the logits before it",
+            ),
+            "variance": (
+                False,
+                "a model with another variance hears no future; compare the "
+                "model with itself on two texts, not with another model",
+            ),
+            "positions": (
+                False,
+                "a model that counts padding hears no future; compare the "
+                "logits before the changed token only",
+            ),
+        },
+    )
+    return "it finds the model with the wrong mask, and no other"
+
+
+@exercise("minds-company")
+def minds_company(answer: Any) -> str:
+    """Section "Third room": a test for padding that takes up places."""
+    _tell_apart(
+        answer,
+        {
+            "healthy": (
+                False,
+                "a healthy model minds no company; pass the mask, leave the "
+                "padding's own logits out, and allow a thousandth",
+            ),
+            "positions": (
+                True,
+                "one model counts the padding in front; put it there with "
+                'side="left"',
+            ),
+            "variance": (
+                False,
+                "a model with another variance minds no company; compare the "
+                "model with itself, not with another one",
+            ),
+            "activation": (
+                False,
+                "a model with another GELU minds no company; compare the "
+                "model with itself, not with another one",
+            ),
+        },
+    )
+    return "it finds the model that counts padding, and no other"
+
+
+def _tell_apart(answer: Any, expected: dict[str, tuple[bool, str]]) -> None:
+    """Try a measurement on models with a fault, each as it is expected."""
+    for fault, (rings, why) in expected.items():
+        got = call(answer, broken_model(fault))
+        if isinstance(got, Tensor) and got.numel() == 1:
+            got = got.item()
+        if not isinstance(got, bool):
+            raise NotYet(f"expected True or False; got {describe(got)}")
+        if got != rings:
+            raise NotYet(f"your function returns {got}, but {why}")
 
 
 @exercise("unbiased-norm")
@@ -135,7 +212,12 @@ def _part_mistakes(parts: list[Part]) -> tuple[list[Mistake], list[Mistake]]:
             gradient,
         )
     )
-    return losses, gradients
+    only_last = Mistake(
+        "the loss is right, the gradient is not: only that of the last part "
+        "is left; is there a zero_grad() in the loop?",
+        _accumulated(parts, _n_predicted, last_only=True)[1],
+    )
+    return losses, [only_last, *gradients]
 
 
 def _tiny() -> GPT2:
@@ -158,7 +240,9 @@ def _parts(lengths: list[list[int]]) -> list[Part]:
 
 
 def _accumulated(
-    parts: list[Part], weight: Callable[[Tensor], Tensor]
+    parts: list[Part],
+    weight: Callable[[Tensor], Tensor],
+    last_only: bool = False,
 ) -> tuple[float, Tensor]:
     """Return the loss and the gradient of `wte` with these weights."""
     network, total = _tiny(), sum(weight(mask).item() for _, mask in parts)
@@ -166,7 +250,8 @@ def _accumulated(
         next_token_loss(network, tokens, mask) * weight(mask) / total
         for tokens, mask in parts
     ]
-    return _with_gradient(network, torch.stack(losses).sum())
+    kept = losses[-1:] if last_only else losses
+    return _with_gradient(network, torch.stack(kept).sum())
 
 
 def _summed(parts: list[Part]) -> tuple[float, Tensor]:

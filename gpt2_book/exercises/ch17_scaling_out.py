@@ -3,12 +3,157 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gpt2.config import GPT2Config
 from gpt2_book.exercises.checking import Mistake, NotYet, call, exercise, same
+
+
+@exercise("forward-flops")
+def forward_flops(answer: Any) -> str:
+    """Section "What one token costs": the FLOPs of a forward pass."""
+    for vocab, width, layers, n in ((1440, 192, 4, 91), (50_257, 768, 12, 9)):
+        config = GPT2Config(
+            n_vocab=vocab, n_embd=width, n_layer=layers, n_head=4
+        )
+        maps = 12 * layers * width**2
+        mix = 2 * layers * n * width
+        right = 2 * n * (maps + vocab * width + mix)
+        mistakes = [
+            Mistake("that is for one token, not for the text", right // n),
+            Mistake(
+                "those are multiplications; each comes with an addition",
+                right // 2,
+            ),
+            Mistake("the output is missing", 2 * n * (maps + mix)),
+            Mistake(
+                "attention's scores and its mix are missing",
+                2 * n * (maps + vocab * width),
+            ),
+            Mistake(
+                "scores and mix: a query meets all T keys twice, once for the "
+                "score and once for the value",
+                right - n * mix,
+            ),
+            Mistake(
+                "the matrices of a layer hold 12 C^2 numbers: 4 in attention, "
+                "8 in the feed-forward",
+                2 * n * (8 * layers * width**2 + vocab * width + mix),
+            ),
+            Mistake(
+                "looking up an embedding costs nothing; count the table once, "
+                "for the output",
+                right + 2 * n * vocab * width,
+            ),
+        ]
+        got = call(answer, config, n)
+        same(got, right, f"the FLOPs of {n} tokens", mistakes)
+    return "for two models, it is what PyTorch counts"
+
+
+@exercise("rotary")
+def rotary(answer: Any) -> str:
+    """Section "From GPT-2 to today's models": rotary positions."""
+    torch.manual_seed(7)
+    for size, at in ((8, [0, 1, 5]), (6, [40, 7])):
+        x, positions = torch.randn(2, len(at), size), torch.tensor(at)
+        turned = partial(_turned, x, positions)
+        mistakes = [
+            Mistake("nothing is turned", x),
+            Mistake(
+                "you pair number i with i + D/2; here the pairs are "
+                "neighbours (Exercise 17.3 has the others)",
+                _rotated(x, halves=True, at=positions),
+            ),
+            Mistake("you turn the other way round", turned(sign=-1)),
+            Mistake(
+                "the exponent is -i / D; take -2 * i / D for pair i",
+                turned(step=1),
+            ),
+            Mistake(
+                "the exponent is -4 * i / D; take -2 * i / D for pair i",
+                turned(step=4),
+            ),
+            Mistake("the base is 10,000; use the argument", turned(1e4)),
+            Mistake(
+                "you turn by the place in the row; use `positions`",
+                _turned(x, torch.arange(len(at))),
+            ),
+        ]
+        got = call(answer, x, positions)
+        same(got, turned(), f"the result for D={size}", mistakes)
+    return "two sizes agree, at five positions"
+
+
+def _turned(
+    x: Tensor,
+    positions: Tensor,
+    base: float = 5e5,
+    step: int = 2,
+    sign: int = 1,
+) -> Tensor:
+    """Turn neighbouring pairs of (..., T, D)."""
+    pairs = x.unflatten(-1, (-1, 2))
+    speeds = base ** (-step * torch.arange(pairs.size(-2)) / x.size(-1))
+    angles = sign * positions[:, None] * speeds  # (T, D / 2)
+    one, other = pairs.unbind(-1)
+    cos, sin = angles.cos(), angles.sin()
+    turned = (one * cos - other * sin, one * sin + other * cos)
+    return torch.stack(turned, dim=-1).flatten(-2)
+
+
+@exercise("grouped-attention")
+def grouped_attention(answer: Any) -> str:
+    """Section "From GPT-2 to today's models": queries that share keys."""
+    torch.manual_seed(3)
+    for heads, groups, n, size in ((6, 2, 5, 4), (4, 4, 3, 2), (4, 1, 6, 8)):
+        query = torch.randn(2, heads, n, size)
+        key, value = torch.randn(2, 2, groups, n, size)
+        serves = heads // groups
+        near = torch.arange(heads) // serves  # the group of each head
+        far = torch.arange(heads) % groups
+        mistakes = [
+            Mistake(
+                "the groups are dealt out in turn (`repeat`); H / G "
+                "neighbours share a group (`repeat_interleave`)",
+                _attended(query, key[:, far], value[:, far]),
+            ),
+            Mistake(
+                "the causal mask is missing",
+                _attended(query, key[:, near], value[:, near], causal=False),
+            ),
+            Mistake(
+                "the division by the root of D is missing",
+                _attended(
+                    query * math.sqrt(size), key[:, near], value[:, near]
+                ),
+            ),
+            Mistake(
+                "keys and values are exchanged",
+                _attended(query, value[:, near], key[:, near]),
+            ),
+        ]
+        right = _attended(query, key[:, near], value[:, near])
+        got = call(answer, query, key, value)
+        what = f"the result for {heads} heads in {groups} groups"
+        same(got, right, what, mistakes)
+    return "three divisions into groups agree"
+
+
+def _attended(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool = True
+) -> Tensor:
+    """Attend with as many keys and values as queries."""
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    if causal:
+        n = query.size(-2)
+        future = torch.ones(n, n).triu(1).bool()
+        scores = scores.masked_fill(future, -math.inf)
+    return scores.softmax(-1) @ value
 
 
 @exercise("compute-optimal")
@@ -117,11 +262,12 @@ def _scores(
     return query @ key.mT
 
 
-def _rotated(x: Tensor, halves: bool) -> Tensor:
+def _rotated(x: Tensor, halves: bool, at: Tensor | None = None) -> Tensor:
     """Rotate the pairs of (H, T, D) by their positions."""
     n_positions, size = x.shape[-2:]
-    speeds = 10_000.0 ** (-torch.arange(0, size, 2) / size)
-    angles = torch.arange(n_positions)[:, None] * speeds  # (T, D / 2)
+    speeds = 500_000.0 ** (-torch.arange(0, size, 2) / size)
+    places = torch.arange(n_positions) if at is None else at
+    angles = places[:, None] * speeds  # (T, D / 2)
     cos, sin = angles.cos(), angles.sin()
     if halves:
         one, other = x.chunk(2, dim=-1)

@@ -8,15 +8,55 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gpt2 import next_token_loss
+from gpt2 import GPT2, next_token_loss
+from gpt2.data import pad
+from gpt2.weights.loading import load_model
 from gpt2_book.exercises.specimens import FAULTS
 
 Parts = list[tuple[Tensor, Tensor]]
 Answers = tuple[object, dict[str, object]]
 
 
+END = 1439
+"""The token that stands before every story."""
+
+
+def hears_the_future(
+    model: GPT2, margin: float = 1e-3, upto: int = -1
+) -> bool:
+    """Change the last token, and look before it."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(256, END, (1, 30), generator=generator)
+    changed = tokens.clone()
+    changed[0, -1] = 5
+    before = model(tokens)[0, : upto or None]
+    after = model(changed)[0, : upto or None]
+    return not torch.allclose(before, after, atol=margin)
+
+
+def other_weights(model: GPT2) -> bool:
+    """Compare with a model that is known to be good."""
+    tokens = torch.arange(300, 330)[None]
+    difference = model(tokens) - load_model("story")(tokens)
+    return bool(difference.abs().max() > 1e-3)
+
+
+def minds_company(
+    model: GPT2, with_mask: bool = True, side: str = "left"
+) -> bool:
+    """Read a short text alone and beside a longer one."""
+    rows = [[END, *range(300, 329)], [END, *range(400, 419)]]
+    tokens, mask = pad(rows, side=side)
+    logits = model(tokens, mask) if with_mask else model(tokens)
+    own = logits[1][mask[1]]
+    alone = model(torch.tensor([rows[1]]))[0]
+    return not torch.allclose(own, alone, atol=1e-3)
+
+
 def weighted(
-    weight: Callable[[Tensor], float], of_gradient: bool = True
+    weight: Callable[[Tensor], float],
+    of_gradient: bool = True,
+    forget: bool = False,
 ) -> Callable[[nn.Module, Parts], Tensor]:
     """Answer exercise 16.3 with parts weighted like this."""
 
@@ -24,6 +64,8 @@ def weighted(
         total = sum(weight(mask) for _, mask in parts)
         loss = torch.zeros(())
         for tokens, mask in parts:
+            if forget:
+                model.zero_grad()
             share = weight(mask) / total
             mean = next_token_loss(model, tokens, mask)
             (mean * share if of_gradient else mean).backward()
@@ -74,6 +116,30 @@ def specimen(right: str) -> Answers:
 
 
 ANSWERS: dict[str, Answers] = {
+    "hears-the-future": (
+        hears_the_future,
+        {
+            "a healthy model hears": lambda model: True,
+            "off by one, in its last": lambda model: False,
+            "compare the model with itself": other_weights,
+            "expected True or False": lambda model: "yes",
+        },
+    ),
+    "minds-company": (
+        minds_company,
+        {
+            "pass the mask": lambda model: minds_company(
+                model, with_mask=False
+            ),
+            "counts the padding in front": lambda model: minds_company(
+                model, side="right"
+            ),
+            "with another variance": lambda model: (
+                other_weights(model) or minds_company(model)
+            ),
+            "the `return`": lambda model: None,
+        },
+    ),
     "unbiased-norm": (
         lambda width: math.sqrt((width - 1) / width),
         {
@@ -101,6 +167,7 @@ ANSWERS: dict[str, Answers] = {
             "added up without weights": weighted(predicted, False),
             "gradient is not: every part": right_loss_mean_gradient,
             "raises RuntimeError": backwards,
+            "a zero_grad() in the loop": weighted(predicted, forget=True),
             "there is no gradient": lambda model, parts: 1.0,
         },
     ),
@@ -109,4 +176,12 @@ ANSWERS: dict[str, Answers] = {
     "specimen-c": specimen("healthy"),
     "specimen-d": specimen("mask"),
     "specimen-e": specimen("order"),
+}
+
+
+ALSO_RIGHT: dict[str, list[object]] = {
+    "hears-the-future": [
+        lambda model: torch.tensor(hears_the_future(model)),
+        lambda model: hears_the_future(model, margin=1e-2),
+    ],
 }

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from gpt2.attention import MultiHeadAttention
 from gpt2.evaluation.circuits import induction_scores, previous_token_scores
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2
@@ -27,6 +28,38 @@ def duplicate(weights: Tensor, length: int, offset: int = 0) -> Tensor:
     return same.mean(dim=(1, -1))
 
 
+def two_circuits(
+    attention: MultiHeadAttention, head: int, rows: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Write the two products of a head."""
+    size = attention.c_proj.weight.size(0) // attention.n_head
+    own = slice(head * size, head * size + size)
+    thirds = attention.c_attn.weight.chunk(3, dim=-1)
+    q, k, v = (third[:, own] for third in thirds)
+    out = attention.c_proj.weight
+    return q @ k.T, v @ (out[own] if rows else out[:, own].T)
+
+
+def by_einsum(
+    attention: MultiHeadAttention, head: int
+) -> tuple[Tensor, Tensor]:
+    """Write the same for all heads, and take one."""
+    n = attention.n_head
+    q, k, v = (
+        part.unflatten(1, (n, -1))
+        for part in attention.c_attn.weight.chunk(3, dim=-1)
+    )
+    out = attention.c_proj.weight.unflatten(0, (n, -1))
+    qk = torch.einsum("ahd, bhd -> hab", q, k)
+    return qk[head], torch.einsum("ahd, hdb -> hab", v, out)[head]
+
+
+def induction(weights: Tensor, length: int, first: int = 1) -> Tensor:
+    """Write the induction scores."""
+    along = weights.diagonal(offset=1 - length, dim1=-2, dim2=-1)
+    return along[..., first:].mean(dim=(1, -1))
+
+
 def patch(
     model: GPT2,
     tokens: Tensor,
@@ -36,6 +69,7 @@ def patch(
     at: int,
     *,
     size: int | None = None,
+    interleaved: bool = False,
     everywhere: bool = False,
     all_heads: bool = False,
     leave: bool = False,
@@ -45,6 +79,8 @@ def patch(
     own = slice(head * size, (head + 1) * size)
     if all_heads:
         own = slice(None)
+    if interleaved:
+        own = slice(head, None, model.config.n_head)
     where: int | slice = slice(None) if everywhere else at
     place = cast(GPT2Layer, model.h[layer]).attn.c_proj
     theirs: list[Tensor] = []
@@ -67,6 +103,40 @@ def patch(
 
 
 ANSWERS: dict[str, Answers] = {
+    "two-circuits": (
+        two_circuits,
+        {
+            "keys times queries": lambda a, h: (
+                two_circuits(a, h)[0].T,
+                two_circuits(a, h)[1],
+            ),
+            "the two products are swapped": lambda a, h: two_circuits(a, h)[
+                ::-1
+            ],
+            "the rows belong to the head": lambda a, h: two_circuits(
+                a, h, rows=False
+            ),
+            "that is its transpose": lambda a, h: (
+                two_circuits(a, h)[0],
+                two_circuits(a, h)[1].T,
+            ),
+            "expected a pair": lambda a, h: two_circuits(a, h)[0],
+        },
+    ),
+    "induction-scores": (
+        induction,
+        {
+            "the diagonal beside it": lambda w, n: w.diagonal(
+                offset=-n, dim1=-2, dim2=-1
+            ).mean(dim=(1, -1)),
+            "leave it out": lambda w, n: induction(w, n, first=0),
+            "previous-token scores": lambda w, n: previous_token_scores(w),
+            "mean over the batch is missing": lambda w, n: w.diagonal(
+                offset=1 - n, dim1=-2, dim2=-1
+            )[..., 1:].mean(-1),
+            "average over the heads": lambda w, n: induction(w, n).mean(1),
+        },
+    ),
     "idle-scores": (
         idle,
         {
@@ -95,6 +165,9 @@ ANSWERS: dict[str, Answers] = {
             "the induction diagonal, one": induction_scores,
             "with one place of the first": lambda w, n: duplicate(w, n, 1),
             "on the other side": lambda w, n: duplicate(w, n, -1),
+            "leave out the first place": lambda w, n: w.diagonal(
+                offset=-n, dim1=-2, dim2=-1
+            )[..., 1:].mean(dim=(1, -1)),
             "previous-token scores": lambda w, n: previous_token_scores(w),
             "lies the future": lambda w, n: duplicate(w, n, 2 * n),
             "divide the sum by all positions": lambda w, n: (
@@ -118,6 +191,9 @@ ANSWERS: dict[str, Answers] = {
             ),
             "all heads": lambda *given: patch(*given, all_heads=True),
             "at all positions": lambda *given: patch(*given, everywhere=True),
+            "consecutive numbers": lambda *given: patch(
+                *given, interleaved=True
+            ),
             "has the wrong width": lambda *given: patch(*given, size=3),
             "the two texts are swapped": lambda m, tokens, source, *rest: (
                 patch(m, source, tokens, *rest)
@@ -129,4 +205,17 @@ ANSWERS: dict[str, Answers] = {
             "expected a function": torch.zeros(2, 5, 17),
         },
     ),
+}
+
+
+ALSO_RIGHT: dict[str, list[object]] = {
+    "two-circuits": [
+        by_einsum,
+        lambda attention, head: list(two_circuits(attention, head)),
+    ],
+    "induction-scores": [
+        lambda w, n: torch.stack(
+            [w[..., t, t - n + 1] for t in range(n, 2 * n)], -1
+        ).mean(dim=(1, -1)),
+    ],
 }
