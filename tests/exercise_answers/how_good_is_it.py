@@ -174,7 +174,7 @@ ANSWERS: dict[str, Answers] = {
 }
 
 # More right answers, of other forms.
-FORMS: dict[str, list[object]] = {
+ALSO_RIGHT: dict[str, list[object]] = {
     "token-surprises": [
         surprises_by_loop,
         lambda logits, ids: F.cross_entropy(

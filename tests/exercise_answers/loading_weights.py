@@ -111,7 +111,7 @@ def always_the_first(path: Path, name: str) -> Tensor:
     return flat.view(header[name]["shape"])
 
 
-FORMS: dict[str, list[object]] = {
+ALSO_RIGHT: dict[str, list[object]] = {
     "read-tensor": [from_the_file],
     "blank-table": [math.log(1440), torch.tensor(1440.0).log(), 7.27],
     "file-size": [lambda c, n, masks: float(size(c, n, masks))],

@@ -182,7 +182,7 @@ def same_prompt(model: Any, tokens: Tensor, n: int) -> Tensor:
     return torch.cat([tokens, likeliest.repeat(1, n)], dim=1)
 
 
-FORMS: dict[str, list[object]] = {
+ALSO_RIGHT: dict[str, list[object]] = {
     "temperature": [
         lambda z, t: (z - z.max(-1, keepdim=True).values) / t,
         lambda z, t: (z.softmax(-1) ** (1 / t)).log(),

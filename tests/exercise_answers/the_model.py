@@ -362,7 +362,7 @@ def by_hand(model: nn.Module, tokens: Tensor) -> float:
     return sum(surprises) / len(surprises)
 
 
-FORMS: dict[str, list[object]] = {
+ALSO_RIGHT: dict[str, list[object]] = {
     "layer": [BySum],
     "whole-model": [ByEmbedding],
     "next-token-loss": [by_hand],

@@ -185,7 +185,7 @@ ANSWERS: dict[str, Answers] = {
 }
 
 # More right answers, of other forms.
-FORMS: dict[str, list[object]] = {
+ALSO_RIGHT: dict[str, list[object]] = {
     "without-positions": [new_table, own_forward],
     "honest-loss": [honest_by_hand],
     "absorbed-scale": [lambda w, b, h: list(absorbed(w, b, h))],
