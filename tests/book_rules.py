@@ -6,6 +6,7 @@ A rule takes a chapter and yields a sentence for every place that breaks it.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -269,8 +270,9 @@ def may_vary(cell: Any) -> bool:
 
 def is_compared(chapter: Chapter) -> Iterator[str]:
     """All outputs are compared, except measurements and downloads."""
-    varying = VARYING
+    varying, measured = VARYING, set[str]()
     for number, cell in chapter.code:
+        used, assigned = names_in(cell.source)
         if unknown := tags(cell) - TAGS:
             yield f"cell {number} has unknown tags: {unknown}"
         if re.search("nbval", cell.source, flags=re.IGNORECASE):
@@ -279,8 +281,17 @@ def is_compared(chapter: Chapter) -> Iterator[str]:
             # A cell that calls a function that measures, measures too.
             for name in re.findall(r"^def (\w+)", cell.source, re.MULTILINE):
                 varying += rf"|\b{name}\("
-        elif may_vary(cell):
+        elif may_vary(cell) and not used & measured:
             yield f"cell {number} is not compared, but measures nothing"
+        if may_vary(cell):  # what is drawn from its numbers varies too
+            measured |= assigned
+
+
+def names_in(source: str) -> tuple[set[str], set[str]]:
+    """Return the names that a cell uses, and those that it assigns."""
+    found = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)]
+    assigned = {n.id for n in found if isinstance(n.ctx, ast.Store)}
+    return {n.id for n in found} - assigned, assigned
 
 
 def is_plain_markdown(chapter: Chapter) -> Iterator[str]:
