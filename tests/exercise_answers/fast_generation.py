@@ -134,6 +134,7 @@ class ShortMemory:
 class Shared:
     """Keep everything in the class."""
 
+    # The mistake is that all instances share it.
     kept: list[Tensor] = []  # noqa: RUF012
 
     def append(self, key: Tensor, value: Tensor) -> Any:

@@ -174,6 +174,7 @@ class Bare(GPT2Layer):
 class Unplaced(GPT2):
     """No positions."""
 
+    # The exercise asks for a model that takes tokens alone.
     def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
         x = self.wte(tokens)
         for layer in self.h:
@@ -184,6 +185,7 @@ class Unplaced(GPT2):
 class Unnormed(GPT2):
     """No final norm."""
 
+    # The exercise asks for a model that takes tokens alone.
     def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
         x = self.wte(tokens) + self.wpe(torch.arange(tokens.size(1)))
         for layer in self.h:
@@ -194,6 +196,7 @@ class Unnormed(GPT2):
 class Forgetful(GPT2):
     """Every layer reads the embeddings."""
 
+    # The exercise asks for a model that takes tokens alone.
     def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
         start = self.wte(tokens) + self.wpe(torch.arange(tokens.size(1)))
         for layer in self.h:
@@ -204,6 +207,7 @@ class Forgetful(GPT2):
 class Probabilities(GPT2):
     """A softmax too many."""
 
+    # The exercise asks for a model that takes tokens alone.
     def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
         return super().forward(tokens).softmax(-1)
 
@@ -345,6 +349,7 @@ class BySum(GPT2Layer):
 class ByEmbedding(GPT2):
     """The same model, with a matrix product at the end."""
 
+    # The exercise asks for a model that takes tokens alone.
     def forward(self, tokens: Tensor, *rest: Any) -> Tensor:  # type: ignore[override]
         x = self.wte(tokens) + self.wpe(torch.arange(tokens.size(-1)))
         for layer in self.h:
