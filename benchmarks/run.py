@@ -230,9 +230,7 @@ def start(
 
     packed = [n for n in names if n in ("gpt2 bfloat16", "gpt2 int8")]
     for turn in range(rounds):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import torch"], check=True)
-        seconds["import torch"].append(time.perf_counter() - began)
+        seconds["import torch"].append(import_torch())
         for name in names:
             if max(seconds.get(name, [0])) < SLOW:
                 measure(name, name)
@@ -241,6 +239,18 @@ def start(
                 measure(name, f"{name}, its C code compiled first", empty)
         say(f"start: round {turn + 1} of {rounds}")
     return seconds
+
+
+def import_torch() -> float:
+    """Return the seconds from a process's start to an imported PyTorch."""
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-c", "import torch; print('imported', flush=True)"],
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it takes some time to end, too
+        return time.perf_counter() - began
 
 
 def train(threads: int, rounds: int) -> dict[str, list[float]]:
@@ -298,15 +308,19 @@ def machine() -> dict[str, str]:
     """Describe the machine."""
     cpu = platform.processor() or platform.machine()
     info, flags = Path("/proc/cpuinfo"), set[str]()
+    generation = {"cpu family": "", "model": ""}
     for line in info.read_text().splitlines() if info.exists() else []:
         key, _, value = line.partition(":")
         if key.strip() == "model name":
             cpu = value.strip()
+        if key.strip() in generation:
+            generation[key.strip()] = value.strip()
         if key.strip() == "flags":
             flags = set(value.split())
     wide = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
     return {
         "processor": cpu,
+        "generation": " ".join(f"{k} {v}" for k, v in generation.items() if v),
         "instructions": " ".join(f for f in wide if f in flags),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
@@ -317,7 +331,8 @@ def machine() -> dict[str, str]:
 def machine_name(facts: dict[str, str]) -> str:
     """Return a name for a machine's results: only what it is, and when."""
     best = (facts["instructions"].split() or [""])[-1]
-    text = f"{facts['processor']} {best} {facts['cores']} cores"
+    which = f"{facts['processor']} {facts['generation']}"
+    text = f"{which} {best} {facts['cores']} cores"
     words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     return f"{words}-{facts['date']}"
 

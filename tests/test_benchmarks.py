@@ -294,12 +294,16 @@ def test_a_partial_run_keeps_the_rest() -> None:
 def test_results_are_named_after_the_machine() -> None:
     facts = {
         "processor": "Some(R) CPU @ 2.0GHz",
+        "generation": "cpu family 25 model 17",
         "instructions": "avx2 avx512_bf16",
         "cores": "2",
         "date": "2026-01-02",
     }
     name = load("run").machine_name(facts)
-    assert name == "some-r-cpu-2-0ghz-avx512-bf16-2-cores-2026-01-02"
+    assert name == (
+        "some-r-cpu-2-0ghz-cpu-family-25-model-17-avx512-bf16-2-cores-"
+        "2026-01-02"
+    )
 
 
 @pytest.mark.parametrize("kind", ["traced", "one step at a time"])

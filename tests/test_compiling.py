@@ -305,3 +305,23 @@ def test_a_compiler_that_fails_is_named(
     with pytest.warns(RuntimeWarning, match=r"broken cannot.*it is broken"):
         assert compiled.library() is None
     assert not list(fresh.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"level": "1", "type": "Data", "size": "48K"}, 49152),
+        ({"level": "1", "type": "Instruction", "size": "64K"}, 0),
+        ({"level": "1", "type": "Data", "size": ""}, 0),
+        ({"level": "1"}, 0),
+    ],
+)
+def test_the_size_of_the_first_cache_is_read_if_it_is_known(
+    tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    cache = tmp_path / "index0"
+    cache.mkdir()
+    for name, text in files.items():
+        (cache / name).write_text(text + "\n")
+    assert compiling.l1_bytes(tmp_path) == expected
+    assert compiling.l1_bytes(tmp_path / "missing") == 0

@@ -57,6 +57,12 @@
 #define INF_BITS 0x7f800000u
 #define NAN_BITS 0x7fc00000u
 #define LINE 64  // bytes of a cache line
+#ifndef L1_BYTES  // of the data cache, if they are known
+#define L1_BYTES 0
+#endif
+// Weights are read once. They are fetched to L1 alone, past the other caches,
+// if it holds two parts of a panel, and otherwise to L2.
+#define LOCALITY (L1_BYTES >= 2 * KC * STRIP * PANEL * 4 ? 0 : 2)
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")  // keeps accumulators in registers
 #ifndef BARRIER  // a test adds delays
@@ -222,8 +228,15 @@ INLINE void microkernel(int dtype, int n_rows, const uint32_t *x,
     UNROLL
     for (int i = 0; i < n_acc; i++) acc_int[i] = (vec_i32){0};
     for (; n > 0; n--) {
+        const uint32_t *scales = x + STRIP * n_rows;  // of int4
+        if (dtype == INT4)
+            UNROLL
+            for (int i = 0; i < n_acc; i++)
+                acc_int[i] =
+                    (vec_i32){0} +
+                    (i < n_sums ? (int32_t)scales[n_rows + i / VECTORS] : 0);
         for (long line = 0; line < n_ahead; line++, ahead += LINE)
-            __builtin_prefetch(ahead, 0, 0);  // to L1 alone: read once
+            __builtin_prefetch(ahead, 0, LOCALITY);
 #pragma GCC unroll 1
         for (int i = 0; i < STRIP; i += n_chains) {
             UNROLL
@@ -251,20 +264,16 @@ INLINE void microkernel(int dtype, int n_rows, const uint32_t *x,
             }
         }
         if (dtype == INT4) {
-            const uint32_t *scales = x + STRIP * n_rows;
             UNROLL
             for (int i = n_sums; i < n_acc; i++)
                 acc_int[i % n_sums] += acc_int[i];
             UNROLL
             for (int i = 0; i < n_sums; i++) {
                 int r = i / VECTORS, v = i % VECTORS;
-                vec_i32 dot = acc_int[i] + (int32_t)scales[n_rows + r];
-                sums[i] += __builtin_convertvector(dot, vec_f32) *
+                sums[i] += __builtin_convertvector(acc_int[i], vec_f32) *
                            (load_scales(panel + 4 * VECTORS, v) *
                             as_float(scales[r]));
             }
-            UNROLL
-            for (int i = 0; i < n_acc; i++) acc_int[i] = (vec_i32){0};
         }
         panel += strip_vectors(dtype);
         x += strip_words(dtype) * n_rows;

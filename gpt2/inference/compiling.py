@@ -29,6 +29,7 @@ FLAGS = (
     *("-ffinite-math-only", "-fno-math-errno"),
     "-fno-strict-aliasing",  # a word of 32 bits holds several values
 )
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _OTHERS = 8
 """How many older libraries to keep."""
 _SECONDS = 60
@@ -143,7 +144,8 @@ def _compile(compiler: str, folder: Path) -> Path:
     """Compile into a folder, created if missing; return the library's path."""
     folder.mkdir(mode=0o700, exist_ok=True)
     made = folder.absolute() / "compiled.so"
-    command = [compiler, *FLAGS, str(SOURCE.absolute()), "-o", str(made)]
+    flags = (*FLAGS, f"-DL1_BYTES={l1_bytes()}")
+    command = [compiler, *flags, str(SOURCE.absolute()), "-o", str(made)]
     subprocess.run(
         [*command, "-lm"],
         check=True,
@@ -157,7 +159,8 @@ def _compile(compiler: str, folder: Path) -> Path:
 
 def _key(compiler: str) -> str:
     """Hash all that a library depends on."""
-    facts = (compiler, *FLAGS, platform.machine(), _processor())
+    machine = (platform.machine(), _processor(), l1_bytes())
+    facts = (compiler, *FLAGS, *machine)
     key = hashlib.sha256(SOURCE.read_bytes() + repr(facts).encode())
     return key.hexdigest()[:16]
 
@@ -168,6 +171,21 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     flags = [x for x in lines if x.startswith(("flags", "Features"))]
     return flags[0] if flags else platform.processor()
+
+
+def l1_bytes(caches: Path = CACHES) -> int:
+    """Return the size of a core's L1 data cache, or 0 if it is unknown."""
+    for index in sorted(caches.glob("index*")):
+        try:
+            level, kind, size = (
+                (index / name).read_text().strip()
+                for name in ("level", "type", "size")
+            )
+        except OSError:
+            continue
+        if (level, kind, size[-1:]) == ("1", "Data", "K"):
+            return 1024 * int(size[:-1])  # Linux writes it so
+    return 0
 
 
 def _reason(error: Exception) -> str:
