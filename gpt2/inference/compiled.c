@@ -235,10 +235,14 @@ INLINE void microkernel(int dtype, int n_rows, const uint32_t *x,
                 acc_int[i] =
                     (vec_i32){0} +
                     (i < n_sums ? (int32_t)scales[n_rows + i / VECTORS] : 0);
-        for (long line = 0; line < n_ahead; line++, ahead += LINE)
-            __builtin_prefetch(ahead, 0, LOCALITY);
+        long n_fetched = 0;
 #pragma GCC unroll 1
         for (int i = 0; i < STRIP; i += n_chains) {
+            // A few at a time: all at once would wait for each other.
+            for (; n_fetched * STRIP < n_ahead * (i + n_chains); n_fetched++) {
+                __builtin_prefetch(ahead, 0, LOCALITY);
+                ahead += LINE;
+            }
             UNROLL
             for (int chain = 0; chain < n_chains; chain++) {
                 vec_u32 w[VECTORS];
