@@ -421,11 +421,15 @@ def of_machine(results: dict[str, Any]) -> list[str]:
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read the results of all machines, by the name of the file."""
-    return {
+    """Read the results of all machines, by the name of the file.
+
+    Other programs keep their results in the same folder.
+    """
+    found = {
         path.stem: json.loads(path.read_text())
         for path in sorted(folder.glob("*.json"))
     }
+    return {name: one for name, one in found.items() if "machine" in one}
 
 
 def generations(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
