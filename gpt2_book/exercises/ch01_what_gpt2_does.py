@@ -133,18 +133,18 @@ def first_word(answer: Any) -> str:
 
 @exercise("fair-die")
 def fair_die(answer: Any) -> str:
-    """Exercise 1.4: how far a count may miss its expectation."""
+    """Exercise 1.4: three standard deviations of a count."""
     number, n, p = _number(answer), 10_000, 0.171
     deviation = (n * p * (1 - p)) ** 0.5  # 37.7
     if abs(number - n * p) < 4 * deviation:
         raise NotYet(
-            "that is the expected count; the question is how far it may miss"
+            "that is the expected count; the question is how far off it may be"
         )
     if abs(number - deviation**2) < 2:
         raise NotYet("that is the variance; take its square root")
-    if number < 1.9 * deviation:
+    if number < 2.9 * deviation:
         raise NotYet(
-            "a fair die misses by more than that, and often: one deviation "
+            "a fair die misses by more than that much more often: a deviation "
             "is 38 draws, and one count in three is farther off"
         )
     if number > 4.1 * deviation:
@@ -152,6 +152,8 @@ def fair_die(answer: Any) -> str:
             "a die that misses by nearly so much is loaded: 150 draws are "
             "four deviations, and chance does that once in 16,000 tries"
         )
+    if number > 3.1 * deviation:
+        raise NotYet("three deviations are fewer: one is 38 draws")
     return "a deviation is 38 draws, and beyond three one should look again"
 
 

@@ -262,15 +262,17 @@ def split_heads(answer: Any) -> str:
 @exercise("padding-mask")
 def mask_of_padding(answer: Any) -> str:
     """Try it yourself: who may be looked at, and no row empty."""
-    for rows in (
-        [[1, 1, 1, 1], [0, 0, 1, 1]],
-        [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]],
+    for rows, n_queries in (
+        ([[1, 1, 1, 1], [0, 0, 1, 1]], 4),
+        ([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]], 5),
+        ([[0, 0, 1], [1, 1, 1]], 2),
     ):
         given = torch.tensor(rows)  # (B, S)
-        n = given.size(1)
         real = given.bool()[:, None, None, :]
-        itself = torch.eye(n).bool()
-        full = real.expand(-1, 1, n, n)
+        everything = torch.eye(given.size(1)).bool()  # (S, S)
+        itself = everything[-n_queries:]  # (T, S)
+        full = real.expand(-1, 1, n_queries, -1)
+        right = real | itself  # (B, 1, T, S)
         mistakes = [
             Mistake(
                 "rows of padding are empty under the causal mask, and their "
@@ -283,26 +285,52 @@ def mask_of_padding(answer: Any) -> str:
                 real,
             ),
             Mistake(
-                "it is upside down: true means *may be looked at*",
-                ~(real | itself),
+                "it is upside down: true means *may be looked at*", ~right
             ),
             Mistake(
                 "rows and columns have changed places: padding may look, and "
                 "is not looked at",
-                full.mT | itself,
+                (real.mT | everything)[:, :, -n_queries:],
             ),
             Mistake(
                 "the future is hidden as well; leave that to `causal`",
-                (real | itself).tril(),
+                (real | everything).tril()[:, :, -n_queries:],
             ),
             Mistake(
-                "an axis for the heads is missing: (B, 1, T, S)",
-                (real | itself)[:, 0],
+                "an axis for the heads is missing: (B, 1, T, S)", right[:, 0]
+            ),
+            Mistake(
+                "there is a row for every position; the queries are only the "
+                "last `n_queries` of them",
+                real | everything,
+            ),
+            Mistake(
+                "the queries are the last positions, not the first",
+                real | everything[:n_queries],
             ),
         ]
-        got = call(answer, given)
-        same(got, real | itself, f"the mask for {rows}", mistakes)
+        got = call(answer, given, n_queries)
+        what = f"the mask for {rows} and {n_queries} queries"
+        same(got, right, what, mistakes)
     return "padding is hidden, and every row may look at something"
+
+
+@exercise("heads-missed")
+def heads_missed(answer: Any) -> str:
+    """Exercise 5.4: how many heads cost less than 0.01 nats."""
+    try:
+        number = int(answer)
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number <= 16:
+        raise NotYet(
+            f"a number of heads, from 0 to 16; got {describe(answer)}"
+        )
+    if number > 9:
+        raise NotYet("fewer; the whole first layer, for one, is missed")
+    if number < 9:
+        raise NotYet("more; a few heads do most of the work")
+    return "nine, each taken out alone"
 
 
 @exercise("wrong-heads")

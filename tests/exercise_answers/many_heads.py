@@ -201,20 +201,35 @@ ANSWERS: dict[str, Answers] = {
         },
     ),
     "padding-mask": (
-        lambda real: padding_mask(real, real.size(1)),
+        padding_mask,
         {
-            "are empty under": lambda real: real.bool()[:, None, None].expand(
-                -1, 1, real.size(1), -1
-            ),
-            "one row for all": lambda real: real.bool()[:, None, None],
-            "upside down": lambda real: ~padding_mask(real, real.size(1)),
-            "changed places": lambda real: (
+            "are empty under": lambda real, n: real.bool()[
+                :, None, None
+            ].expand(-1, 1, n, -1),
+            "one row for all": lambda real, n: real.bool()[:, None, None],
+            "upside down": lambda real, n: ~padding_mask(real, n),
+            "changed places": lambda real, n: (
                 real.bool()[:, None, :, None] | torch.eye(real.size(1)).bool()
+            )[:, :, -n:],
+            "the future": lambda real, n: padding_mask(
+                real, real.size(1)
+            ).tril()[:, :, -n:],
+            "for the heads": lambda real, n: padding_mask(real, n)[:, 0],
+            "a row for every position": lambda real, n: padding_mask(
+                real, real.size(1)
             ),
-            "the future": lambda real: padding_mask(real, real.size(1)).tril(),
-            "for the heads": lambda real: padding_mask(real, real.size(1))[
-                :, 0
+            "not the first": lambda real, n: padding_mask(real, real.size(1))[
+                :, :, :n
             ],
+        },
+    ),
+    "heads-missed": (
+        9,
+        {
+            "the whole first layer": 15,
+            "a few heads do": 3,
+            "from 0 to 16": 17,
+            "got 'all'": "all",
         },
     ),
     "wrong-heads": (
@@ -230,11 +245,12 @@ ALSO_RIGHT: dict[str, list[object]] = {
         lambda x, h: x.reshape(*x.shape[:2], h, -1).permute(0, 2, 1, 3),
     ],
     "padding-mask": [
-        lambda real: (
-            (real == 1)[:, None, None] | torch.eye(real.size(1)).bool()
+        lambda real, n: (
+            (real == 1)[:, None, None] | torch.eye(real.size(1))[-n:].bool()
         ),
-        lambda real: (real[:, None, None] + torch.eye(real.size(1))) > 0,
+        lambda real, n: real[:, None, None] + torch.eye(real.size(1))[-n:] > 0,
     ],
+    "heads-missed": [torch.tensor(9)],
     "heads-in-order": [lambda o, d: list(rearrange(o, d))],
     "wrong-heads": [torch.tensor(8)],
 }

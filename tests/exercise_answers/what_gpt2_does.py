@@ -143,6 +143,7 @@ ANSWERS: dict[str, Answers] = {
             "the variance": 1417.6,
             "a fair die misses": 38,
             "is loaded": 1000,
+            "deviations are fewer": 132,
             "expected a number": None,
         },
     ),
