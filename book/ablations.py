@@ -7,7 +7,8 @@ take the same steps; with the same seed, weights that two of them share have
 the same initial values. They differ only in the part that was removed. Chapter
 14 of the book removes the same parts from the trained model, by the same
 functions, and plots the losses that this script writes to
-`_static/ablations.json`.
+`_static/ablations.json`. One more model is a control: nothing is missing, but
+its scores begin as large as those of the model without the scale.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from gpt2 import (
     stories,
 )
 from gpt2.cache import LayerCache
+from gpt2.evaluation.circuits import record_attention
 from gpt2.linear import normal_parameter
 from gpt2.training.optimizer import make_optimizers, set_learning_rate
 from gpt2.training.settings import TrainingSettings
@@ -178,6 +180,18 @@ REMOVALS: dict[str, Callable[[GPT2], None]] = {
 }
 
 
+def long_queries(model: GPT2) -> None:
+    """Make the queries longer by sqrt(D), which undoes the scale at first."""
+    width, n_head = model.config.n_embd, model.config.n_head
+    for layer in model.h:
+        maps = layer.attn.c_attn
+        maps.weight.data[:, :width] *= math.sqrt(width / n_head)
+        maps.bias.data[:width] *= math.sqrt(width / n_head)
+
+
+CONTROLS: dict[str, Callable[[GPT2], None]] = {"long queries": long_queries}
+
+
 def story_rows(
     tokenizer: Tokenizer, n_rows: int, seed: int, split: str = "train"
 ) -> Tensor:
@@ -218,6 +232,16 @@ def honest_loss(model: GPT2, rows: Tensor) -> float:
         for n in range(16, rows.size(1) - 1, 16)
     ]
     return torch.stack(losses).mean().item()
+
+
+def weight_ahead(model: GPT2, rows: Tensor) -> float:
+    """Return the mean attention weight on the next position.
+
+    It is that of the head that has the largest.
+    """
+    weights = record_attention(model, rows[:, :-1])  # (n_layer, B, H, T, T)
+    ahead = weights.diagonal(1, dim1=-2, dim2=-1)  # (n_layer, B, H, T - 1)
+    return ahead.mean(dim=(1, 3)).max().item()
 
 
 def training(
@@ -269,15 +293,22 @@ def write(
 
 
 def one_run(removed: str, tokenizer: Tokenizer, seed: int) -> dict[str, Any]:
-    """Train one model, and return its losses and a sample."""
+    """Train one model, and return its losses and a sample.
+
+    Of a model without a mask, the honest losses too, and in the end the
+    attention to the next position.
+    """
     rows = story_rows(tokenizer, SETTINGS.evaluate_rows, 0, "held_out")
-    losses, honest = [], []
-    for model in training(REMOVALS[removed], tokenizer, seed):
+    losses, honest, change = [], [], (REMOVALS | CONTROLS)[removed]
+    for model in training(change, tokenizer, seed):
         losses.append(round(held_out_loss(model, rows), 4))
         if removed == "the mask":  # the others see no future in any case
             honest.append(round(honest_loss(model, rows), 4))
     text = write(model, tokenizer, "Ella lost her")
-    return {"loss": losses, "honest": honest, "text": text}
+    run = {"loss": losses, "honest": honest, "text": text}
+    if removed == "the mask":
+        run["ahead"] = round(weight_ahead(model, rows), 4)
+    return run
 
 
 def main() -> None:
@@ -285,14 +316,14 @@ def main() -> None:
     torch.set_num_threads(1)  # for sums in a fixed order
     _, tokenizer = gpt2.load("story")
     runs: dict[str, list[dict[str, Any]]] = {}
-    for removed in REMOVALS:
+    for removed in REMOVALS | CONTROLS:
         runs[removed] = []
         for seed in SEEDS:
             begin = time.perf_counter()
             run = one_run(removed, tokenizer, seed)
             runs[removed].append(run)
             print(
-                f"without {removed}, seed {seed}: {run['loss'][-1]:.3f}, "
+                f"{removed}, seed {seed}: {run['loss'][-1]:.3f}, "
                 f"{time.perf_counter() - begin:.0f} s",
                 flush=True,
             )
@@ -304,7 +335,12 @@ def save(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
     last = SETTINGS.n_steps + 1
     steps = [*range(0, last, SETTINGS.evaluate_every)]
     part = path.with_suffix(".part")
-    kept = {"steps": steps, "seeds": SEEDS, "without": runs}
+    kept = {
+        "steps": steps,
+        "seeds": SEEDS,
+        "without": {part: runs[part] for part in REMOVALS},
+        "controls": {name: runs[name] for name in CONTROLS},
+    }
     part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
 

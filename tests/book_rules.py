@@ -82,6 +82,11 @@ class Chapter:
         return list(enumerate(self.cells, start=1))
 
     @property
+    def is_numbered(self) -> bool:
+        """Return whether it is a chapter, and not a notebook to look up."""
+        return self.path.name[0].isdigit()
+
+    @property
     def prose(self) -> str:
         return prose(self.path)
 
@@ -158,6 +163,8 @@ def has_its_parts(chapter: Chapter) -> Iterator[str]:
     for line in SEEDED:
         if line not in start.source.splitlines():
             yield f"the first cell of code lacks {line}"
+    if not chapter.is_numbered:
+        return
     sections = re.findall(r"^## (.+)$", chapter.prose, flags=re.MULTILINE)
     if sections[-4:] != LAST_SECTIONS or len(sections) < 5:
         yield f"its last sections are not {LAST_SECTIONS} but {sections[-4:]}"
@@ -168,6 +175,8 @@ def has_its_parts(chapter: Chapter) -> Iterator[str]:
 
 def has_exercises(chapter: Chapter) -> Iterator[str]:
     """At least four exercises, numbered, each with a hint and a solution."""
+    if not chapter.is_numbered:
+        return
     own = int(chapter.path.name[:2])
     parts: list[tuple[str, list[Any]]] = []
     for cell in chapter.cells:

@@ -66,6 +66,13 @@ def test_nothing_else_is_removed(
     torch.testing.assert_close(patient(TOKENS), whole(TOKENS))
 
 
+def test_long_queries_undo_the_scale(whole: GPT2) -> None:
+    longer = copy.deepcopy(whole)
+    ablations.long_queries(longer)
+    expected = without(whole, "the scale")(TOKENS)
+    torch.testing.assert_close(longer(TOKENS), expected)
+
+
 def by_hand(model: GPT2, part: str) -> Tensor:
     """Compute the logits with the part left out of the formula."""
     same = torch.nn.Identity()
@@ -123,21 +130,34 @@ def test_the_honest_loss_is_the_loss_of_who_cannot_cheat() -> None:
     )
 
 
+def test_the_weight_ahead_is_what_a_mask_forbids() -> None:
+    torch.manual_seed(0)
+    model = GPT2(ablations.CONFIG)
+    rows = torch.randint(ablations.CONFIG.n_vocab, (2, 129))
+    assert ablations.weight_ahead(model, rows) == 0
+    ablations.no_mask(model)  # a new model looks about equally everywhere
+    assert ablations.weight_ahead(model, rows) == pytest.approx(
+        1 / 128, rel=0.1
+    )
+
+
 def test_what_is_kept_was_made_by_these_settings() -> None:
     kept = json.loads(ablations.PLACE.read_text())
     every, last = ablations.SETTINGS.evaluate_every, ablations.SETTINGS.n_steps
     assert kept["steps"] == [*range(0, last + 1, every)]
     assert kept["seeds"] == [*ablations.SEEDS]
     assert [*kept["without"]] == [*ablations.REMOVALS]
-    for part, runs in kept["without"].items():
+    assert [*kept["controls"]] == [*ablations.CONTROLS]
+    for part, runs in (kept["without"] | kept["controls"]).items():
         assert len(runs) == len(kept["seeds"])
         for run in runs:
             assert len(run["loss"]) == len(kept["steps"])
             assert bool(run["honest"]) == (part == "the mask")
+            assert ("ahead" in run) == (part == "the mask")
             assert run["text"].startswith("Ella lost her")
 
 
-@pytest.mark.parametrize("part", ablations.REMOVALS)
+@pytest.mark.parametrize("part", ablations.REMOVALS | ablations.CONTROLS)
 def test_the_curves_begin_where_a_new_model_does(part: str) -> None:
     kept = json.loads(ablations.PLACE.read_text())
     _, tokenizer = gpt2.load("story")
@@ -146,7 +166,7 @@ def test_the_curves_begin_where_a_new_model_does(part: str) -> None:
     )
     torch.manual_seed(1)
     model = GPT2(ablations.CONFIG)
-    ablations.REMOVALS[part](model)
-    begin = kept["without"][part][1]["loss"][0]
+    (ablations.REMOVALS | ablations.CONTROLS)[part](model)
+    begin = (kept["without"] | kept["controls"])[part][1]["loss"][0]
     loss = ablations.held_out_loss(model, rows)
     assert loss == pytest.approx(begin, abs=0.01)

@@ -26,8 +26,8 @@ def make_optimizers(
     AdamW scales every number's gradient by itself. Muon orthogonalises the
     update of a whole matrix, so that it is equally long in all directions,
     even those that the gradient barely shows: Jordan et al. (2024). It gets
-    the matrices of the layers. The embeddings, of which a batch uses only some
-    rows, and the vectors stay with AdamW. Muon's updates are scaled to the
+    the matrices of the layers. The embeddings, which are lists of vectors and
+    not maps, and the vectors stay with AdamW. Muon's updates are scaled to the
     usual size of AdamW's (Liu et al., 2025, section 2.2), so that both share
     one learning rate.
 

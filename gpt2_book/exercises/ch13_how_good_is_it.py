@@ -1,4 +1,4 @@
-"""The exercises of chapter 13."""
+"""The exercises of chapter 13, and of the page about scoring."""
 
 from __future__ import annotations
 
@@ -170,50 +170,6 @@ def least_gap(answer: Any) -> str:
     got = call(answer, 1.0, 131.0)
     same(got, 0.0, "the bound when every sample is a story")
     return "three shares agree; without invalid samples the bound is 0"
-
-
-@exercise("word-perplexity")
-def word_perplexity(answer: Any) -> str:
-    """Exercise 13.3: from a perplexity per token to one per word."""
-    for perplexity, n_tokens, n_words in (
-        (1.5, 131, 97),
-        (20.0, 1300, 1000),
-        (3.0, 50, 70),
-    ):
-        ratio = n_tokens / n_words
-        mistakes = [
-            Mistake(
-                "perplexities do not add up, so you cannot multiply one by "
-                "tokens per word; multiply its logarithm",
-                perplexity * ratio,
-            ),
-            Mistake(
-                "tokens and words are swapped: a text of more tokens than "
-                "words has more surprise per word",
-                perplexity ** (1 / ratio),
-            ),
-            Mistake(
-                "that is the loss per word in nats; the perplexity is its "
-                "exponential",
-                math.log(perplexity) * ratio,
-            ),
-            Mistake(
-                "you raise 2 to a number of nats; logarithm and power need "
-                "the same base",
-                2 ** (math.log(perplexity) * ratio),
-            ),
-            Mistake(
-                "you divide the perplexity by tokens per word",
-                perplexity / ratio,
-            ),
-        ]
-        got = call(answer, perplexity, n_tokens, n_words)
-        what = (
-            f"the perplexity per word for {perplexity} per token, "
-            f"{n_tokens} tokens and {n_words} words"
-        )
-        same(got, perplexity**ratio, what, mistakes)
-    return "three texts agree, one of them with fewer tokens than words"
 
 
 # For each question, the log-probability of each ending, and the endings.

@@ -134,28 +134,6 @@ ANSWERS: dict[str, Answers] = {
             "the rate of slips": lambda share, n: 1 - share ** (1 / n),
         },
     ),
-    "word-perplexity": (
-        lambda perplexity, n_tokens, n_words: math.exp(
-            math.log(perplexity) * n_tokens / n_words
-        ),
-        {
-            "do not add up": lambda p, n_tokens, n_words: (
-                p * n_tokens / n_words
-            ),
-            "are swapped": lambda p, n_tokens, n_words: (
-                p ** (n_words / n_tokens)
-            ),
-            "the loss per word": lambda p, n_tokens, n_words: (
-                math.log(p) * n_tokens / n_words
-            ),
-            "the same base": lambda p, n_tokens, n_words: (
-                2 ** (math.log(p) * n_tokens / n_words)
-            ),
-            "divide the perplexity": lambda p, n_tokens, n_words: (
-                p * n_words / n_tokens
-            ),
-        },
-    ),
     "per-byte-choice": (
         best(lambda ending: len(ending.encode())),
         {
@@ -184,7 +162,6 @@ ALSO_RIGHT: dict[str, list[object]] = {
     ],
     "sliding-windows": [windows_one_by_one],
     "least-gap": [lambda s, n: math.log(1 / s) / n],
-    "word-perplexity": [lambda p, t, w: p ** (t / w)],
     "per-byte-choice": [
         lambda sums, endings: max(
             range(len(sums)),
