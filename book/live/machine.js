@@ -258,6 +258,9 @@
       const options = { id, against, position };
       return this.#ask("votes", [Array.from(ids), options], rest);
     }
+    pace() {
+      return this.#ask("pace", []);
+    }
     async *generate(ids, { length, edits = [], signal, ...options } = {}) {
       const all = { ...options, edits: edits.map(resolve) };
       const key = await this.#ask("begin", [Array.from(ids), all], { signal });

@@ -225,6 +225,19 @@
       return GPT2.votes(this.#model, ids, id, against, position);
     }
 
+    /** The milliseconds that a token takes: the least of a few tries. */
+    pace() {
+      this.#known = [];
+      const { n_ctx } = this.#model.config;
+      const times = [];
+      for (let past = 0; past < Math.min(6, n_ctx); past++) {
+        const start = performance.now();
+        this.#model.logits([0], { past, lastOnly: true });
+        times.push(performance.now() - start);
+      }
+      return Math.min(...times);
+    }
+
     // Generation, a token at a time.
 
     begin(ids, { sampling = {}, seed, edits, end = true }) {

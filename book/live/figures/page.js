@@ -98,8 +98,10 @@
       await GPT2.figures[name](body, machine, {
         text: this.getAttribute("text") ?? "",
       });
+      const focused = this.body.contains(document.activeElement);
       this.body.replaceWith(body);
       this.body = body;
+      if (focused) this.focus({ preventScroll: true });
     }
   }
 
