@@ -18,6 +18,7 @@ import pytest
 import test_live
 import test_machine
 import test_site
+import torch
 from mistakes.mutation import Mutation
 from playwright.sync_api import Error, Page
 
@@ -58,7 +59,7 @@ penalty = partial(
 min_p = partial(test_live.test_filters, settings={"min_p": 1})
 odd_bits = partial(
     test_machine.test_numbers_that_are_not_finite_bring_the_shipped_model_back,
-    dtype=test_live.torch.bfloat16,
+    dtype=torch.bfloat16,
     at=3,
 )
 averaged = partial(test_machine.test_edits, name="mean")
@@ -196,7 +197,7 @@ MISTAKES = [
         "fraction * 2 ** -15",
         partial(
             test_live.test_every_number_of_two_bytes,
-            dtype=test_live.torch.float16,
+            dtype=torch.float16,
         ),
     ),
     Mistake(
@@ -373,7 +374,10 @@ def check(
         page.close()
 
 
-@pytest.mark.parametrize("test", {bound(m.test): m.test for m in MISTAKES}.values(), ids=bound)
+TESTS = {bound(mistake.test): mistake.test for mistake in MISTAKES}
+
+
+@pytest.mark.parametrize("test", TESTS.values(), ids=bound)
 def test_without_a_mistake_it_passes(
     test: Test, check: Callable[[Test], None]
 ) -> None:
