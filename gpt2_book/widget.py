@@ -51,7 +51,8 @@ async function render({ model, el }) {
   try {
     const machine = await GPT2.machine(series.at(-1)[1]);
     const draw = GPT2.figures[model.get("figure")];
-    const close = await draw(body, machine, { text: model.get("text"), series });
+    const text = model.get("text");
+    const close = await draw(body, machine, { text, series });
     return () => {
       forget();
       (close ?? (() => machine.close()))();

@@ -49,8 +49,9 @@ TOUCH = """async figure => {
     }
     const {worker, kernels} = (await GPT2.machine?.())?.info ?? {};
     const parts = body.querySelectorAll("th, td, p, li, .live-chip, option");
-    return {worker, kernels, failed: body.querySelectorAll(".live-error").length,
-            said: Array.from(parts, part => part.textContent)};
+    const failed = body.querySelectorAll(".live-error").length;
+    const said = Array.from(parts, part => part.textContent);
+    return {worker, kernels, failed, said};
 }"""
 NUMBER = re.compile("\u2212?\\d+(?:[.,]\\d+)*")
 

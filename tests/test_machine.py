@@ -1020,3 +1020,79 @@ def test_the_scripts_of_the_site(site: Path) -> None:
     data = base64.b64decode(files["model.safetensors"])
     assert data == (STORY / "model.safetensors").read_bytes()
     assert len(list((live / "echo").iterdir())) == 11
+
+
+# What the page "The whole machine" asks has the answers that it hints at.
+
+
+def likeliest(logits: Tensor, tokenizer: gpt2.Tokenizer) -> str:
+    return tokenizer.decode([int(logits.argmax())])
+
+
+def test_the_page_asks_of_one_head(story: gpt2.GPT2, tokenizer: Any) -> None:
+    for name in ("Ella", "Tom"):
+        ids = tokenizer.encode_prompt(f"{name}, who had a cold, lost")
+        weights = record_attention(story, torch.tensor([ids]))[:, 0, :, -1, 1]
+        assert (weights > 0.9).nonzero().tolist() == [[1, 1]]
+
+
+def test_the_page_asks_when_the_guess_is_settled(
+    story: gpt2.GPT2, tokenizer: Any
+) -> None:
+    text, early = "Ella lost", []
+    for word in ("", " her", " red", " kite"):
+        text += word
+        stream = caught(story, tokenizer.encode_prompt(text))["stream"]
+        guesses = [
+            likeliest(story.unembed(story.ln_f(x[-1])), tokenizer)
+            for x in stream
+        ]
+        assert text.endswith(guesses[0])
+        early.append(len({*guesses[1:]}) == 1)
+    assert early[1] is False and early[3] is True
+
+
+def test_the_page_asks_what_can_be_spared(
+    story: gpt2.GPT2, tokenizer: Any
+) -> None:
+    ids = tokenizer.encode_prompt("Tom, who had a cold, lost")
+    assert sum(layer.attn.n_head for layer in story.h) == 16
+    for change, needed in ((zero, {0}), (mean_so_far, {0, 3})):
+        lost = {
+            n
+            for n, layer in enumerate(story.h)
+            if likeliest(
+                edited(story, ids, {layer.mlp: change})[-1], tokenizer
+            )
+            != " his"
+        }
+        assert lost == needed
+
+
+def test_the_page_asks_which_filter_leaves_more_than_one(
+    story: gpt2.GPT2, tokenizer: Any
+) -> None:
+    tokens = torch.tensor([tokenizer.encode_prompt("Ella lost her")])
+    logits = story(tokens)[:, -1]
+    left = [
+        int(
+            gpt2.Sampling(**{name: end})
+            .filter(logits, tokens)
+            .isfinite()
+            .sum()
+        )
+        for name, end in (("top_k", 1), ("top_p", 0.05), ("min_p", 0.5))
+    ]
+    assert left[:2] == [1, 1] and left[2] > 1
+    hot = (logits / 2).softmax(-1)  # temperature 2
+    lowest = logits.argmin()
+    assert hot[0, lowest] > logits.softmax(-1)[0, lowest]
+
+
+def test_the_page_asks_about_tokens(tokenizer: gpt2.Tokenizer) -> None:
+    for space in ("", " "):
+        kite, kites = (
+            tokenizer.encode(f"{space}{word}") for word in ("kite", "kites")
+        )
+        assert kites[: len(kite)] != kite
+    assert len(tokenizer.encode(" ella")) > len(tokenizer.encode(" Ella")) == 1
