@@ -6,6 +6,7 @@ without them these tests are skipped.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +18,17 @@ import test_site
 from other_browsers import Driven, Firefox, Missing, WebKit
 from test_live_figures import PLACES
 
+import gpt2
+
 pytestmark = pytest.mark.xdist_group("site")
 
 site, browser = test_site.site, test_site.browser
 page = test_live_figures.page
 
-# Wake a figure, type, move its sliders, and return all that it says.
-TOUCH = """async figure => {
+WAKE = """
+const pause = ms => new Promise(done => setTimeout(done, ms));
+const wake = async figure => {
     const element = document.querySelector(`gpt2-live[figure="${figure}"]`);
-    const pause = ms => new Promise(done => setTimeout(done, ms));
     while (!element.start) await pause(20);
     const button = element.start;
     button.click();
@@ -33,19 +36,28 @@ TOUCH = """async figure => {
         if (!button.disabled) throw new Error(element.said.textContent);
         await pause(20);
     }
+    return element;
+};
+"""
+# Wake a figure, type, move its sliders, and return all that it says.
+TOUCH = (
+    f"async figure => {{ {WAKE}"
+    + """
+    const element = await wake(figure);
     const type = (input, value) => {
         input.value = value;
         input.dispatchEvent(new Event("input", {bubbles: true}));
     };
     const body = element.querySelector(".live-body");
     for (const input of body.querySelectorAll("input[type=text]"))
-        type(input, input.value.replace("Ella", "Hugo"));
+        type(input, input.value.replace("Ella", "Anna"));
     for (const input of body.querySelectorAll("input[type=range]"))
         type(input, Math.ceil((Number(input.min) + Number(input.max)) / 3));
-    let now = "", before = null;
-    while (now !== before) {
-        await pause(700);
-        [before, now] = [now, body.textContent];
+    let now = "";
+    for (let same = 0; same < 4; same++) { // until nothing changes any more
+        await pause(400);
+        if (now !== body.textContent) same = 0;
+        now = body.textContent;
     }
     const {worker, kernels} = (await GPT2.machine?.())?.info ?? {};
     const parts = body.querySelectorAll("th, td, p, li, .live-chip, option");
@@ -53,6 +65,7 @@ TOUCH = """async figure => {
     const said = Array.from(parts, part => part.textContent);
     return {worker, kernels, failed, said};
 }"""
+)
 NUMBER = re.compile("\u2212?\\d+(?:[.,]\\d+)*")
 
 
@@ -90,3 +103,49 @@ def test_it_shows_what_chromium_shows(
         assert NUMBER.sub("#", ours) == NUMBER.sub("#", theirs)
         # Other instructions may round the last digit in another way.
         assert numbers(ours) == pytest.approx(numbers(theirs), abs=0.11)
+
+
+OPEN = (
+    f"async files => {{ {WAKE}"
+    + """
+    const element = await wake("own-model");
+    const find = query => element.querySelector(`.live-body ${query}`);
+    const given = new DataTransfer();
+    for (const [name, text] of Object.entries(files)) {
+        const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+        given.items.add(new File([bytes], name));
+    }
+    find("input").files = given.files;
+    find("input").dispatchEvent(new Event("change"));
+    while (find(".live-main").hidden) {
+        if (find(".live-error")) throw new Error(element.innerText);
+        await pause(20);
+    }
+    find(".live-main").click();
+    const machine = await GPT2.machine();
+    while (machine.info.name === "story") {
+        if (find(".live-error")) throw new Error(element.innerText);
+        await pause(20);
+    }
+    const ids = await machine.encodePrompt("kite drum");
+    const {candidates} = await machine.predict(ids);
+    return [machine.info.worker, candidates.map(c => [c.id, c.logit])];
+}"""
+)
+
+
+def test_it_opens_a_model_of_the_reader(other: Driven, site: Path) -> None:
+    folder = test_live_figures.PRETRAINED / "echo" / "step-3000"
+    files = {
+        path.name: base64.b64encode(path.read_bytes()).decode()
+        for path in folder.iterdir()
+    }
+    other.navigate((site / "book" / "machine.html").as_uri())
+    worker, found = other.run(OPEN, files)
+    model, tokenizer = gpt2.load(folder)
+    wanted = gpt2.predict(model, tokenizer, "kite drum").candidates
+    assert worker
+    assert [token for token, _ in found] == [c.id for c in wanted]
+    assert [logit for _, logit in found] == pytest.approx(
+        [c.logit for c in wanted], abs=1e-3
+    )
