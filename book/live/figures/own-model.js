@@ -91,6 +91,7 @@ GPT2.figures["own-model"] = async function (body, machine) {
   }
 
   async function take(chosen, options) {
+    const figure = body.closest("gpt2-live");
     const buttons = [open, half, back];
     bar.hidden = false;
     for (const button of buttons) button.disabled = true;
@@ -103,6 +104,7 @@ GPT2.figures["own-model"] = async function (body, machine) {
     }
     bar.hidden = true;
     for (const button of buttons) button.disabled = false;
+    figure.focus({ preventScroll: true }); // the button that was pressed is gone
   }
 
   /** Add how fast the model is in this browser. */

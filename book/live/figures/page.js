@@ -98,10 +98,8 @@
       await GPT2.figures[name](body, machine, {
         text: this.getAttribute("text") ?? "",
       });
-      const focused = this.body.contains(document.activeElement);
       this.body.replaceWith(body);
       this.body = body;
-      if (focused) this.focus({ preventScroll: true });
     }
   }
 
