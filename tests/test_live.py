@@ -474,6 +474,7 @@ SETTINGS: list[dict[str, float]] = [
     {"min_p": 0.2},
     {"min_p": 1},
     {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.02},
+    {"repetition_penalty": 1.7},
     {"repetition_penalty": 1.7, "top_k": 30},
 ]
 

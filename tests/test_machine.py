@@ -432,10 +432,10 @@ def test_a_cut_link(page: Page, story: gpt2.GPT2, ids: list[int]) -> None:
     assert unpack(alone["logits"][0]).isfinite().all()
     # 64 go through the layers at once.
     longer = [*ids, *torch.randint(1440, (61,)).tolist()]
-    far = {**edit, "query": 68, "key": 66}
+    far = {**edit, "query": 68, "key": 2}
     found = page.evaluate(RUN, [longer, ["weights"], [far]])
     whole = caught(story, longer)["weights"][1].clone()
-    whole[1, 68, 66] = 0
+    whole[1, 68, 2] = 0
     whole[1, 68] /= whole[1, 68].sum()
     close(unpack(found["weights"][1]), whole.flatten())
 
