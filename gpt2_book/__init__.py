@@ -12,7 +12,7 @@ def live(figure: str, model: Any, tokenizer: Any, text: str = "") -> Any:
 
     Args:
         figure: Such as `next-token`, `heads` or `stream`.
-        model: A `gpt2.GPT2`.
+        model: A `gpt2.GPT2`; for `training`, several, by their step.
         tokenizer: The model's.
         text: What the figure begins with.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,28 +26,39 @@ from gpt2.evaluation.circuits import record_attention
 from gpt2_book import drawing
 
 BOOK = Path(__file__).parents[1] / "book"
-# Those that are about one model and one text.
+# Those that are about a model and a text. `plane` has no model, and to open
+# files, as `own-model` does, there is `gpt2.load`.
 FIGURES = (
     *("next-token", "merges", "embeddings", "threads", "heads", "stream"),
-    *("sampling", "ablation", "patching"),
+    *("sampling", "ablation", "patching", "whole", "training"),
 )
 GLUE = """
 let count = 0;
+GPT2.inNotebook = true;
 async function render({ model, el }) {
-  const name = `notebook ${Date.now()} ${count++}`;
+  const id = `notebook ${Date.now()} ${count++}`;
   const frame = document.createElement("gpt2-live");
   const body = document.createElement("div");
   body.className = "live-body";
   frame.append(body);
   el.append(frame);
+  const series = model.get("models").map(([step, files]) => {
+    const name = `${id} ${step}`;
+    GPT2.shipped[name] = files;
+    return [step, name];
+  });
+  const forget = () => series.forEach(([, name]) => delete GPT2.shipped[name]);
   try {
-    GPT2.shipped[name] = model.get("files");
-    const machine = await GPT2.machine(name);
-    delete GPT2.shipped[name];
+    const machine = await GPT2.machine(series.at(-1)[1]);
+    const draw = GPT2.figures[model.get("figure")];
     const text = model.get("text");
-    await GPT2.figures[model.get("figure")](body, machine, { text });
-    return () => machine.close();
+    const close = await draw(body, machine, { text, series });
+    return () => {
+      forget();
+      (close ?? (() => machine.close()))();
+    };
   } catch (error) {
+    forget();
     body.textContent = error.message;
   }
 }
@@ -92,7 +104,7 @@ def _widget_class() -> type[anywidget.AnyWidget]:
         _css = (BOOK / "live/figures/style.css").read_text("utf-8")
         figure = traitlets.Unicode().tag(sync=True)
         text = traitlets.Unicode().tag(sync=True)
-        files = traitlets.Dict().tag(sync=True)
+        models = traitlets.List().tag(sync=True)  # of steps and files
         still = ""  # SVG, for where no widget can be shown
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -150,30 +162,40 @@ def draw_still(
 
 
 def live(
-    figure: str, model: gpt2.GPT2, tokenizer: gpt2.Tokenizer, text: str
+    figure: str,
+    model: gpt2.GPT2 | Mapping[int, gpt2.GPT2],
+    tokenizer: gpt2.Tokenizer,
+    text: str,
 ) -> anywidget.AnyWidget:
     """Show a live figure of the book for a model in memory.
 
     Args:
         figure: One of `FIGURES`.
         model: What it is about, as it is now; after more training, call this
-            again.
+            again. For `training`, the model at two steps or more, by the
+            step.
         tokenizer: The model's.
         text: What the figure begins with; two texts with a `|` between them
-            for `patching`.
+            for `patching`, a list of words for `training`.
 
     Returns:
         A widget. Its stored output is a picture, for where there is no kernel.
 
     Raises:
-        ValueError: There is no such figure for a single model.
+        ValueError: There is no such figure for a model in memory, or it wants
+            one model and got several, or the other way round.
         FileNotFoundError: The package was installed without the book.
     """
     if figure not in FIGURES:
         names = ", ".join(FIGURES)
         raise ValueError(f"figure must be one of {names}; got {figure!r}")
-    widget = _widget_class()(
-        figure=figure, text=text, files=read_files(model, tokenizer)
-    )
-    cast(Any, widget).still = draw_still(figure, model, tokenizer, text)
+    models = model if isinstance(model, Mapping) else {0: model}
+    if (len(models) > 1) != (figure == "training"):
+        wanted = "two or more" if figure == "training" else "one"
+        raise ValueError(f"{figure} wants {wanted}; got {len(models)} models")
+    steps = sorted(models)
+    files = [[step, read_files(models[step], tokenizer)] for step in steps]
+    widget = _widget_class()(figure=figure, text=text, models=files)
+    last = models[steps[-1]]
+    cast(Any, widget).still = draw_still(figure, last, tokenizer, text)
     return widget

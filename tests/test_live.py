@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +78,24 @@ RUN = """tokens => {
 }"""
 
 
+def page_of(folder: Path) -> str:
+    """The HTML of a page that loads all scripts of a folder."""
+    sources = sorted(folder.glob("*.js"))
+    scripts = [f'<script src="{path.as_uri()}"></script>' for path in sources]
+    return (
+        '<!doctype html><meta charset="utf-8"><title>Live</title>'
+        '<input type="file" multiple>'
+        f"{''.join(scripts)}<script>{HELPERS}</script>"
+    )
+
+
 @pytest.fixture(scope="module")
 def blank(
     browser: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Page]:
     """A page, opened from a file, with the scripts and a file input."""
-    sources = sorted(LIVE.glob("*.js"))
-    scripts = [f'<script src="{path.as_uri()}"></script>' for path in sources]
     path = tmp_path_factory.mktemp("live") / "page.html"
-    path.write_text(
-        '<!doctype html><meta charset="utf-8"><title>Live</title>'
-        '<input type="file" multiple>'
-        f"{''.join(scripts)}<script>{HELPERS}</script>"
-    )
+    path.write_text(page_of(LIVE), "utf-8")
     page = browser.new_page()
     page.set_default_timeout(120_000)  # a machine may be busy with the rest
     page.goto(path.as_uri())
@@ -100,19 +106,24 @@ def blank(
 Loader = Callable[..., Page]
 
 
+def loader(page: Page) -> Loader:
+    """Return what gives a page a folder's files and reads the model."""
+
+    def load(folder: Path, kernels: str = "relaxed") -> Page:
+        paths = [path for path in folder.iterdir() if path.is_file()]
+        page.set_input_files("input", paths)
+        page.evaluate("readFiles()")
+        if kernels:
+            page.evaluate("kernels => readModel(kernels)", kernels)
+        return page
+
+    return load
+
+
 @pytest.fixture
 def load(blank: Page) -> Loader:
     """`load(folder)` gives the page a folder's files and reads the model."""
-
-    def loader(folder: Path, kernels: str = "relaxed") -> Page:
-        paths = [path for path in folder.iterdir() if path.is_file()]
-        blank.set_input_files("input", paths)
-        blank.evaluate("readFiles()")
-        if kernels:
-            blank.evaluate("kernels => readModel(kernels)", kernels)
-        return blank
-
-    return loader
+    return loader(blank)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +191,12 @@ KINDS = [
 def write_tiny(folder: Path, kind: Any, shake: Any) -> gpt2.GPT2:
     """Write a tiny random checkpoint, and return it in float32."""
     activation, sizes, n_inner, dtype = kind
-    config = gpt2.GPT2Config(*sizes, n_inner=n_inner, activation=activation)
+    config = gpt2.GPT2Config(
+        *sizes,
+        n_inner=n_inner,
+        activation=activation,
+        layer_norm_epsilon=0.01,  # large enough to be seen
+    )
     model = shake(gpt2.GPT2(config)).eval().to(dtype)
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     save_file(state, folder / "model.safetensors")
@@ -221,6 +237,63 @@ def test_every_number_of_two_bytes(
     torch.testing.assert_close(
         unpack(found), numbers.float(), rtol=0, atol=0, equal_nan=True
     )
+
+
+def test_rounding_to_bfloat16(blank: Page) -> None:
+    """To the nearest; of two that are equally near, to the even one."""
+    bits = torch.arange(-(2**31), 2**31, 2**15 - 3)
+    bits = torch.cat([bits, bits // 2**16 * 2**16 + 2**15])  # half-way
+    numbers = bits.to(torch.int32).view(torch.float32)
+    numbers = numbers[numbers.bfloat16().isfinite()]
+    found = blank.evaluate(
+        """text => {
+            const bytes = GPT2.fromBase64(text);
+            return pack(GPT2.widen(
+                GPT2.asBfloat16(new Float32Array(bytes.buffer))));
+        }""",
+        base64.b64encode(numbers.numpy().tobytes()).decode(),
+    )
+    assert torch.equal(unpack(found), numbers.bfloat16().float())
+
+
+def test_a_number_on_the_border_of_two_slices(
+    load: Loader, tmp_path: Path
+) -> None:
+    """Numbers of two bytes before those of four may shift them by two."""
+    halves = torch.tensor([1.0, -2.0, 3.0]).bfloat16()
+    numbers = torch.randn(2**21 + 5)
+    end = 6 + 4 * len(numbers)
+    header = {
+        "halves": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]},
+        "numbers": {
+            "dtype": "F32",
+            "shape": [len(numbers)],
+            "data_offsets": [6, end],
+        },
+    }
+    text = json.dumps(header).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(
+        len(text).to_bytes(8, "little")
+        + text
+        + halves.view(torch.int16).numpy().tobytes()
+        + numbers.numpy().tobytes()
+    )
+    found = load(tmp_path, "").evaluate(
+        """async () => {
+            const file = files.get("model.safetensors");
+            const entries = [...await GPT2.readHeader(file)];
+            const size = entries[1][1].shape[0];
+            const all = {
+                halves: new Float32Array(3), numbers: new Float32Array(size)};
+            for await (const {name, at, numbers}
+                       of GPT2.readTensors(file, entries))
+                all[name].set(GPT2.asFloat32(numbers), at);
+            return [pack(all.halves), pack(all.numbers)];
+        }"""
+    )
+    assert unpack(found[0]).tolist() == [1, -2, 3]
+    assert torch.equal(unpack(found[1]), numbers)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -291,6 +364,7 @@ def hostile() -> list[str]:
     ends = range_ends()
     assert len(ends) > 1500
     texts = ["", TEXT, *FRAGMENTS, "\u0301", " \u0301a", "a" * 999]
+    texts += ["\ufeffbyte order mark"]
     texts += [" " * 3000 + "x", "\n \t" * 500, "\x85\ufeff \u180e\u200b "]
     texts += [
         "<|endoftext|>a<|endoftext|><|endoftext|>",
@@ -398,7 +472,9 @@ SETTINGS: list[dict[str, float]] = [
     {"top_p": 0.6},
     {"top_p": 1},
     {"min_p": 0.2},
+    {"min_p": 1},
     {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.02},
+    {"repetition_penalty": 1.7},
     {"repetition_penalty": 1.7, "top_k": 30},
 ]
 
@@ -419,6 +495,14 @@ def test_filters(settings: dict[str, Any], blank: Page) -> None:
     found = torch.stack([unpack(row) for row in rows])
     assert ((found > 0) == (kept > 0)).all()
     torch.testing.assert_close(found, kept, rtol=1e-5, atol=1e-6)
+
+
+def test_no_exponential_overflows(blank: Page) -> None:
+    numbers = [999.0, 1000.0, -1000.0]
+    found = blank.evaluate(
+        "numbers => pack(GPT2.softmax(Float32Array.from(numbers)))", numbers
+    )
+    close(unpack(found), torch.tensor(numbers).softmax(0))
 
 
 def test_the_largest_are_found_in_order(blank: Page) -> None:
@@ -452,6 +536,37 @@ def test_seeds(load: Loader) -> None:
         })"""
     )
     assert one == again != other
+
+
+def mulberry32(seed: int) -> Iterator[float]:
+    """Tommy Ettinger's generator, as the page has it."""
+    while True:
+        seed = (seed + 0x6D2B79F5) % 2**32
+        mixed = (seed ^ seed >> 15) * (seed | 1) % 2**32
+        mixed ^= (mixed + (mixed ^ mixed >> 7) * (mixed | 61)) % 2**32
+        yield (mixed ^ mixed >> 14) / 2**32
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_the_generator_is_the_same_in_every_browser(
+    seed: int, blank: Page
+) -> None:
+    found = blank.evaluate(
+        """seed => {
+            const random = GPT2.seeded(seed);
+            return Array.from({length: 20}, () => random());
+        }""",
+        seed,
+    )
+    assert found == list(islice(mulberry32(seed), 20))
+
+
+def test_where_one_token_ends_and_the_next_begins(blank: Page) -> None:
+    for number, token in ((0, 1), (0.2499, 1), (0.25, 3), (0.5, 4), (1, 4)):
+        found = blank.evaluate(
+            "number => GPT2.draw([0, 0.25, 0, 0.25, 0.5, 0], number)", number
+        )
+        assert found == token
 
 
 def test_draws_follow_the_probabilities(blank: Page) -> None:

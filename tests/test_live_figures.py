@@ -17,6 +17,7 @@ import test_site
 import torch
 from book_rules import BOOK, pages_of_the_toc
 from playwright.sync_api import Locator, Page
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import gpt2
@@ -617,7 +618,7 @@ def test_your_own_model(
     files = [str(path) for path in sorted(echo.iterdir())]
     own.locator("input[type=file]").set_input_files(files)
     own.get_by_text("of memory").wait_for()
-    own.get_by_role("button", name="Open it").press("Enter")
+    own.get_by_role("button", name="Open it", exact=True).press("Enter")
     element.locator(".live-lens tbody tr").nth(3).wait_for(state="detached")
     assert element.locator(".live-lens tbody tr").count() == 3
     model, tokenizer = gpt2.load(echo)
@@ -625,8 +626,52 @@ def test_your_own_model(
     best = model.float()(tokens)[0, -1].softmax(-1).max().item()
     last = element.locator(".live-lens tbody tr").last
     assert percent(best) in last.inner_text()
+    own.locator("tr", has_text="A token takes").wait_for()
+    assert re.search(r"A token takes\s+(\d+|less than 1) ms", own.inner_text())
     own.get_by_role("button", name="Back to the story model").press("Enter")
     element.locator(".live-lens tbody tr").nth(4).wait_for()
+
+
+def test_your_own_model_in_half_the_memory(
+    page: Page, site: Path, tmp_path: Path, story: Any
+) -> None:
+    own = wake(page, site, "machine", "own-model")
+    gpt2.save(*story, tmp_path / "float32")
+    files = [str(path) for path in sorted((tmp_path / "float32").iterdir())]
+    own.locator("input[type=file]").set_input_files(files)
+    own.get_by_text("of memory; rounded to bfloat16").wait_for()
+    said = own.locator(".live-body .live-status").inner_text()
+    whole, half = map(int, re.findall(r"(\d+) MB", said))
+    count = story[0].num_parameters()
+    assert whole - half == pytest.approx(2 * count / 1e6, abs=1.1)
+    half_button = own.get_by_role("button", name="Open it in bfloat16")
+    half_button.press("Enter")
+    own.get_by_text("run on your model").wait_for()
+    memory = own.locator("tr", has_text="Memory").inner_text()
+    assert int(re.findall(r"(\d+) MB", memory)[0]) == round(2 * count / 1e6)
+    assert page.evaluate("document.activeElement.closest('gpt2-live')")
+    files[:] = [str(path) for path in sorted((PRETRAINED / "story").iterdir())]
+    own.locator("input[type=file]").set_input_files(files)  # bfloat16 itself
+    own.get_by_text("of memory.").wait_for()
+    assert half_button.is_hidden()
+
+
+def test_what_went_wrong_is_still_said_when_the_shipped_model_is_back(
+    page: Page, site: Path, tmp_path: Path
+) -> None:
+    own = wake(page, site, "machine", "own-model")
+    model, tokenizer = gpt2.load(PRETRAINED / "echo" / "step-0000")
+    gpt2.save(model, tokenizer, tmp_path / "wrong")
+    path = tmp_path / "wrong" / "model.safetensors"
+    state = load_file(path)
+    state["h.1.ln_1.weight"][3] = float("nan")
+    save_file(state, path)
+    files = [str(path) for path in sorted((tmp_path / "wrong").iterdir())]
+    own.locator("input[type=file]").set_input_files(files)
+    own.get_by_text("of memory").wait_for()
+    own.get_by_role("button", name="Open it", exact=True).press("Enter")
+    own.locator(".live-error", has_text="h.1.ln_1.weight").wait_for()
+    assert "story" in own.locator(".live-facts").inner_text()
 
 
 def test_a_wrong_file_is_refused_by_name(
@@ -640,4 +685,5 @@ def test_a_wrong_file_is_refused_by_name(
     files = [str(path) for path in sorted((tmp_path / "wrong").iterdir())]
     own.locator("input[type=file]").set_input_files(files)
     own.locator(".live-error", has_text="n_head").wait_for()
-    assert own.get_by_role("button", name="Open it").is_hidden()
+    opening = own.get_by_role("button", name="Open it", include_hidden=True)
+    assert [button.is_hidden() for button in opening.all()] == [True, True]

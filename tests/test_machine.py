@@ -53,7 +53,13 @@ GREEDY = {"temperature": 0}
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the build writes, and a page."""
-    folder = tmp_path_factory.mktemp("site")
+    return write_site(tmp_path_factory.mktemp("site"))
+
+
+START = "async () => { globalThis.machine = await GPT2.machine(); }"
+
+
+def write_site(folder: Path) -> Path:
     live_scripts.write(folder / "_static" / "live")
     (folder / "page.html").write_text(
         '<!doctype html><html data-content_root=""><meta charset="utf-8">'
@@ -79,7 +85,7 @@ def page(browser: Any, site: Path) -> Iterator[Page]:
     page = browser.new_page()
     page.set_default_timeout(120_000)
     page.goto((site / "page.html").as_uri())
-    page.evaluate("async () => { globalThis.machine = await GPT2.machine(); }")
+    page.evaluate(START)
     yield page
     page.close()
 
@@ -217,6 +223,32 @@ def test_predictions(
         numbers = [c[name] for c in found]
         expected = [getattr(c, name) for c in wanted]
         assert numbers == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_is_asked_again_is_answered_again(page: Page) -> None:
+    """Keys and values that are in the cache are not computed again."""
+    once, again, less = page.evaluate(
+        """async () => {
+            const found = [];
+            for (const ids of [[1439, 5, 6, 7], [1439, 5, 6, 7], [1439, 5]])
+                found.push((await machine.predict(ids)).candidates);
+            return found;
+        }"""
+    )
+    for now, before in zip(again, once, strict=True):
+        assert now["id"] == before["id"]
+        assert now["logit"] == pytest.approx(before["logit"], abs=1e-4)
+    alone = page.evaluate(
+        """async () => {
+            await machine.run([3]); // the cache has nothing of it now
+            return (await machine.predict([1439, 5])).candidates;
+        }"""
+    )
+    assert [c["id"] for c in less] == [c["id"] for c in alone]
+
+
+def test_the_pace(page: Page) -> None:
+    assert 0 <= page.evaluate("machine.pace()") < 1000
 
 
 # What is recorded, and what PyTorch says of it.
@@ -398,6 +430,14 @@ def test_a_cut_link(page: Page, story: gpt2.GPT2, ids: list[int]) -> None:
     alone = page.evaluate(RUN, [ids, ["weights", "logits"], every])
     assert unpack(alone["weights"][1]).view(4, T, T)[1, 0].sum() == 0
     assert unpack(alone["logits"][0]).isfinite().all()
+    # 64 go through the layers at once.
+    longer = [*ids, *torch.randint(1440, (61,)).tolist()]
+    far = {**edit, "query": 68, "key": 2}
+    found = page.evaluate(RUN, [longer, ["weights"], [far]])
+    whole = caught(story, longer)["weights"][1].clone()
+    whole[1, 68, 2] = 0
+    whole[1, 68] /= whole[1, 68].sum()
+    close(unpack(found["weights"][1]), whole.flatten())
 
 
 def test_patches(page: Page, story: gpt2.GPT2, tokenizer: Any) -> None:
@@ -821,6 +861,12 @@ WRONG = {
         f / "pytorch_model.bin"
     ),
     "too short": lambda f: (f / "model.safetensors").write_bytes(b"\1" * 99),
+    "one token too many": lambda f: (f / "vocab.json").write_text(
+        json.dumps(
+            {c: i for i, c in enumerate("abcdefghijklmnopq")}
+            | {"<|endoftext|>": 17}
+        )
+    ),
     "too many tokens": lambda f: (f / "vocab.json").write_text(
         json.dumps(
             {c: i for i, c in enumerate("abcdefghijklmnopqrstu")}
@@ -839,6 +885,7 @@ NAMED = {
     "not UTF-8": "merges.txt: ",
     "another format": "pytorch_model.bin cannot be read here",
     "too short": "model.safetensors: .*header",
+    "one token too many": "needs the id 17",
     "too many tokens": "needs the id 21",
 }
 
@@ -864,13 +911,36 @@ def test_wrong_files_are_refused_by_name(
     ) == "story"  # fmt: skip
 
 
-def test_numbers_that_are_not_finite_bring_the_shipped_model_back(
+def test_of_files_with_one_name_the_outermost_counts(
     blank: Page, own: tuple[Path, gpt2.GPT2]
+) -> None:
+    """As a browser gives the files of a folder with folders in it."""
+    folder, _ = own
+    found = choose(blank, folder).evaluate(
+        """async () => {
+            const at = (file, path) => Object.defineProperty(
+                file, "webkitRelativePath", {value: path});
+            const outer = [...files()].map(
+                file => at(file, `own/${file.name}`));
+            const inner = at(new File(["{}"], "config.json"),
+                             "own/older/config.json");
+            const machine = await GPT2.machine();
+            return Promise.all([[inner, ...outer], [...outer, inner]].map(
+                async all => (await machine.inspect(all)).config.n_ctx));
+        }"""
+    )
+    assert found == [70, 70]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("at", [2, 3])
+def test_numbers_that_are_not_finite_bring_the_shipped_model_back(
+    at: int, dtype: torch.dtype, blank: Page, own: tuple[Path, gpt2.GPT2]
 ) -> None:
     folder, _ = own
     path = folder / "model.safetensors"
-    state = load_file(path)
-    state["h.1.mlp.c_fc.bias"][3] = float("nan")
+    state = {name: x.to(dtype) for name, x in load_file(path).items()}
+    state["h.1.mlp.c_fc.bias"][at] = float("nan")
     save_file(state, path)
     reason, info, length = choose(blank, folder).evaluate(
         """async () => {
@@ -950,3 +1020,79 @@ def test_the_scripts_of_the_site(site: Path) -> None:
     data = base64.b64decode(files["model.safetensors"])
     assert data == (STORY / "model.safetensors").read_bytes()
     assert len(list((live / "echo").iterdir())) == 11
+
+
+# What the page "The whole machine" asks has the answers that it hints at.
+
+
+def likeliest(logits: Tensor, tokenizer: gpt2.Tokenizer) -> str:
+    return tokenizer.decode([int(logits.argmax())])
+
+
+def test_the_page_asks_of_one_head(story: gpt2.GPT2, tokenizer: Any) -> None:
+    for name in ("Ella", "Tom"):
+        ids = tokenizer.encode_prompt(f"{name}, who had a cold, lost")
+        weights = record_attention(story, torch.tensor([ids]))[:, 0, :, -1, 1]
+        assert (weights > 0.9).nonzero().tolist() == [[1, 1]]
+
+
+def test_the_page_asks_when_the_guess_is_settled(
+    story: gpt2.GPT2, tokenizer: Any
+) -> None:
+    text, early = "Ella lost", []
+    for word in ("", " her", " red", " kite"):
+        text += word
+        stream = caught(story, tokenizer.encode_prompt(text))["stream"]
+        guesses = [
+            likeliest(story.unembed(story.ln_f(x[-1])), tokenizer)
+            for x in stream
+        ]
+        assert text.endswith(guesses[0])
+        early.append(len({*guesses[1:]}) == 1)
+    assert early[1] is False and early[3] is True
+
+
+def test_the_page_asks_what_can_be_spared(
+    story: gpt2.GPT2, tokenizer: Any
+) -> None:
+    ids = tokenizer.encode_prompt("Tom, who had a cold, lost")
+    assert sum(layer.attn.n_head for layer in story.h) == 16
+    for change, needed in ((zero, {0}), (mean_so_far, {0, 3})):
+        lost = {
+            n
+            for n, layer in enumerate(story.h)
+            if likeliest(
+                edited(story, ids, {layer.mlp: change})[-1], tokenizer
+            )
+            != " his"
+        }
+        assert lost == needed
+
+
+def test_the_page_asks_which_filter_leaves_more_than_one(
+    story: gpt2.GPT2, tokenizer: Any
+) -> None:
+    tokens = torch.tensor([tokenizer.encode_prompt("Ella lost her")])
+    logits = story(tokens)[:, -1]
+    left = [
+        int(
+            gpt2.Sampling(**{name: end})
+            .filter(logits, tokens)
+            .isfinite()
+            .sum()
+        )
+        for name, end in (("top_k", 1), ("top_p", 0.05), ("min_p", 0.5))
+    ]
+    assert left[:2] == [1, 1] and left[2] > 1
+    hot = (logits / 2).softmax(-1)  # temperature 2
+    lowest = logits.argmin()
+    assert hot[0, lowest] > logits.softmax(-1)[0, lowest]
+
+
+def test_the_page_asks_about_tokens(tokenizer: gpt2.Tokenizer) -> None:
+    for space in ("", " "):
+        kite, kites = (
+            tokenizer.encode(f"{space}{word}") for word in ("kite", "kites")
+        )
+        assert kites[: len(kite)] != kite
+    assert len(tokenizer.encode(" ella")) > len(tokenizer.encode(" Ella")) == 1

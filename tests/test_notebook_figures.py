@@ -13,6 +13,7 @@ import test_site
 import torch
 from nbclient import NotebookClient
 from playwright.sync_api import Page
+from test_live_figures import percent
 
 import gpt2
 import gpt2_book
@@ -24,7 +25,8 @@ from gpt2_book.widget import FIGURES, read_files, scripts
 pytestmark = pytest.mark.xdist_group("live")
 
 browser = test_site.browser
-TEXTS = {"patching": "Ella lost | Tom lost"}
+PRETRAINED = Path(gpt2.__file__).parent / "pretrained"
+TEXTS = {"patching": "Ella lost | Tom lost", "training": "kite drum owl"}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,25 @@ def story() -> Any:
 def test_unknown_figures_are_refused(story: Any) -> None:
     with pytest.raises(ValueError, match=r"next-token.*got 'none'"):
         gpt2_book.live("none", *story, "Ella")
+    model, tokenizer = story
+    with pytest.raises(ValueError, match="training wants two or more; got 1"):
+        gpt2_book.live("training", model, tokenizer, "owl hat")
+    both = {0: model, 9: model}
+    with pytest.raises(ValueError, match="heads wants one; got 2"):
+        gpt2_book.live("heads", both, tokenizer, "owl hat")
+
+
+ECHO = PRETRAINED / "echo"
+
+
+def models_of(figure: str, story: Any) -> list[Any]:
+    """Return the files of the models that a figure is shown for."""
+    if figure != "training":
+        return [[0, read_files(*story)]]
+    return [
+        [step, read_files(*gpt2.load(ECHO / f"step-{step:04d}"))]
+        for step in (0, 3000)
+    ]
 
 
 def test_the_files_are_the_model_in_memory(story: Any, tmp_path: Path) -> None:
@@ -65,7 +86,7 @@ def test_the_stored_output_has_a_picture(tmp_path: Path) -> None:
         NotebookClient(notebook, timeout=300).execute()
         (output,) = notebook.cells[0].outputs
         assert "application/vnd.jupyter.widget-view+json" in output.data
-        assert "files" not in json.dumps(notebook.cells)  # 4 MB of weights
+        assert len(json.dumps(notebook.cells)) < 10**6  # no weights: 4 MB
         seen.append(output.data["image/svg+xml"])
     assert seen[0] == seen[1] and seen[0].count("<image") == 16
 
@@ -101,7 +122,8 @@ def test_the_scripts_draw_what_they_draw_in_the_page(
     figure: str, browser: Any, story: Any, tmp_path: Path
 ) -> None:
     text = TEXTS.get(figure, "Ella lost her red kite.")
-    state = {"figure": figure, "text": text, "files": read_files(*story)}
+    models = models_of(figure, story)
+    state = {"figure": figure, "text": text, "models": models}
     page: Page = browser.new_page()
     assert not show(page, tmp_path / "page.html", [state])
     assert page.locator(".live-body > *").count() > 2
@@ -110,6 +132,28 @@ def test_the_scripts_draw_what_they_draw_in_the_page(
         weights = record_attention(story[0], tokens)[1, 0, 1, -1]
         cells = page.locator(".live-heat tbody tr").last.locator("td")
         assert cells.all_inner_texts() == [f"{w:.2f}" for w in weights]
+    page.close()
+
+
+def test_a_series_of_models_in_memory(
+    browser: Any, story: Any, tmp_path: Path
+) -> None:
+    models = models_of("training", story)
+    state = {"figure": "training", "text": "kite drum owl", "models": models}
+    page: Page = browser.new_page()
+    assert not show(page, tmp_path / "page.html", [state])
+    slider = page.get_by_label("Training")
+    assert slider.get_attribute("max") == "1"
+    for key, step in (("Home", 0), ("End", 3000)):
+        slider.press(key)
+        page.locator(".live-status", has_text=f"Step {step:,}:").wait_for()
+        model, tokenizer = gpt2.load(ECHO / f"step-{step:04d}")
+        ids = 2 * tokenizer.encode(" kite drum owl.")
+        with torch.no_grad():
+            told = model(torch.tensor([ids[:-2]]))[0, -1].softmax(-1)
+        best = told.max().item()
+        row = page.locator(".live-bars tbody tr").first.inner_text()
+        assert percent(best) in row
     page.close()
 
 
@@ -122,8 +166,8 @@ def test_two_figures_do_not_meddle(
         other.h[1].attn.c_proj.weight.zero_()
     state = {"figure": "next-token", "text": "Tom lost"}
     states = [
-        {**state, "files": read_files(*story)},
-        {**state, "files": read_files(other, tokenizer)},
+        {**state, "models": [[0, read_files(*story)]]},
+        {**state, "models": [[0, read_files(other, tokenizer)]]},
     ]
     page: Page = browser.new_page()
     assert not show(page, tmp_path / "page.html", states)

@@ -70,12 +70,38 @@
     };
     return {
       worker: true,
-      send: (message) => worker.postMessage(message),
+      send({ method, args: [first, ...rest] }) {
+        const isFiles = Array.isArray(first) && first[0] instanceof Blob;
+        if (!isFiles) {
+          worker.postMessage({ method, args: [first, ...rest] });
+          return;
+        }
+        const port = reader(first);
+        const named = first.map(({ name, size }) => ({ name, size }));
+        worker.postMessage({ method, args: [named, ...rest], port }, [port]);
+      },
       end() {
         worker.terminate();
         URL.revokeObjectURL(address);
       },
     };
+  }
+
+  /**
+   * Read files for a Worker, which sends the number of one, and from where to
+   * where: not every browser lets Workers read them on a page from `file://`.
+   */
+  function reader(files) {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = async ({ data: [i, from, to], ports: [answer] }) => {
+      try {
+        const bytes = await files[i].slice(from, to).arrayBuffer();
+        answer.postMessage({ bytes }, [bytes]);
+      } catch (error) {
+        answer.postMessage({ error: error.message });
+      }
+    };
+    return port2;
   }
 
   /** Within this page, where Workers are missing or forbidden. */
@@ -257,6 +283,9 @@
     votes(ids, { id, against, position, ...rest } = {}) {
       const options = { id, against, position };
       return this.#ask("votes", [Array.from(ids), options], rest);
+    }
+    pace() {
+      return this.#ask("pace", []);
     }
     async *generate(ids, { length, edits = [], signal, ...options } = {}) {
       const all = { ...options, edits: edits.map(resolve) };

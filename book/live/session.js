@@ -3,14 +3,59 @@
 (function (GPT2) {
   "use strict";
 
+  /**
+   * Bytes in memory as a file that can be read. A Blob would do, but Workers
+   * of WebKit cannot read one on a page from `file://`.
+   */
+  class Bytes {
+    constructor(bytes) {
+      this.bytes = bytes;
+      this.size = bytes.length;
+    }
+    slice(from, to) {
+      return new Bytes(this.bytes.subarray(from, to));
+    }
+    async arrayBuffer() {
+      return this.bytes.slice().buffer;
+    }
+  }
+
+  /** A file of the page, which reads it for a Worker: see `machine.js`. */
+  class Distant {
+    constructor(port, number, { name, size }, from = 0) {
+      Object.assign(this, { port, number, name, size, from });
+    }
+    slice(from, to) {
+      const size = Math.min(to, this.size) - from;
+      return new Distant(this.port, this.number, { size }, this.from + from);
+    }
+    arrayBuffer() {
+      const { port1, port2 } = new MessageChannel();
+      const end = this.from + this.size;
+      this.port.postMessage([this.number, this.from, end], [port2]);
+      return new Promise((resolve, reject) => {
+        port1.onmessage = ({ data: { bytes, error } }) => {
+          port1.close();
+          if (bytes) resolve(bytes);
+          else reject(new Error(error));
+        };
+      });
+    }
+  }
+
   /** A shipped model's files, which are strings, as what a reader opens. */
   function unpack(files) {
-    const blobs = new Map();
-    for (const [name, text] of Object.entries(files))
-      if (name.endsWith(".safetensors"))
-        blobs.set(name, new Blob([GPT2.fromBase64(text)]));
-      else blobs.set(name, new Blob([text]));
-    return blobs;
+    const encoder = new TextEncoder();
+    const bytesOf = (name, text) =>
+      name.endsWith(".safetensors")
+        ? GPT2.fromBase64(text)
+        : encoder.encode(text);
+    return new Map(
+      Object.entries(files).map(([name, text]) => [
+        name,
+        new Bytes(bytesOf(name, text)),
+      ]),
+    );
   }
 
   GPT2.fromBase64 = function (text) {
@@ -225,6 +270,19 @@
       return GPT2.votes(this.#model, ids, id, against, position);
     }
 
+    /** The milliseconds that a token takes: the least of a few tries. */
+    pace() {
+      this.#known = [];
+      const { n_ctx } = this.#model.config;
+      const times = [];
+      for (let past = 0; past < Math.min(6, n_ctx); past++) {
+        const start = performance.now();
+        this.#model.logits([0], { past, lastOnly: true });
+        times.push(performance.now() - start);
+      }
+      return Math.min(...times);
+    }
+
     // Generation, a token at a time.
 
     begin(ids, { sampling = {}, seed, edits, end = true }) {
@@ -292,10 +350,13 @@
   /** In a Worker: answer what the page asks. */
   GPT2.serve = function (scope) {
     const session = new Session();
-    scope.onmessage = (event) =>
-      GPT2.answer(session, event.data, (message) =>
+    scope.onmessage = ({ data: { method, args, port } }) => {
+      if (port)
+        args[0] = args[0].map((file, i) => new Distant(port, i, file));
+      GPT2.answer(session, { method, args }, (message) =>
         scope.postMessage(message, buffers(message.result)),
       );
+    };
   };
 
   /** The memory in a result that can be moved instead of copied. */

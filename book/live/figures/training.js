@@ -1,13 +1,16 @@
-// Eleven moments of the training of `echo`: a list of words is told twice,
-// and a head learns to look where the same word stood before.
+// Moments of a training, in a page the eleven of `echo`: a list of words is
+// told twice, and a head learns to look where the same word stood before.
 "use strict";
 
-GPT2.figures.training = async function (body, machine, { text }) {
+GPT2.figures.training = async function (body, machine, { text, series }) {
   const kit = GPT2.kit;
-  const STEPS = [0, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 2500, 3000];
-  const named = (step) => `echo/step-${String(step).padStart(4, "0")}`;
+  const ECHO = [0, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 2500, 3000];
+  const echo = (step) => `echo/step-${String(step).padStart(4, "0")}`;
+  // The steps, and the names of the models; the last is the machine's.
+  const STEPS = series?.map(([step]) => step) ?? ECHO;
+  const NAMES = series?.map(([, name]) => name) ?? ECHO.map(echo);
   let now = machine;
-  let name = named(STEPS.at(-1));
+  let name = NAMES.at(-1);
   let visited = []; // what was measured of this list, by moment
 
   const said = kit.status();
@@ -24,10 +27,11 @@ GPT2.figures.training = async function (body, machine, { text }) {
     form: (i) => `step ${STEPS[i].toLocaleString("en")}`,
     change: () => update(),
   });
+  const options = kit.headOptions(machine.info.config);
+  const preferred = options.some(([name]) => name === "1.3") ? "1.3" : "0.0";
   const which = kit.choice({
-    label: "Head",
-    options: kit.headOptions(machine.info.config),
-    ...{ value: "1.3", change: () => update() },
+    ...{ label: "Head", options },
+    ...{ value: preferred, change: () => update() },
   });
   const play = kit.button("Let it learn", () => learn(), "live-main");
   const map = kit.heat({
@@ -50,10 +54,11 @@ GPT2.figures.training = async function (body, machine, { text }) {
   }
 
   const update = kit.updating(said, async () => {
-    const step = STEPS[moment.value()];
-    if (named(step) !== name) {
+    const i = moment.value(); // it may be another before all is done
+    if (NAMES[i] !== name) {
       const old = now;
-      now = await GPT2.machine((name = named(step)));
+      now = await GPT2.machine(NAMES[i]);
+      name = NAMES[i];
       old.close();
     }
     const { ids, length } = await lists();
@@ -78,11 +83,11 @@ GPT2.figures.training = async function (body, machine, { text }) {
         marked: c.id === ids.at(-1),
       })),
     );
-    measure(ids, length, weights, logits, T);
-    draw();
-    const best = visited[moment.value()];
+    visited[i] = measure(ids, length, weights, logits, T);
+    draw(i);
+    const best = visited[i];
     said.show(
-      `Step ${step.toLocaleString("en")}: surprise ` +
+      `Step ${STEPS[i].toLocaleString("en")}: surprise ` +
         `${kit.number(best.first)} nats in the first telling, ` +
         `${kit.number(best.second)} in the second; the best head's ` +
         `induction score is ${kit.number(best.score)}.`,
@@ -108,7 +113,7 @@ GPT2.figures.training = async function (body, machine, { text }) {
           sum += layer[(h * T + t) * T + t - length + 1];
         score = Math.max(score, sum / (T - length));
       }
-    visited[moment.value()] = {
+    return {
       first: surprise(1, length - 1),
       second: surprise(length + 1, ids.length),
       score,
@@ -116,7 +121,7 @@ GPT2.figures.training = async function (body, machine, { text }) {
   }
 
   /** The curves have a point for each moment that was visited. */
-  function draw() {
+  function draw(at) {
     const seen = STEPS.map((_, i) => i).filter((i) => visited[i]);
     const values = (key) => seen.map((i) => visited[i][key]);
     const losses = [...values("first"), ...values("second")];
@@ -146,7 +151,7 @@ GPT2.figures.training = async function (body, machine, { text }) {
         },
       ],
     });
-    const here = seen.indexOf(moment.value());
+    const here = seen.indexOf(at);
     surprise.show(here);
     score.show(here);
     chart.replaceChildren(kit.columns(surprise.root, score.root));
@@ -170,4 +175,5 @@ GPT2.figures.training = async function (body, machine, { text }) {
     said.root,
   );
   await update();
+  return () => now.close();
 };

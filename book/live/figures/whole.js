@@ -361,6 +361,8 @@ GPT2.figures.whole = async function (body, machine, { text }) {
     if (narrow.matches) stops.get(picked).after(panel);
     else machinery.append(panel);
     const [href, where] = CHAPTERS[chapter];
+    // In a notebook, there are no pages to go to.
+    const link = kit.h(GPT2.inNotebook ? "span" : "a", { href }, where);
     const token = kit.shown(now.names[now.t]);
     const place = [
       ...(IN_LAYER.includes(picked) ? [`layer ${n()}`] : []),
@@ -370,7 +372,7 @@ GPT2.figures.whole = async function (body, machine, { text }) {
     panel.replaceChildren(
       kit.h("p", { class: "live-panel-title" }, name),
       kit.note(`${shape} · ${place.join(", ")}`),
-      kit.h("p", {}, `${words} `, kit.h("a", { href }, where)),
+      kit.h("p", {}, `${words} `, link),
       ...view(),
     );
   }
