@@ -202,15 +202,11 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
 # --- what the filters do to probabilities, by their definitions ---
 
 Shares = dict[str, float]
-
-
-def _summing_to_one(shares: Shares) -> Shares:
-    total = sum(shares.values())
-    return {name: share / total for name, share in shares.items()}
+"""The exponential of each logit, which need not sum to 1."""
 
 
 def _penalty(shares: Shares, question: Question) -> Shares:
-    # Holds where the logits are logarithms of the original shares.
+    # All logits of the plant `falling` are negative, so they are multiplied.
     penalty = question.settings["repetition_penalty"]
     return {
         name: share**penalty if name in question.generated else share
@@ -231,9 +227,10 @@ def _top_k(shares: Shares, question: Question) -> Shares:
 
 
 def _top_p(shares: Shares, question: Question) -> Shares:
+    enough = question.settings["top_p"] * sum(shares.values())
     kept: Shares = {}
     for name in sorted(shares, key=lambda name: -shares[name]):
-        if sum(kept.values()) < question.settings["top_p"]:
+        if sum(kept.values()) < enough:
             kept[name] = shares[name]
     return kept
 
@@ -253,15 +250,12 @@ STEPS: dict[str, Callable[[Shares, Question], Shares]] = {
 
 
 def expected(question: Question, *order: str) -> Shares:
-    """Return the probabilities when two filters come in this order.
-
-    The shares of the plant `falling` sum to 1, so that a penalty or a
-    temperature acts on logits and on logarithms of shares alike.
-    """
+    """Return the probabilities when two filters come in this order."""
     shares = {n: math.exp(x) for n, x in PLANTS[question.plant].items()}
     for name in order:
-        shares = _summing_to_one(STEPS[name](shares, question))
-    return shares
+        shares = STEPS[name](shares, question)
+    total = sum(shares.values())
+    return {name: share / total for name, share in shares.items()}
 
 
 def earlier(

@@ -224,7 +224,7 @@ def test_filters_are_sorted_by_what_comes_first() -> None:
     ("show", "came", "cell"),
     [
         ("kept", {"probabilities": {"B": 0.4, "A": 0.6}}, "A B"),
-        ("kept", {"kept": 40}, "40 tokens"),
+        ("number", {"kept": 40}, "40 tokens"),
         ("likeliest", {"probabilities": {"B": 0.4, "A": 0.6}}, "A 0.60"),
         (
             "logits",
