@@ -69,6 +69,11 @@ TEMPERATURE = (
     Question(
         "temperature -1", "falling", {"temperature": -1.0}, show="likeliest"
     ),
+    Question(
+        "temperature -1, top-k 2",
+        "falling",
+        {"temperature": -1.0, "top_k": 2},
+    ),
 )
 FILTERS = (
     Question(
