@@ -1,6 +1,6 @@
 """Give every checkpoint and tokenizer to every reader, and compare.
 
-    make interop                        # everything
+    make interop                        # this, and the rest
     python interop/run.py --only gpt2   # the columns of one reader anew
     python interop/run.py --parts tokenizers
 
