@@ -65,8 +65,11 @@ bench: $(RIVALS) ## Measure speed beside other engines; half an hour
 live: $(PAGES) ## Measure the model in the page beside onnxruntime-web
 	@benchmarks/_live/.venv/bin/python benchmarks/live.py
 
-interop: $(READERS) ## Compare how other programs read checkpoints and tokenizers
+interop: $(READERS) $(TESTER) ## Compare what other programs make of the same files
 	@interop/.venv/bin/python interop/run.py
+	@interop/.venv/bin/python interop/sampling.py
+	@interop/.venv/bin/python interop/letters.py
+	@$(BIN)/python interop/notebooks.py
 
 clean: ## Remove everything that make has created
 	rm -rf $(VENV) benchmarks/.venv benchmarks/_checkpoint benchmarks/_live interop/.venv _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache

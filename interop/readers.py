@@ -9,16 +9,17 @@ or of `TOKENIZERS`.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processes import answering, why
 
 HERE = Path(__file__).parent
 LLAMA = HERE / ".venv" / "source" / "vendor" / "llama.cpp"
@@ -275,26 +276,14 @@ def _tokenizer_answer(name: str, job: dict[str, Any]) -> dict[str, Any]:
         try:
             found.append(list(encode(text)))
         except Exception as error:
-            found.append(_why(error))
+            found.append(why(error))
     return {"ids": found}
-
-
-def _why(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
 
 
 def main(kind: str, name: str) -> None:
     """Serve jobs until standard input ends."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # keep the readers' own output out of the answers
     answer = _model_answer if kind == "models" else _tokenizer_answer
-    for line in sys.stdin:
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                came = answer(name, json.loads(line))
-        except (Exception, SystemExit) as error:
-            came = {"refused": _why(error)}
-        print(json.dumps(came), file=out)
+    answering(partial(answer, name))
 
 
 if __name__ == "__main__":

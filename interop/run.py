@@ -1,6 +1,6 @@
 """Give every checkpoint and tokenizer to every reader, and compare.
 
-    make interop                        # everything
+    make interop                        # this, and the rest
     python interop/run.py --only gpt2   # the columns of one reader anew
     python interop/run.py --parts tokenizers
 
@@ -15,9 +15,6 @@ import json
 import os
 import platform
 import re
-import selectors
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -36,9 +33,9 @@ import readers  # noqa: E402
 import reference  # noqa: E402
 import settings  # noqa: E402
 import tables  # noqa: E402
+from processes import Asked, say  # noqa: E402
 
 RESULTS = HERE / "interop.json"
-LIMIT = 300.0  # seconds for one reader and one input
 
 # Whose version is stated for each reader.
 PACKAGES = {
@@ -51,49 +48,6 @@ PACKAGES = {
     "llama.cpp": "llama-cpp-python",
     "keras-hub": "keras-hub",
 }
-
-
-class Reader:
-    """A reader's process, started again after a crash."""
-
-    def __init__(self, kind: str, name: str) -> None:
-        """Name the reader; its process starts with the first job."""
-        self.command = [sys.executable, HERE / "readers.py", kind, name]
-        self.process: subprocess.Popen[str] | None = None
-
-    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer, or how the process ended without one."""
-        if self.process is None:
-            self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-        process = self.process
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(json.dumps(job) + "\n")
-        process.stdin.flush()
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(process.stdout, selectors.EVENT_READ)
-            in_time = waiting.select(LIMIT)
-        if in_time and (line := process.stdout.readline()):
-            answer: dict[str, Any] = json.loads(line)
-            return answer
-        if not in_time:
-            process.kill()
-        code, self.process = process.wait(), None
-        if not in_time:
-            return {"crashed": f"no answer in {LIMIT:.0f} seconds"}
-        if code < 0:
-            return {"crashed": signal.Signals(-code).name}
-        return {"crashed": f"ended with code {code}"}
-
-    def stop(self) -> None:
-        """Let the process end."""
-        if self.process is not None:
-            self.process.communicate()
 
 
 def compare_models(names: list[str], folder: Path) -> dict[str, Any]:
@@ -114,7 +68,7 @@ def compare_models(names: list[str], folder: Path) -> dict[str, Any]:
             "job": {"folder": str(path), "ids": ids},
         }
     for name in names:
-        reader = Reader("models", name)
+        reader = Asked(HERE / "readers.py", "models", name)
         for setting, entry in found.items():
             say(f"{name}: {setting}")
             to = Path(entry["job"]["folder"]).with_suffix(".npy")
@@ -169,7 +123,7 @@ def compare_tokenizers(names: list[str], folder: Path) -> dict[str, Any]:
         settings.write_tokenizer(setting, path)
         found[setting.name] = {"folder": str(path), "readers": {}}
     for name in names:
-        reader = Reader("tokenizers", name)
+        reader = Asked(HERE / "readers.py", "tokenizers", name)
         for setting, entry in found.items():
             say(f"{name}: {setting}")
             job = {"folder": entry["folder"], "texts": texts}
@@ -196,11 +150,6 @@ def merge(
         columns = old.get(setting, {}).get("readers", {}) | entry["readers"]
         entry["readers"] = {n: columns[n] for n in order if n in columns}
     return new
-
-
-def say(text: str) -> None:
-    """Report progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
