@@ -1,5 +1,5 @@
 # `make book` and `make test` install what they need first; `make help` lists
-# the rest. You need Python 3.11 to 3.14, and make.
+# the rest. You need Python 3.11 to 3.15, and make.
 
 PYTHON ?= python3
 # Which build of PyTorch: `cpu`, or one for a graphics card, such as `cu130`,
@@ -87,8 +87,8 @@ endef
 
 $(READER): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit( \
-		not (3, 11) <= sys.version_info[:2] <= (3, 14) and \
-		"Python 3.11 to 3.14 is required, but %s is %s; try make PYTHON=python3.12" \
+		not (3, 11) <= sys.version_info[:2] <= (3, 15) and \
+		"Python 3.11 to 3.15 is required, but %s is %s; try make PYTHON=python3.12" \
 		% (sys.executable, sys.version.split()[0]))'
 	@echo "Setting up $(VENV); this takes a few minutes ..."
 	$(PYTHON) -m venv $(VENV)

@@ -50,9 +50,10 @@ def description(page: nodes.Node) -> str:
     """Return the beginning of the first paragraph of a page, or ""."""
     for paragraph in page.findall(nodes.paragraph):
         if isinstance(paragraph.parent, nodes.section):
-            parts = paragraph.findall(nodes.Text)
             text = "".join(
-                part for part in parts if not isinstance(part.parent, nodes.raw)
+                part
+                for part in paragraph.findall(nodes.Text)
+                if not isinstance(part.parent, nodes.raw)
             )
             return shortened(" ".join(text.split()))
     return ""
@@ -63,7 +64,7 @@ def shortened(text: str) -> str:
     if len(text) <= LONGEST:
         return text
     words, _, _ = text[: LONGEST - 1].rpartition(" ")
-    return words.rstrip(",;:.–—") + "…"
+    return words.rstrip(",;:.") + "…"
 
 
 def meta_tags(site: str, book: str, title: str, url: str, text: str) -> str:

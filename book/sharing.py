@@ -22,8 +22,8 @@ TEXT = "Ella lost her red kite"
 LAYER, HEAD = 1, 0
 PLACE = Path(__file__).parent / PICTURE[0]
 LINES = (
-    (0.72, 58, "bold", "GPT-2"),
-    (0.57, 58, "bold", "from scratch"),
+    (0.72, 54, "bold", "GPT-2"),
+    (0.57, 54, "bold", "from scratch"),
     (0.36, 24, "normal", "Built piece by piece, in PyTorch,"),
     (0.28, 24, "normal", "with a model that runs in the page"),
 )
@@ -46,6 +46,7 @@ def draw() -> Figure:
     axes.set_yticks(places, names, size=18)
     axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
+    figure.set_layout_engine("none")
     return figure
 
 

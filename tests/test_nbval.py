@@ -12,7 +12,7 @@ import pytest
 from book_rules import ROOT
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-NBVAL = ("-p", "no:randomly", "--nbval", "--nbval-current-env")
+NBVAL = ("--nbval", "--nbval-current-env")
 
 
 @pytest.fixture
@@ -46,42 +46,26 @@ def run(folder: Path, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def spoil(folder: Path) -> None:
-    """Let the last cell fail."""
-    path = folder / "01-a.ipynb"
+def test_a_notebook_in_part_is_refused(book: Path) -> None:
+    path = book / "01-a.ipynb"
     path.write_text(path.read_text("utf-8").replace("a == 1", "a == 2"))
-
-
-def test_a_whole_notebook_runs(book: Path) -> None:
     code, output = run(book)
-    assert code == pytest.ExitCode.OK, output
-    assert "3 passed" in output
-
-
-@pytest.mark.parametrize("option", ["--lf", "--ff", "--sw"])
-def test_a_notebook_in_part_is_refused(option: str, book: Path) -> None:
-    spoil(book)
-    first = ("--sw",) if option == "--sw" else ()  # it remembers for itself
-    code, _ = run(book, *first)
-    assert code != pytest.ExitCode.OK
-    code, output = run(book, option)
-    assert code == pytest.ExitCode.USAGE_ERROR, output
-    assert "01-a.ipynb" in output
-    assert option in output
-    assert "NameError" not in output
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    for option in ("--lf", "--ff"):
+        code, output = run(book, option)
+        assert code == pytest.ExitCode.USAGE_ERROR, output
+        assert "01-a.ipynb" in output
+        assert option in output
+        assert "NameError" not in output
 
 
 def test_a_single_cell_is_refused(book: Path) -> None:
     code, output = run(book, "01-a.ipynb::Cell 1")
     assert code == pytest.ExitCode.USAGE_ERROR, output
     assert "its cells would run as 1," in output
-    code, output = run(book, "01-a.ipynb::Cell 0")  # it needs no other
-    assert code == pytest.ExitCode.OK, output
 
 
-@pytest.mark.parametrize("dist", ["", "load", "worksteal", "loadfile"])
-def test_workers_do_not_share_a_notebook(dist: str, book: Path) -> None:
-    options = [f"--dist={dist}"] if dist else []
-    code, output = run(book, "-n", "2", *options)
+def test_workers_do_not_share_a_notebook(book: Path) -> None:
+    code, output = run(book, "-n", "2")
     assert code == pytest.ExitCode.OK, output
     assert "3 passed" in output

@@ -11,19 +11,19 @@ import tomllib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
 from address import pages_address
 from book_rules import REPOSITORY, ROOT
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))[
     "project"
 ]
 OWN_NAME = re.compile(
-    r"(?:github|shields|githubusercontent)\.\w+/[\w./-]*?"
+    r"(?:github\.com|githubusercontent\.com|github/license)/"
     r"([\w.-]+/gpt2-from-scratch)\b"
 )
 OWN_SITE = re.compile(r"[\w-]+\.github\.io/[\w.-]*")
@@ -50,12 +50,14 @@ def workflow(name: str) -> Any:
     return yaml.safe_load(path.read_text("utf-8"))
 
 
-def pins(name: str) -> dict[str, Requirement]:
-    """The requirements in a file, by name."""
+def pins(name: str) -> dict[str, list[Requirement]]:
+    """The requirements in a file, by name; some have a line per Python."""
     lines = (ROOT / name).read_text("utf-8").splitlines()
     texts = [line.partition("#")[0].strip() for line in lines]
-    found = [Requirement(text) for text in texts if text]
-    return {requirement.name.lower(): requirement for requirement in found}
+    found: dict[str, list[Requirement]] = {}
+    for requirement in map(Requirement, filter(None, texts)):
+        found.setdefault(requirement.name.lower(), []).append(requirement)
+    return found
 
 
 def test_every_file_gives_the_same_address() -> None:
@@ -64,7 +66,7 @@ def test_every_file_gives_the_same_address() -> None:
     wrong, right = [], set()
     for name in tracked():
         try:
-            text = (ROOT / name).read_text("utf-8")
+            text = unquote((ROOT / name).read_text("utf-8"))
         except UnicodeDecodeError:
             continue
         for found in {*OWN_NAME.findall(text), *OWN_SITE.findall(text)}:
@@ -81,7 +83,8 @@ def test_every_file_gives_the_same_address() -> None:
 def test_the_readme_begins_with_the_book() -> None:
     title, first, *_ = (line for line in README.splitlines() if line)
     assert title.startswith("# ")
-    assert first.startswith(f"**[Read the book]({pages_address(REPOSITORY)})**")
+    site = pages_address(REPOSITORY)
+    assert first.startswith(f"**[Read the book]({site})**")
 
 
 def test_the_readme_can_be_read_on_pypi() -> None:
@@ -164,18 +167,33 @@ def test_the_pins_are_versions_that_the_package_allows() -> None:
     pinned = pins("requirements.txt")
     for text in PROJECT["dependencies"]:
         allowed = Requirement(text)
-        (exact,) = pinned[allowed.name.lower()].specifier
-        assert exact.operator == "=="
-        assert allowed.specifier.contains(exact.version), text
+        for pin in pinned[allowed.name.lower()]:
+            (exact,) = pin.specifier
+            assert exact.operator == "=="
+            assert allowed.specifier.contains(exact.version), text
         (lowest,) = allowed.specifier
         assert lowest.operator == ">=", "the oldest version is tested"
 
 
 def test_the_build_for_cpus_is_the_pinned_version() -> None:
     """So pip keeps it when the other requirements are installed."""
-    torch = pins("requirements.txt")["torch"].specifier
-    (exact,) = torch
-    assert SpecifierSet(str(torch)).contains(f"{exact.version}+cpu")
+    for torch in pins("requirements.txt")["torch"]:
+        (exact,) = torch.specifier
+        assert torch.specifier.contains(f"{exact.version}+cpu")
+
+
+@pytest.mark.parametrize("file", ["requirements", "requirements-tests"])
+def test_every_python_has_one_pin(file: str) -> None:
+    matrix = workflow("test")["jobs"]["package"]["strategy"]["matrix"]
+    for name, lines in pins(f"{file}.txt").items():
+        for python in matrix["python"]:
+            here = [
+                line
+                for line in lines
+                if line.marker is None
+                or line.marker.evaluate({"python_version": python})
+            ]
+            assert len(here) == 1, f"{name} for Python {python}"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +216,7 @@ def test_make_takes_the_small_torch_where_it_can(
         (tools / name).write_text(f"#!/bin/sh\n{text}\n")
         (tools / name).chmod(0o755)
     make = shutil.which("make") or pytest.skip("there is no make")
-    rule = "print-torch: ; @echo $(TORCH)"
+    rule = "print-torch: ; @echo $(TORCH);"  # the ";" makes it ask a shell
 
     def made(*more: str) -> str:
         command = [make, "-s", "-f", "Makefile", f"--eval={rule}"]
@@ -224,7 +242,7 @@ def test_the_source_distribution_holds_the_repository(tmp_path: Path) -> None:
     for name in names:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).symlink_to(ROOT / name)
-    script = "from setuptools import build_meta as b; print(b.build_sdist('d'))"
+    script = "from setuptools import build_meta as b; b.build_sdist('d')"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=copy,
