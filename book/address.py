@@ -124,7 +124,7 @@ def describe(
     site = app.config.html_baseurl
     if name == LOST:
         # It is shown at any address, so its links need a fixed start.
-        context["metatags"] += f'\n    <base href="{site}" />'
+        context["metatags"] = f'\n    <base href="{site}" />'
         context["pageurl"] = None
     elif page is not None:
         title = unescape(re.sub("<[^>]*>", "", context["title"]))

@@ -19,10 +19,14 @@ TOGETHER = ("no", "each", "loadfile", "loadgroup", "loadscope")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-xdist keep the cells of a notebook on one worker."""
+    """Let pytest-xdist keep the cells of a notebook on one worker.
+
+    Workers read the command line for themselves, so only what concerns their
+    controller alone can be changed here.
+    """
     runs = any(config.getoption(o, False) for o in ("nbval", "nbval_lax"))
     if runs and config.getoption("dist", "no") not in TOGETHER:
-        config.option.dist = "loadgroup"
+        config.option.dist = "loadfile"
 
 
 @pytest.hookimpl(tryfirst=True)
