@@ -51,7 +51,7 @@ def description(page: nodes.Node) -> str:
     for paragraph in page.findall(nodes.paragraph):
         if isinstance(paragraph.parent, nodes.section):
             text = "".join(
-                part
+                part.astext()
                 for part in paragraph.findall(nodes.Text)
                 if not isinstance(part.parent, nodes.raw)
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from html import unescape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -118,7 +119,7 @@ def test_every_page_says_where_it_lives_and_what_it_is(site: Path) -> None:
         assert tags["description"] == tags["og:description"]
         assert 20 < len(tags["description"]) < 1.5 * LONGEST  # some escaped
         descriptions.add(tags["description"])
-        assert "issues/new?template=page.yml&amp;page=" in html
+        assert "issues/new?template=page.yml&page=" in unescape(html)
     assert len(descriptions) == len(PAGES)
 
 

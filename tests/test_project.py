@@ -151,6 +151,19 @@ def test_the_workflow_leaves_out_what_needs_a_browser() -> None:
     assert left_out == needing
 
 
+def test_the_workflow_names_tests_that_exist() -> None:
+    (run,) = (
+        step["run"]
+        for step in workflow("test")["jobs"]["oldest"]["steps"]
+        if "pytest -rs" in step.get("run", "")
+    )
+    groups = re.findall(r"tests/test_\{([\w,]+)\}\.py", run)
+    names = [name for group in groups for name in group.split(",")]
+    assert len(names) > 20
+    for name in names:
+        assert (ROOT / "tests" / f"test_{name}.py").is_file(), name
+
+
 def test_the_workflows_pin_actions_and_ask_for_little() -> None:
     for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
         what = workflow(path.stem)
