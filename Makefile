@@ -1,7 +1,12 @@
 # `make book` and `make test` install what they need first; `make help` lists
-# the rest. You need Python 3.11 or newer, and make.
+# the rest. You need Python 3.11 to 3.15, and make.
 
 PYTHON ?= python3
+# Which build of PyTorch: `cpu`, or one for a graphics card, such as `cu130`,
+# from PyTorch's own index; or `pypi`, the one that pip finds by itself. For
+# Linux that one brings along gigabytes of CUDA.
+TORCH ?= $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi \
+	>/dev/null && echo cpu || echo pypi)
 VENV := .venv
 BIN := $(VENV)/bin
 READER := $(VENV)/.reader
@@ -74,12 +79,23 @@ interop: $(READERS) $(TESTER) ## Compare what other programs make of the same fi
 clean: ## Remove everything that make has created
 	rm -rf $(VENV) benchmarks/.venv benchmarks/_checkpoint benchmarks/_live interop/.venv _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
+# PyTorch comes first: whatever needs it later finds it there. Nothing else is
+# taken from PyTorch's index.
+define install_torch
+	@[ $(TORCH) = pypi ] || $(1)/python -m pip install --quiet --no-deps \
+		--retries 1 --timeout 30 -c requirements.txt torch \
+		--index-url https://download.pytorch.org/whl/$(TORCH) || \
+		echo "PyTorch's index cannot be reached; taking the torch of pip's own"
+endef
+
 $(READER): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
-		"Python 3.11 or newer is required, but %s is %s; try make PYTHON=python3.12" \
+	@$(PYTHON) -c 'import sys; sys.exit( \
+		not (3, 11) <= sys.version_info[:2] <= (3, 15) and \
+		"Python 3.11 to 3.15 is required, but %s is %s; try make PYTHON=python3.12" \
 		% (sys.executable, sys.version.split()[0]))'
 	@echo "Setting up $(VENV); this takes a few minutes ..."
 	$(PYTHON) -m venv $(VENV)
+	$(call install_torch,$(BIN))
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
@@ -94,6 +110,7 @@ $(RIVALS): benchmarks/requirements.txt requirements.txt
 	@echo "Setting up the other engines; compiling llama.cpp takes about" \
 		"ten minutes ..."
 	$(PYTHON) -m venv benchmarks/.venv
+	$(call install_torch,benchmarks/.venv/bin)
 	CMAKE_ARGS="-DGGML_NATIVE=ON" benchmarks/.venv/bin/python -m pip install \
 		--quiet -r benchmarks/requirements.txt -c requirements.txt
 	benchmarks/.venv/bin/python -m pip install --quiet \
@@ -102,6 +119,7 @@ $(RIVALS): benchmarks/requirements.txt requirements.txt
 
 $(PAGES): benchmarks/live_requirements.txt requirements.txt
 	$(PYTHON) -m venv benchmarks/_live/.venv
+	$(call install_torch,benchmarks/_live/.venv/bin)
 	benchmarks/_live/.venv/bin/python -m pip install --quiet \
 		-r benchmarks/live_requirements.txt -c requirements.txt
 	benchmarks/_live/.venv/bin/python -m pip install --quiet \
@@ -113,6 +131,7 @@ $(READERS): interop/requirements.txt requirements.txt
 	@echo "Setting up the other readers; compiling llama.cpp takes about" \
 		"ten minutes ..."
 	$(PYTHON) -m venv --clear interop/.venv
+	$(call install_torch,interop/.venv/bin)
 	interop/.venv/bin/python -m pip download --quiet --no-deps \
 		--no-binary llama-cpp-python --dest interop/.venv \
 		$$(grep -o '^llama-cpp-python==[0-9.]*' interop/requirements.txt)

@@ -11,6 +11,7 @@ The book builds the modules in this order: `tokenizer`, `embeddings`,
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,24 @@ def _version() -> str:
         return version("gpt2-from-scratch")
     except PackageNotFoundError:  # a checkout that was not installed
         return "0+unknown"
+
+
+def _notice_another_gpt2() -> None:
+    """Warn if PyPI's `gpt2`, another project, lies in this folder, too."""
+    other = os.path.join(os.path.dirname(__file__), "client.py")  # noqa: PTH118, PTH120 (pathlib takes a while to import)
+    if os.path.exists(other):  # noqa: PTH110
+        import warnings
+
+        warnings.warn(
+            f"another project named gpt2 has written into this folder "
+            f"({other}). Whichever of the two is removed takes files of the "
+            "other along: run `pip uninstall gpt2 gpt2-from-scratch`, then "
+            "install gpt2-from-scratch again",
+            stacklevel=2,
+        )
+
+
+_notice_another_gpt2()
 
 
 def __dir__() -> list[str]:

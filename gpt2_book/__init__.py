@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import gpt2
+
+if "GPT2Config" not in dir(gpt2):
+    raise ImportError(
+        f"{gpt2.__file__} belongs to another project named gpt2, not to this "
+        "book: run `pip uninstall gpt2 gpt2-from-scratch`, then install "
+        "gpt2-from-scratch again"
+    )
+
 
 def live(figure: str, model: Any, tokenizer: Any, text: str = "") -> Any:
     """Show a live figure of the book for a model in memory.

@@ -104,7 +104,9 @@ def is_current() -> bool:
     ]
     sources += [
         ROOT / "book" / f"{name}.py"
-        for name in ("live_scripts", "figures", "docstrings", "entries")
+        for name in (
+            *("address", "live_scripts", "figures", "docstrings", "entries"),
+        )
     ]
     sources += [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("README.md")]
     start = SITE / "index.html"

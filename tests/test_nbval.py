@@ -1,0 +1,71 @@
+"""What book/conftest.py asks of pytest when it runs notebooks."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from book_rules import ROOT
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+NBVAL = ("--nbval", "--nbval-current-env")
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    """A folder with a notebook whose later cells need the first."""
+    cells = [
+        new_code_cell("a = 1", execution_count=1),
+        new_code_cell(
+            "print(a)",
+            execution_count=2,
+            outputs=[new_output("stream", name="stdout", text="1\n")],
+        ),
+        new_code_cell("assert a == 1", execution_count=3),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "01-a.ipynb")
+    shutil.copy(ROOT / "book" / "conftest.py", tmp_path)
+    (tmp_path / "pytest.ini").write_text(
+        f"[pytest]\npythonpath = {ROOT / 'book'}\naddopts = -q\n"
+    )
+    return tmp_path
+
+
+def run(folder: Path, *options: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *NBVAL, *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_notebook_in_part_is_refused(book: Path) -> None:
+    path = book / "01-a.ipynb"
+    path.write_text(path.read_text("utf-8").replace("a == 1", "a == 2"))
+    code, output = run(book)
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    for option in ("--lf", "--ff"):
+        code, output = run(book, option)
+        assert code == pytest.ExitCode.USAGE_ERROR, output
+        assert "01-a.ipynb" in output
+        assert option in output
+        assert "NameError" not in output
+
+
+def test_a_single_cell_is_refused(book: Path) -> None:
+    code, output = run(book, "01-a.ipynb::Cell 1")
+    assert code == pytest.ExitCode.USAGE_ERROR, output
+    assert "its cells would run as 1," in output
+
+
+def test_workers_do_not_share_a_notebook(book: Path) -> None:
+    code, output = run(book, "-n", "2")
+    assert code == pytest.ExitCode.OK, output
+    assert "3 passed" in output
