@@ -46,6 +46,9 @@ def test_its_files_in_our_folder(folder: Path) -> None:
     said = imported(folder, "gpt2")
     assert "UserWarning" in said and REMEDY in said and "ran" not in said
     assert str(folder / "gpt2" / "client.py") in said
+    entry = "another project named gpt2 has written into this folder"
+    troubles = Path(__file__).parents[1] / "book" / "troubleshooting.md"
+    assert entry in said and f"**`{entry}`**" in troubles.read_text("utf-8")
 
 
 def test_its_package_instead_of_ours(folder: Path) -> None:
