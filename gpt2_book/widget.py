@@ -104,7 +104,7 @@ def _widget_class() -> type[anywidget.AnyWidget]:
         _css = (BOOK / "live/figures/style.css").read_text("utf-8")
         figure = traitlets.Unicode().tag(sync=True)
         text = traitlets.Unicode().tag(sync=True)
-        models: traitlets.List[Any] = traitlets.List().tag(sync=True)
+        models: Any = traitlets.List().tag(sync=True)  # of steps and files
         still = ""  # SVG, for where no widget can be shown
 
         def _repr_mimebundle_(self, **options: Any) -> Any:

@@ -7,7 +7,9 @@ Both are driven by WebDriver: Firefox has it on a socket of its own
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -77,7 +79,8 @@ class Driven:
         return result.get("value")
 
     def close(self) -> None:
-        self.process.terminate()
+        """End the browser, and all that it has started."""
+        os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(PATIENCE)
 
 
@@ -96,6 +99,7 @@ class Firefox(Driven):
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         self.stream = connect(port).makefile("rwb")
         self.receive()  # a greeting
@@ -137,6 +141,7 @@ class WebKit(Driven):
             [find("xvfb-run"), "-a", program, f"--port={port}"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         connect(port).close()
         self.root = f"http://127.0.0.1:{port}/session"

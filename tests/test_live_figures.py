@@ -222,6 +222,11 @@ def test_next_token(woken: Wake, page: Page, story: Any) -> None:
     table = element.locator("table", has_text="What comes next")
     table.locator("th", has_text=expected[1][0]).first.wait_for()
     assert rows(element, "What comes next")[:8] == expected
+    widths = table.locator(".live-bar").evaluate_all(
+        "bars => bars.map(bar => parseFloat(bar.style.width))"
+    )
+    shares = logits.softmax(-1).topk(8).values
+    assert widths[:8] == pytest.approx((100 * shares).tolist(), abs=0.1)
     slide(element, "Temperature", 0)
     button = element.get_by_role("button", name="Roll the die")
     button.focus()

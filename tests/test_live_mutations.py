@@ -295,7 +295,7 @@ MISTAKES = [
         "session.js",
         "      this.#known = [];\n      const lastOnly",
         "      const lastOnly",
-        test_machine.test_runs_between_two_tokens_change_nothing,
+        test_machine.test_what_is_asked_again_is_answered_again,
     ),
     Mistake(
         "the innermost of files with one name counts",

@@ -142,7 +142,7 @@ def test_a_series_of_models_in_memory(
     state = {"figure": "training", "text": "kite drum owl", "models": models}
     page: Page = browser.new_page()
     assert not show(page, tmp_path / "page.html", [state])
-    slider = page.get_by_label("Training")
+    slider = page.get_by_role("slider", name="Training")
     assert slider.get_attribute("max") == "1"
     for key, step in (("Home", 0), ("End", 3000)):
         slider.press(key)
