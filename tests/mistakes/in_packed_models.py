@@ -90,8 +90,8 @@ MUTATIONS = [
     ),
     in_c(
         "the 8 that nibbles are too large is not taken off",
-        "acc_int[i] + (int32_t)scales[n_rows + r]",
-        "acc_int[i]",
+        "(i < n_sums ? (int32_t)scales[n_rows + i / VECTORS] : 0)",
+        "0",
     ),
     in_c(
         "all columns have the scales of a panel's first half",
