@@ -617,7 +617,8 @@ def test_runs_between_two_tokens_change_nothing(page: Page) -> None:
     assert len(quiet) == 30
     assert [t["id"] for t in quiet] == [t["id"] for t in busy]
     assert quiet == [
-        {**t, "probability": pytest.approx(t["probability"])} for t in busy
+        {**t, "probability": pytest.approx(t["probability"], rel=1e-4)}
+        for t in busy
     ]
 
 
