@@ -3,8 +3,8 @@
 
 PYTHON ?= python3
 # Which build of PyTorch: `cpu`, or one for a graphics card, such as `cu130`,
-# from PyTorch's own index; or `pypi`, the one that pip finds by itself. For
-# Linux that one brings along gigabytes of CUDA.
+# from PyTorch's own index; or `pypi`, the one that pip finds by itself, which
+# on Linux includes gigabytes of CUDA.
 TORCH ?= $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi \
 	>/dev/null && echo cpu || echo pypi)
 VENV := .venv
@@ -85,7 +85,7 @@ define install_torch
 	@[ $(TORCH) = pypi ] || $(1)/python -m pip install --quiet --no-deps \
 		--retries 1 --timeout 30 -c requirements.txt torch \
 		--index-url https://download.pytorch.org/whl/$(TORCH) || \
-		echo "PyTorch's index cannot be reached; taking the torch of pip's own"
+		echo "PyTorch's index has no such build, or cannot be reached; using pip's index instead"
 endef
 
 $(READER): requirements.txt pyproject.toml

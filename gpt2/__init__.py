@@ -91,9 +91,9 @@ def _notice_another_gpt2() -> None:
 
         warnings.warn(
             f"another project named gpt2 has written into this folder "
-            f"({other}). Whichever of the two is removed takes files of the "
-            "other along: run `pip uninstall gpt2 gpt2-from-scratch`, then "
-            "install gpt2-from-scratch again",
+            f"({other}). Removing one of the two removes files of the other: "
+            "run `pip uninstall gpt2 gpt2-from-scratch`, then install "
+            "gpt2-from-scratch again",
             stacklevel=2,
         )
 
