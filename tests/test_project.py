@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import alone
 import pytest
 import yaml
 from address import pages_address
@@ -269,3 +270,16 @@ def test_the_source_distribution_holds_the_repository(tmp_path: Path) -> None:
     with tarfile.open(archive) as tar:
         inside = {name.partition("/")[2] for name in tar.getnames()}
     assert set(names) <= inside
+
+
+def test_the_wheel_holds_the_packages() -> None:
+    """What a notebook or a command reads must come with them."""
+    folder = alone.unpacked_wheel()
+    inside = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and ".dist-info/" not in path.as_posix()
+    }
+    names = [name for name in tracked() if name.startswith("gpt2")]
+    assert len(names) > 100
+    assert set(names) == inside
