@@ -33,7 +33,7 @@ def lead_to_the_site(
 
     def lead(link: re.Match[str]) -> str:
         page, anchor = link[1], link[2] or ""
-        if page.endswith("-solutions"):
+        if page.startswith("solutions-"):
             return f"]({repository}/blob/{BRANCH}/{page}.ipynb)"
         return f"]({site}book/{page}.html{anchor})"
 

@@ -5,7 +5,7 @@
 
 The book's notebooks have been run, and they show every solution. In these,
 each exercise has an empty cell and each *Try it yourself* a cell to fill in.
-The solutions are in notebooks of their own, `NN-name-solutions.ipynb`, which
+The solutions are in notebooks of their own, `solutions-NN-name.ipynb`, which
 run alone. No outputs are kept: a cell shows something when it is run. Code
 that only draws is folded, and captions stand below their figures.
 
@@ -41,7 +41,7 @@ TRY = re.compile(
 )
 WITH_SOLUTIONS = (
     "Each exercise has a cell for your answer. The solutions are in "
-    "[a notebook of their own]({name}-solutions.ipynb)."
+    "[a notebook of their own](solutions-{name}.ipynb)."
 )
 WITHOUT_SOLUTIONS = "Each exercise has a cell for your answer."
 HOW_TO_SOLVE = """# {title}: solutions
@@ -197,7 +197,7 @@ def edition(with_solutions: bool) -> Iterator[tuple[str, NotebookNode]]:
         source, name = nbformat.read(path, as_version=4), path.stem
         yield name, reader(source, name, with_solutions)
         if with_solutions and (solved := solutions(source, name)):
-            yield f"{name}-solutions", solved
+            yield f"solutions-{name}", solved
 
 
 def write(folder: Path, with_solutions: bool) -> int:

@@ -160,7 +160,7 @@ def small() -> NotebookNode:
 
 def test_a_small_chapter_in_its_order() -> None:
     cells = editions.reader(small(), "01-small").cells
-    link = "[a notebook of their own](01-small-solutions.ipynb)"
+    link = "[a notebook of their own](solutions-01-small.ipynb)"
     about = (
         "Each exercise has a cell for your answer. "
         f"The solutions are in {link}."
@@ -241,6 +241,6 @@ def test_published_links_lead_to_the_site() -> None:
         "[w](https://a.org/b.md)",
         "[c](#c)",
         "[it](https://o.github.io/r/book/02-b.html#c)",
-        f"({address}/blob/notebooks/01-small-solutions.ipynb)",
+        f"({address}/blob/notebooks/solutions-01-small.ipynb)",
     ):
         assert link in text
