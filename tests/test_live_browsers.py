@@ -105,6 +105,27 @@ def test_it_shows_what_chromium_shows(
         assert numbers(ours) == pytest.approx(numbers(theirs), abs=0.11)
 
 
+FITS = f"""async figure => {{
+    const element = document.querySelector(`gpt2-live[figure="${{figure}}"]`);
+    const page = document.documentElement;
+    const beyond = page.scrollWidth - window.innerWidth;
+    return [window.innerWidth, beyond, ({test_live_figures.OUTSIDE})(element)];
+}}"""
+
+
+@pytest.mark.parametrize(("name", "figure"), PLACES)
+def test_it_fits_on_a_phone(
+    name: str, figure: str, other: Driven, site: Path, tmp_path: Path
+) -> None:
+    url = (site / "book" / f"{name}.html").as_uri()
+    other.navigate_narrow(url, test_site.PHONE["width"], tmp_path)
+    found = other.run(TOUCH, figure)
+    assert not found["failed"] and len(found["said"]) > 10
+    width, beyond, outside = other.run(FITS, figure)
+    assert width == test_site.PHONE["width"]
+    assert beyond <= 0 and not outside
+
+
 OPEN = (
     f"async files => {{ {WAKE}"
     + """
