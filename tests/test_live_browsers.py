@@ -53,13 +53,15 @@ TOUCH = (
         type(input, input.value.replace("Ella", "Anna"));
     for (const input of body.querySelectorAll("input[type=range]"))
         type(input, Math.ceil((Number(input.min) + Number(input.max)) / 3));
+    const machine = await GPT2.machine?.();
     let now = "";
     for (let same = 0; same < 4; same++) { // until nothing changes any more
         await pause(400);
+        await machine?.encode("a"); // it may be slow
         if (now !== body.textContent) same = 0;
         now = body.textContent;
     }
-    const {worker, kernels} = (await GPT2.machine?.())?.info ?? {};
+    const {worker, kernels} = machine?.info ?? {};
     const parts = body.querySelectorAll("th, td, p, li, .live-chip, option");
     const failed = body.querySelectorAll(".live-error").length;
     const said = Array.from(parts, part => part.textContent);
