@@ -38,6 +38,9 @@ GPT2.inNotebook = true;
 async function render({ model, el }) {
   const id = `notebook ${Date.now()} ${count++}`;
   const frame = document.createElement("gpt2-live");
+  // Or JupyterLab would take a slider's arrow keys, and D D as a command.
+  frame.addEventListener("focusin", ({ target }) =>
+    target.setAttribute("data-lm-suppress-shortcuts", "true"));
   const body = document.createElement("div");
   body.className = "live-body";
   frame.append(body);
@@ -179,7 +182,8 @@ def live(
             for `patching`, a list of words for `training`.
 
     Returns:
-        A widget. Its stored output is a picture, for where there is no kernel.
+        A widget. Its stored output has a picture, for pages without a kernel;
+        JupyterLab shows the figure again when the cell is run again.
 
     Raises:
         ValueError: There is no such figure for a model in memory, or it wants

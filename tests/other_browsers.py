@@ -63,9 +63,31 @@ class Driven:
         """Open a page, and wait until it is loaded."""
         raise NotImplementedError
 
+    def enter_frame(self) -> Any:
+        """Run all that follows in the first frame of the page."""
+        raise NotImplementedError
+
     def execute(self, script: str, args: list[Any]) -> Any:
         """Run a script that calls its last argument with a result."""
         raise NotImplementedError
+
+    def navigate_narrow(self, url: str, width: int, folder: Path) -> None:
+        """Open a page in a frame: windows are not as narrow as a phone.
+
+        Args:
+            url: The address of the page.
+            width: The width of the frame in pixels.
+            folder: Where the page with the frame is written.
+        """
+        path = folder / "frame.html"
+        style = f"border: 0; width: {width}px; height: 844px"
+        path.write_text(
+            '<!doctype html><meta charset="utf-8"><title>Frame</title>'
+            f'<iframe src="{url}" style="{style}"></iframe>',
+            "utf-8",
+        )
+        self.navigate(path.as_uri())
+        self.enter_frame()
 
     def run(self, function: str, *args: Any) -> Any:
         """Call an asynchronous function of JavaScript, as playwright does.
@@ -126,6 +148,9 @@ class Firefox(Driven):
     def navigate(self, url: str) -> Any:
         return self.ask("Navigate", url=url)
 
+    def enter_frame(self) -> Any:
+        return self.ask("SwitchToFrame", id=0)
+
     def execute(self, script: str, args: list[Any]) -> Any:
         return self.ask("ExecuteAsyncScript", script=script, args=args)[
             "value"
@@ -161,6 +186,9 @@ class WebKit(Driven):
 
     def navigate(self, url: str) -> Any:
         return self.post("/url", url=url)
+
+    def enter_frame(self) -> Any:
+        return self.post("/frame", id=0)
 
     def execute(self, script: str, args: list[Any]) -> Any:
         return self.post("/execute/async", script=script, args=args)

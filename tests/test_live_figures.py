@@ -105,6 +105,18 @@ AXE_RUN = """async figure => {
 }"""
 
 
+# What sticks out of a figure, or is cut off at its edge.
+OUTSIDE = """figure => {
+    const edge = figure.getBoundingClientRect();
+    const scrolls = ".live-scroll, .live-unseen, svg";
+    return Array.from(figure.querySelectorAll("*")).filter(element => {
+        const {width, left, right} = element.getBoundingClientRect();
+        const beyond = left < edge.left - 1 || right > edge.right + 1;
+        return width && beyond && !element.closest(scrolls);
+    }).map(element => element.outerHTML.slice(0, 200));
+}"""
+
+
 @pytest.mark.parametrize(("name", "figure"), PLACES)
 def test_every_figure_is_sound(
     name: str, figure: str, page: Page, site: Path
@@ -123,8 +135,9 @@ def test_every_figure_is_sound(
             where = f"{size['width']} px, {mode}: "
             if (beyond := page.evaluate(test_site.TOO_WIDE)) > 0:
                 found.append(f"{where}scrolls sideways, by {beyond} px")
-            handle = element.element_handle()
-            found += [where + v for v in page.evaluate(AXE_RUN, handle)]
+            found += [where + v for v in element.evaluate(AXE_RUN)]
+            outside = element.evaluate(OUTSIDE)
+            found += [f"{where}sticks out: {html}" for html in outside]
     found += element.locator(".live-error").all_inner_texts()
     assert not found, "\n".join(found)
 

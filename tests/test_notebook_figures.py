@@ -13,14 +13,14 @@ import test_site
 import torch
 from nbclient import NotebookClient
 from playwright.sync_api import Page
-from test_live_figures import percent
+from test_live_figures import AXE_RUN, OUTSIDE, percent
 
 import gpt2
 import gpt2_book
 from gpt2.evaluation.circuits import record_attention
 
 pytest.importorskip("anywidget")
-from gpt2_book.widget import FIGURES, read_files, scripts
+from gpt2_book.widget import BOOK, FIGURES, read_files, scripts
 
 pytestmark = pytest.mark.xdist_group("live")
 
@@ -132,6 +132,45 @@ def test_the_scripts_draw_what_they_draw_in_the_page(
         weights = record_attention(story[0], tokens)[1, 0, 1, -1]
         cells = page.locator(".live-heat tbody tr").last.locator("td")
         assert cells.all_inner_texts() == [f"{w:.2f}" for w in weights]
+    page.close()
+
+
+DARK = "document.body.dataset.jpThemeLight = String(false)"
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_it_looks_as_in_the_page(
+    figure: str, browser: Any, story: Any, tmp_path: Path
+) -> None:
+    """Also without the theme of the book, narrow, and in a dark JupyterLab."""
+    text = TEXTS.get(figure, "Ella lost her red kite.")
+    models = models_of(figure, story)
+    state = {"figure": figure, "text": text, "models": models}
+    page: Page = browser.new_page(viewport=test_site.PHONE)
+    assert not show(page, tmp_path / "page.html", [state])
+    page.add_style_tag(path=BOOK / "live" / "figures" / "style.css")
+    frame = page.locator("gpt2-live")
+    assert not frame.evaluate(OUTSIDE)
+    page.evaluate(test_site.AXE.read_text("utf-8"))
+    light = frame.evaluate("frame => getComputedStyle(frame).color")
+    assert not frame.evaluate(AXE_RUN)
+    page.evaluate(DARK)
+    assert frame.evaluate("frame => getComputedStyle(frame).color") != light
+    assert not frame.evaluate(AXE_RUN)
+    page.close()
+
+
+def test_a_notebook_gets_no_key_that_is_pressed_in_a_figure(
+    browser: Any, story: Any, tmp_path: Path
+) -> None:
+    """JupyterLab looks for this attribute at what has the focus."""
+    state = {"figure": "whole", "text": "Ella", "models": models_of("", story)}
+    page: Page = browser.new_page()
+    assert not show(page, tmp_path / "page.html", [state])
+    for control in ("slider", "button", "textbox"):
+        element = page.get_by_role(control).first  # type: ignore[arg-type]
+        element.focus()
+        assert element.get_attribute("data-lm-suppress-shortcuts") == "true"
     page.close()
 
 

@@ -345,7 +345,17 @@ GPT2.figures.whole = async function (body, machine, { text }) {
   );
   const panel = kit.h("div", { class: "live-panel" });
   const machinery = kit.h("div", { class: "live-machine" }, route, panel);
-  const narrow = matchMedia("(width < 48rem)");
+  const ROOM = 600; // pixels, for the numbers beside the parts
+  // The tokens are as wide as the machine, and do not move with the numbers.
+  new ResizeObserver(arrange).observe(chips.root);
+
+  /** Where there is no room, the numbers stand below the part they are of. */
+  function arrange() {
+    const beside = chips.root.clientWidth >= ROOM;
+    machinery.classList.toggle("live-beside", beside);
+    const before = beside ? route : stops.get(picked);
+    if (panel.previousSibling !== before) before.after(panel);
+  }
 
   function choose(i) {
     at = i;
@@ -357,9 +367,7 @@ GPT2.figures.whole = async function (body, machine, { text }) {
     for (const [key, element] of stops)
       element.setAttribute("aria-pressed", String(key === picked));
     inside.textContent = `Layer ${n()}: two parts add to the stream`;
-    // On a phone, the numbers stand below the part that was pressed.
-    if (narrow.matches) stops.get(picked).after(panel);
-    else machinery.append(panel);
+    arrange();
     const [href, where] = CHAPTERS[chapter];
     // In a notebook, there are no pages to go to.
     const link = kit.h(GPT2.inNotebook ? "span" : "a", { href }, where);
