@@ -112,6 +112,61 @@ def _check_text(text: list[int]) -> None:
         )
 
 
+@exercise("surprises")
+def surprises(answer: Any) -> str:
+    """Section 1.5: the surprise at each token but the first."""
+    generator = torch.Generator().manual_seed(1)
+    for n, n_vocab in ((5, 7), (2, 3), (7, 11)):
+        logits = torch.randn(n, n_vocab, generator=generator)
+        guesses = logits.softmax(dim=-1)  # (T, V)
+        tokens = torch.randint(n_vocab, (n,), generator=generator).tolist()
+        each = torch.arange(n)
+        came = guesses[each[:-1], tokens[1:]]  # (T - 1,)
+        itself = guesses[each, tokens]
+        mistakes = [
+            Mistake("those are the probabilities; take -log", came),
+            Mistake("the sign is wrong: a surprise is positive", came.log()),
+            Mistake(
+                "those are bits; take the natural logarithm", -came.log2()
+            ),
+            Mistake(
+                "row t is the guess at token t + 1; you look up token t in it",
+                -itself.log(),
+            ),
+            Mistake(
+                "row t is the guess at token t + 1; you look up token t in it",
+                -itself[:-1].log(),
+            ),
+            Mistake(
+                "row t is the guess at token t + 1; you look up token t in it",
+                -itself[1:].log(),
+            ),
+            Mistake(
+                "row t is the guess at token t + 1; you look up token t - 1",
+                -guesses[each[1:], tokens[:-1]].log(),
+            ),
+            Mistake(
+                "that is one number; each token has a surprise of its own",
+                -came.log().sum(),
+            ),
+            Mistake(
+                "that is one number; each token has a surprise of its own",
+                -came.log().mean(),
+            ),
+            Mistake(
+                "an index with two slices takes whole rows and columns; give "
+                "it two lists, `guesses[rows, columns]`",
+                -guesses[:-1][:, tokens[1:]].log(),
+            ),
+        ]
+        what = f"the result for {n} tokens"
+        got = call(answer, guesses, tokens)
+        if isinstance(got, list | tuple):
+            got = torch.tensor([float(one) for one in got])
+        same(got, -came.log(), what, mistakes)
+    return "row t, at token t + 1"
+
+
 @exercise("first-word")
 def first_word(answer: Any) -> str:
     """Exercise 1.1: how many equal choices the first word has."""
