@@ -14,6 +14,7 @@ from gpt2_book.exercises.checking import (
     call,
     describe,
     exercise,
+    number,
     same,
 )
 
@@ -172,13 +173,10 @@ def _next(wpe: Tensor, n: int) -> Tensor:
 @exercise("same-difference")
 def same_difference(answer: Any) -> str:
     """Exercise 3.1: what is left when the token's row cancels."""
-    try:
-        number = float(answer)
-    except (TypeError, ValueError):
-        raise NotYet(f"expected a number; got {describe(answer)}") from None
-    if number < 0:
+    distance = number(answer)
+    if distance < 0:
         raise NotYet("a distance is not negative")
-    if number > 1e-3:
+    if distance > 1e-3:
         raise NotYet("less; write out both sums, and see what cancels")
     return "the token's row cancels, whatever the token"
 

@@ -162,7 +162,7 @@ ANSWERS: dict[str, Answers] = {
             "a fair die misses": 38,
             "is loaded": 1000,
             "deviations are fewer": 132,
-            "expected a number": None,
+            "expected a number": float("nan"),
         },
     ),
     "table-share": (
