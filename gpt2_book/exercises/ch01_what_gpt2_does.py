@@ -15,6 +15,7 @@ from gpt2_book.exercises.checking import (
     call,
     describe,
     exercise,
+    number,
     same,
 )
 
@@ -112,18 +113,73 @@ def _check_text(text: list[int]) -> None:
         )
 
 
+@exercise("surprises")
+def surprises(answer: Any) -> str:
+    """Section 1.5: the surprise at each token but the first."""
+    generator = torch.Generator().manual_seed(1)
+    for n, n_vocab in ((5, 7), (2, 3), (7, 11)):
+        logits = torch.randn(n, n_vocab, generator=generator)
+        guesses = logits.softmax(dim=-1)  # (T, V)
+        tokens = torch.randint(n_vocab, (n,), generator=generator).tolist()
+        each = torch.arange(n)
+        came = guesses[each[:-1], tokens[1:]]  # (T - 1,)
+        itself = guesses[each, tokens]
+        mistakes = [
+            Mistake("those are the probabilities; take -log", came),
+            Mistake("the sign is wrong: a surprise is positive", came.log()),
+            Mistake(
+                "those are bits; take the natural logarithm", -came.log2()
+            ),
+            Mistake(
+                "row t is the guess at token t + 1; you look up token t in it",
+                -itself.log(),
+            ),
+            Mistake(
+                "row t is the guess at token t + 1; you look up token t in it",
+                -itself[:-1].log(),
+            ),
+            Mistake(
+                "row t is the guess at token t + 1; you look up token t in it",
+                -itself[1:].log(),
+            ),
+            Mistake(
+                "row t is the guess at token t + 1; you look up token t - 1",
+                -guesses[each[1:], tokens[:-1]].log(),
+            ),
+            Mistake(
+                "that is one number; each token has a surprise of its own",
+                -came.log().sum(),
+            ),
+            Mistake(
+                "that is one number; each token has a surprise of its own",
+                -came.log().mean(),
+            ),
+            Mistake(
+                "an index with two slices takes whole rows and columns; give "
+                "it two lists, `guesses[rows, columns]`",
+                -guesses[:-1][:, tokens[1:]].log(),
+            ),
+        ]
+        what = f"the result for {n} tokens"
+        got = call(answer, guesses, tokens)
+        if isinstance(got, list | tuple):
+            got = torch.tensor([float(one) for one in got])
+        same(got, -came.log(), what, mistakes)
+    return "row t, at token t + 1"
+
+
 @exercise("first-word")
 def first_word(answer: Any) -> str:
     """Exercise 1.1: how many equal choices the first word has."""
-    number = _number(answer)
-    if number > 31:
+    choices = number(answer)
+    if choices > 31:
         raise NotYet("fewer: a story can begin with 31 different words")
-    if number > 21:
+    if choices > 21:
         raise NotYet(
             "fewer: the 31 first words are far from equally likely; *One* "
             "alone begins a quarter of the stories"
         )
-    if number < 11:
+    if choices < 11:
         raise NotYet(
             "more: three words begin half of the stories, and the other half "
             "is spread over 28"
@@ -134,35 +190,27 @@ def first_word(answer: Any) -> str:
 @exercise("fair-die")
 def fair_die(answer: Any) -> str:
     """Exercise 1.4: three standard deviations of a count."""
-    number, n, p = _number(answer), 10_000, 0.171
+    draws, n, p = number(answer), 10_000, 0.171
     deviation = (n * p * (1 - p)) ** 0.5  # 37.7
-    if abs(number - n * p) < 4 * deviation:
+    if abs(draws - n * p) < 4 * deviation:
         raise NotYet(
             "that is the expected count; the question is how far off it may be"
         )
-    if abs(number - deviation**2) < 2:
+    if abs(draws - deviation**2) < 2:
         raise NotYet("that is the variance; take its square root")
-    if number < 2.9 * deviation:
+    if draws < 2.9 * deviation:
         raise NotYet(
             "a fair die misses by more than that much more often: a deviation "
             "is 38 draws, and one count in three is farther off"
         )
-    if number > 4.1 * deviation:
+    if draws > 4.1 * deviation:
         raise NotYet(
             "a die that misses by nearly so much is loaded: 150 draws are "
             "four deviations, and chance does that once in 16,000 tries"
         )
-    if number > 3.1 * deviation:
+    if draws > 3.1 * deviation:
         raise NotYet("three deviations are fewer: one is 38 draws")
     return "a deviation is 38 draws, and beyond three one should look again"
-
-
-def _number(answer: Any) -> float:
-    """Return a number that the reader expects."""
-    try:
-        return float(answer)
-    except (TypeError, ValueError):
-        raise NotYet(f"expected a number; got {describe(answer)}") from None
 
 
 SIZES = ((50257, 768, 12), (50257, 1600, 48), (2048, 190, 3))  # V, C, layers

@@ -16,6 +16,7 @@ from gpt2_book.exercises.checking import (
     call,
     describe,
     exercise,
+    number,
     same,
     unpack,
 )
@@ -280,10 +281,7 @@ def pieces(answer: Any) -> str:
 @exercise("shouting")
 def shouting(answer: Any) -> str:
     """Exercise 2.4: how many times as many tokens capitals need."""
-    try:
-        factor = float(answer)
-    except (TypeError, ValueError):
-        raise NotYet(f"expected a number; got {describe(answer)}") from None
+    factor = number(answer)
     if factor <= 1.2:
         raise NotYet(
             "more; in capitals the words are other words to the tokenizer"

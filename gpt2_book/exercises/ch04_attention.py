@@ -274,7 +274,7 @@ def mask_of_the_past(answer: Any) -> str:
 
 
 @exercise("same-keys")
-def same_keys(answer: Any) -> None:
+def same_keys(answer: Any) -> str:
     """Exercise 4.1: the last of three rows, where all keys are equal."""
     same(
         _row(answer),
@@ -299,6 +299,7 @@ def same_keys(answer: Any) -> None:
             ),
         ],
     )
+    return "the average over the past, whatever the queries ask"
 
 
 def _row(answer: Any) -> Any:
@@ -310,7 +311,7 @@ def _row(answer: Any) -> Any:
 
 
 @exercise("length-cost")
-def length_cost(answer: Any) -> None:
+def length_cost(answer: Any) -> str:
     """Exercise 4.4: by what factor the work grows when a text doubles."""
     mistakes = [
         Mistake(
@@ -321,3 +322,4 @@ def length_cost(answer: Any) -> None:
         Mistake("that is the number of doublings; as a factor?", 1.0),
     ]
     same(answer, 4.0, "your factor", mistakes)
+    return "twice as many queries, and each meets twice as many keys"

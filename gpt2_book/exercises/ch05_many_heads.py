@@ -14,6 +14,7 @@ from gpt2_book.exercises.checking import (
     call,
     describe,
     exercise,
+    number,
     same,
     unpack,
 )
@@ -318,24 +319,22 @@ def mask_of_padding(answer: Any) -> str:
 @exercise("heads-missed")
 def heads_missed(answer: Any) -> str:
     """Exercise 5.4: how many heads cost less than 0.01 nats."""
-    try:
-        number = int(answer)
-    except (TypeError, ValueError):
-        number = -1
-    if not 0 <= number <= 16:
+    n_heads = number(answer)
+    if n_heads not in range(17):
         raise NotYet(
             f"a number of heads, from 0 to 16; got {describe(answer)}"
         )
-    if number > 9:
+    if n_heads > 9:
         raise NotYet("fewer; the whole first layer, for one, is missed")
-    if number < 9:
+    if n_heads < 9:
         raise NotYet("more; a few heads do most of the work")
     return "nine, each taken out alone"
 
 
 @exercise("wrong-heads")
-def wrong_heads(answer: Any) -> None:
+def wrong_heads(answer: Any) -> str:
     """Exercise 5.1: which wrong number of heads does least harm."""
+    answer = number(answer)
     if answer == 4:
         raise NotYet("four is the right number; which wrong one is next best?")
     if answer not in (1, 2, 8, 16):
@@ -345,3 +344,4 @@ def wrong_heads(answer: Any) -> None:
             "another one does less harm. To add scores up before the softmax "
             "mixes questions; to cut a question in two only weakens it"
         )
+    return "to cut a question in two does less harm than to mix two"

@@ -19,6 +19,7 @@ from gpt2_book.exercises.checking import (
     call,
     describe,
     exercise,
+    number,
     same,
 )
 
@@ -446,3 +447,17 @@ def _layer_mistakes(layer: Any, x: Tensor) -> list[Mistake]:
         Mistake("the feed-forward network is missing", after),
         Mistake("attention is missing", x + mlp(n)),
     ]
+
+
+@exercise("layer-missed")
+def layer_missed(answer: Any) -> str:
+    """Exercise 7.4: which of four layers is missed most."""
+    answer = number(answer)
+    if answer not in (0, 1, 2, 3):
+        raise NotYet(f"0, 1, 2 or 3; got {describe(answer)}")
+    if answer != 0:
+        raise NotYet(
+            "another one is missed more; which layer's output do all the "
+            "others read?"
+        )
+    return "the first, by far"

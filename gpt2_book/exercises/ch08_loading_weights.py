@@ -20,6 +20,7 @@ from gpt2_book.exercises.checking import (
     call,
     describe,
     exercise,
+    number,
     same,
 )
 
@@ -47,9 +48,7 @@ def blank_table(answer: Any) -> str:
         ),
         Mistake("that is the loss of the healthy model", 0.319),
     ]
-    if not isinstance(answer, int | float | Tensor):
-        raise NotYet(f"expected a number; got {describe(answer)}")
-    same(float(answer), right, "the loss", mistakes, tolerance=2e-3)
+    same(number(answer), right, "the loss", mistakes, tolerance=2e-3)
     return "ln 1440, whatever the layers do"
 
 
@@ -319,3 +318,16 @@ def _check_numbers(name: str, tensor: Tensor, data: bytes) -> None:
         f"the numbers of {name!r} come back changed; the data should be in "
         "the order that the offsets say"
     )
+
+
+@exercise("bits-needed")
+def bits_needed(answer: Any) -> str:
+    """Exercise 8.4: the fewest bits of fraction that cost next to nothing."""
+    answer = number(answer)
+    if answer not in (7, 5, 3, 2, 1, 0):
+        raise NotYet(f"one of 7, 5, 3, 2, 1 and 0; got {describe(answer)}")
+    if answer == 0:
+        raise NotYet("one more: without any, the loss rises by 0.01")
+    if answer > 1:
+        raise NotYet("fewer are enough: measure it")
+    return "a single bit of fraction"

@@ -24,6 +24,7 @@ from gpt2_book.exercises.checking import (
     call,
     describe,
     exercise,
+    number,
     same,
     unpack,
 )
@@ -493,3 +494,19 @@ def _allow(
     out = logits.clone()
     out[0, [ids[i + n - 1] for i in found[places]]] = -math.inf
     return out
+
+
+@exercise("how-hot")
+def how_hot(answer: Any) -> str:
+    """Exercise 9.4: the highest temperature that min-p of 0.1 still bears."""
+    answer = number(answer)
+    if answer not in (2, 3, 4, 6):
+        raise NotYet(f"2, 3, 4 or 6; got {describe(answer)}")
+    if answer == 2:
+        raise NotYet("it can get hotter: where is the line at 3?")
+    if answer > 3:
+        raise NotYet(
+            f"too hot: at {answer:g} the line is 0.1 to the power {answer:g} "
+            "of the likeliest, and the thirteenth token has more than that"
+        )
+    return "at 3 the line still lies above the thirteenth token"

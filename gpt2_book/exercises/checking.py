@@ -152,6 +152,21 @@ def same(
     raise NotYet(f"{what} {_difference(got, right, tolerance)}")
 
 
+def number(answer: Any) -> float:
+    """Return a number that the reader hands in.
+
+    Raises:
+        NotYet: The answer is not a finite number.
+    """
+    try:
+        value = math.nan if isinstance(answer, str | bool) else float(answer)
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise NotYet(f"expected a number; got {describe(answer)}")
+    return value
+
+
 def describe(value: Any) -> str:
     """Describe a value in a few words."""
     if isinstance(value, Tensor):

@@ -112,12 +112,17 @@ def always_the_first(path: Path, name: str) -> Tensor:
 
 
 ALSO_RIGHT: dict[str, list[object]] = {
+    "bits-needed": [1.0],
     "read-tensor": [from_the_file],
     "blank-table": [math.log(1440), torch.tensor(1440.0).log(), 7.27],
     "file-size": [lambda c, n, masks: float(size(c, n, masks))],
 }
 
 ANSWERS: dict[str, Answers] = {
+    "bits-needed": (
+        1,
+        {"one more": 0, "fewer": 3, "one of 7": 4},
+    ),
     "blank-table": (
         7.272,
         {

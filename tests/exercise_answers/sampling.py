@@ -183,6 +183,7 @@ def same_prompt(model: Any, tokens: Tensor, n: int) -> Tensor:
 
 
 ALSO_RIGHT: dict[str, list[object]] = {
+    "how-hot": [3.0],
     "temperature": [
         lambda z, t: (z - z.max(-1, keepdim=True).values) / t,
         lambda z, t: (z.softmax(-1) ** (1 / t)).log(),
@@ -208,6 +209,10 @@ ALSO_RIGHT: dict[str, list[object]] = {
 }
 
 ANSWERS: dict[str, Answers] = {
+    "how-hot": (
+        3,
+        {"hotter": 2, "too hot": 4, "the power 6": 6, "got 1.5": 1.5},
+    ),
     "two-ends": (
         [1, 1, 1, 1440, 1440],
         {

@@ -238,6 +238,10 @@ def backwards(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 ANSWERS: dict[str, Answers] = {
+    "layer-missed": (
+        0,
+        {"another one": 2, "0, 1, 2 or 3": 4, "expected a number": "first"},
+    ),
     "layer": (
         GPT2Layer,
         {
@@ -368,6 +372,7 @@ def by_hand(model: nn.Module, tokens: Tensor) -> float:
 
 
 ALSO_RIGHT: dict[str, list[object]] = {
+    "layer-missed": [0.0],
     "layer": [BySum],
     "whole-model": [ByEmbedding],
     "next-token-loss": [by_hand],

@@ -103,7 +103,25 @@ def only_new(
     return tell(guess, tokens, stop, at_most, die)[len(tokens) :]
 
 
+def surprises(guesses: Tensor, tokens: list[int]) -> Tensor:
+    """Answer the try-it-yourself of section 1.5."""
+    return -guesses[range(len(tokens) - 1), tokens[1:]].log()
+
+
 ANSWERS: dict[str, Answers] = {
+    "surprises": (
+        surprises,
+        {
+            "the probabilities": lambda g, t: surprises(g, t).neg().exp(),
+            "the sign": lambda g, t: -surprises(g, t),
+            "bits": lambda g, t: surprises(g, t) / 0.693147,
+            "look up token t in it": lambda g, t: -g[range(len(t)), t].log(),
+            "token t - 1": lambda g, t: -g[range(1, len(t)), t[:-1]].log(),
+            "one number": lambda g, t: surprises(g, t).sum(),
+            "two lists": lambda g, t: -g[:-1, t[1:]].log(),
+            "expected a function": 5.5,
+        },
+    ),
     "tell": (
         tell_otherwise,
         {
@@ -144,7 +162,7 @@ ANSWERS: dict[str, Answers] = {
             "a fair die misses": 38,
             "is loaded": 1000,
             "deviations are fewer": 132,
-            "expected a number": None,
+            "expected a number": float("nan"),
         },
     ),
     "table-share": (
@@ -188,4 +206,11 @@ ANSWERS: dict[str, Answers] = {
             "expected a function": 1,
         },
     ),
+}
+
+ALSO_RIGHT: dict[str, list[object]] = {
+    "surprises": [
+        lambda g, t: -g[:-1].log().gather(1, torch.tensor(t)[1:, None])[:, 0],
+        lambda g, t: [-float(g[i, t[i + 1]].log()) for i in range(len(t) - 1)],
+    ],
 }
