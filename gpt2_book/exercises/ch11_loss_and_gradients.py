@@ -11,10 +11,12 @@ from torch import Tensor
 
 from gpt2_book.exercises.checking import (
     Mistake,
+    NotYet,
     call,
     exercise,
     same,
     unpack,
+    whole_numbers,
 )
 
 
@@ -221,6 +223,36 @@ def _norm_mistakes(
             weight * _norm_dx(dy, n) / spread,
         ),
     ]
+
+
+@exercise("zero-gradients")
+def zero_gradients(answer: Any) -> str:
+    """Exercise 11.1: which numbers of two gradients must be zero."""
+    what = 'the positions and a name, such as ([0], "values")'
+    positions, third = unpack(answer, 2, what)
+    if third not in ("queries", "keys", "values"):
+        raise NotYet(f"a third is queries, keys or values; got {third!r}")
+    mistakes = [
+        Mistake("positions are counted from 0", [6, 7]),
+        Mistake("the last position that is read counts too", [4, 5, 6]),
+        Mistake("some positions are never read", []),
+    ]
+    got = sorted(whole_numbers(positions, "a list of positions"))
+    same(got, [5, 6], "your list of positions", mistakes)
+    biases = [
+        Mistake(
+            "a bias of the queries adds to each score a number that differs "
+            "from key to key, so it moves the weights",
+            "queries",
+        ),
+        Mistake(
+            "a bias of the values is added to whatever the head finds, and "
+            "goes on into the stream",
+            "values",
+        ),
+    ]
+    same(third, "keys", "the third", biases)
+    return "what cannot change the weights cannot change the loss"
 
 
 @exercise("squared-error-gradient")

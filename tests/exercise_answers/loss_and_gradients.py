@@ -115,6 +115,18 @@ def mean(x: Tensor) -> Tensor:
 
 
 ANSWERS: dict[str, Answers] = {
+    "zero-gradients": (
+        ([5, 6], "keys"),
+        {
+            "from 0": ([6, 7], "keys"),
+            "counts too": ([4, 5, 6], "keys"),
+            "never read": ([], "keys"),
+            "differs from key": ((5, 6), "queries"),
+            "into the stream": ([6, 5], "values"),
+            "queries, keys or values": ([5, 6], 1),
+            "expected the positions": 5,
+        },
+    ),
     "cross-entropy": (
         surprise,
         {
