@@ -180,8 +180,24 @@ def norm_backward(answer: Any) -> str:
             "the scale serves all positions: sum over the first two axes",
             dy * n,
         )
-        same(got[1], (dy * n).sum(axes), "dweight", [shapes])
-        same(got[2], dy.sum(axes), "dbias")
+        of_weight = [
+            shapes,
+            Mistake("add up over the sequences as well", (dy * n).sum(1)),
+            Mistake("add up over the positions as well", (dy * n).sum(0)),
+            Mistake("the scale is multiplied by n, not by 1", dy.sum(axes)),
+        ]
+        same(got[1], (dy * n).sum(axes), "dweight", of_weight)
+        of_bias = [
+            Mistake("the shift serves all positions: sum over them", dy),
+            Mistake("the shift serves all sequences, too", dy.sum(1)),
+            Mistake("the shift serves all positions, too", dy.sum(0)),
+            Mistake(
+                "the shift is added after the scale, so the scale has no part "
+                "in its gradient",
+                (dy * weight).sum(axes),
+            ),
+        ]
+        same(got[2], dy.sum(axes), "dbias", of_bias)
     return "dx has no part in what the norm cannot hear"
 
 
