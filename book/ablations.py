@@ -176,7 +176,7 @@ REMOVALS: dict[str, Callable[[GPT2], None]] = {
     "all norms": no_norms,
     "the mask": no_mask,
     "the GELU": no_bend,
-    "the GELU, for ReLU": relu_for_gelu,
+    "the GELU (ReLU)": relu_for_gelu,
     "the tied output": no_tie,
 }
 

@@ -87,7 +87,7 @@ def by_hand(model: GPT2, part: str) -> Tensor:
         found = layer.attn(ln_1(x), causal=part != "the mask")
         x = found if part == "the residual paths" else x + found
         inner = layer.mlp.c_fc(ln_2(x))
-        if part == "the GELU, for ReLU":
+        if part == "the GELU (ReLU)":
             inner = inner.clamp(min=0)
         elif part != "the GELU":
             inner = torch.nn.functional.gelu(inner, approximate="tanh")

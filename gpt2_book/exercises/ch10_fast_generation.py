@@ -18,6 +18,7 @@ from gpt2_book.exercises.checking import (
     exercise,
     same,
     unpack,
+    whole_numbers,
 )
 
 Pair = tuple[Tensor, Tensor]
@@ -83,6 +84,37 @@ def _check_pair(
                 ),
             ]
         same(got[i], own, f"what it returns of the {name}s", mistakes)
+
+
+@exercise("exchanged-word")
+def exchanged_word(answer: Any) -> str:
+    """Exercise 10.1: which keys change when the first word is exchanged."""
+    what = "two lists of five, for the first layer and for the others"
+    for got, name, right, wrong in zip(
+        unpack(answer, 2, what),
+        ("the first layer", "the other layers"),
+        ([0, 1, 0, 0, 0], [0, 1, 1, 1, 1]),
+        ([0, 1, 1, 1, 1], [0, 1, 0, 0, 0]),
+        strict=True,
+    ):
+        changed = whole_numbers(unpack(got, 5, what), what)
+        mistakes = [
+            Mistake(
+                "in the first layer a key is made from its own token and "
+                "position alone"
+                if wrong[-1]
+                else "from the second layer on, a key is made from a stream "
+                "that has already attended to the exchanged word",
+                wrong,
+            ),
+            Mistake(
+                "the end of text stands before the word and cannot see it",
+                [1, *right[1:]],
+            ),
+            Mistake("the exchanged word's own key changes", [0] * 5),
+        ]
+        same(changed, right, f"what you say of {name}", mistakes)
+    return "what came before stays, in every layer"
 
 
 @exercise("quantize-columns")

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from gpt2_book.exercises.checking import (
     Mistake,
+    NotYet,
     call,
     exercise,
     same,
     unpack,
+    whole_numbers,
 )
 
 
@@ -178,8 +180,24 @@ def norm_backward(answer: Any) -> str:
             "the scale serves all positions: sum over the first two axes",
             dy * n,
         )
-        same(got[1], (dy * n).sum(axes), "dweight", [shapes])
-        same(got[2], dy.sum(axes), "dbias")
+        of_weight = [
+            shapes,
+            Mistake("add up over the sequences as well", (dy * n).sum(1)),
+            Mistake("add up over the positions as well", (dy * n).sum(0)),
+            Mistake("the scale is multiplied by n, not by 1", dy.sum(axes)),
+        ]
+        same(got[1], (dy * n).sum(axes), "dweight", of_weight)
+        of_bias = [
+            Mistake("the shift serves all positions: sum over them", dy),
+            Mistake("the shift serves all sequences, too", dy.sum(1)),
+            Mistake("the shift serves all positions, too", dy.sum(0)),
+            Mistake(
+                "the shift is added after the scale, so the scale has no part "
+                "in its gradient",
+                (dy * weight).sum(axes),
+            ),
+        ]
+        same(got[2], dy.sum(axes), "dbias", of_bias)
     return "dx has no part in what the norm cannot hear"
 
 
@@ -221,6 +239,36 @@ def _norm_mistakes(
             weight * _norm_dx(dy, n) / spread,
         ),
     ]
+
+
+@exercise("zero-gradients")
+def zero_gradients(answer: Any) -> str:
+    """Exercise 11.1: which numbers of two gradients must be zero."""
+    what = 'the positions and a name, such as ([0], "values")'
+    positions, third = unpack(answer, 2, what)
+    if third not in ("queries", "keys", "values"):
+        raise NotYet(f"a third is queries, keys or values; got {third!r}")
+    mistakes = [
+        Mistake("positions are counted from 0", [6, 7]),
+        Mistake("the last position that is read counts too", [4, 5, 6]),
+        Mistake("some positions are never read", []),
+    ]
+    got = sorted(whole_numbers(positions, "a list of positions"))
+    same(got, [5, 6], "your list of positions", mistakes)
+    biases = [
+        Mistake(
+            "a bias of the queries adds to each score a number that differs "
+            "from key to key, so it moves the weights",
+            "queries",
+        ),
+        Mistake(
+            "a bias of the values is added to whatever the head finds, and "
+            "goes on into the stream",
+            "values",
+        ),
+    ]
+    same(third, "keys", "the third", biases)
+    return "what cannot change the weights cannot change the loss"
 
 
 @exercise("squared-error-gradient")

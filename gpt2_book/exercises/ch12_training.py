@@ -93,6 +93,29 @@ def _step_mistakes(
     ]
 
 
+@exercise("thousandfold")
+def thousandfold(answer: Any) -> str:
+    """Exercise 12.1: by what a step grows with a loss 1,000 times as large."""
+    what = "three factors: descent, AdamW, and descent after clipping"
+    factors = [float(one) for one in unpack(answer, 3, what)]
+    always = Mistake("the gradient is 1,000 times as large, not equal", 1.0)
+    root = Mistake("the root is of v, and m has grown as well", 1000**0.5)
+    same(factors[0], 1000.0, "the factor of plain descent", [always])
+    adam = [
+        Mistake("the size, by which AdamW divides, has grown as well", 1000.0),
+        Mistake("m has grown as well as the root of v", 0.001),
+        root,
+    ]
+    same(factors[1], 1.0, "the factor of AdamW", adam)
+    clipped = Mistake(
+        "clipping scales a gradient longer than 1 down to 1, however long it "
+        "was",
+        1000.0,
+    )
+    same(factors[2], 1.0, "the factor after clipping", [clipped])
+    return "only plain descent notices, and clipping hides it even there"
+
+
 @exercise("orthogonalise")
 def orthogonalise(answer: Any) -> str:
     """Chapter 12, on the way: all directions of a matrix equally strong."""

@@ -16,6 +16,8 @@ from gpt2_book.exercises.checking import (
     describe,
     exercise,
     same,
+    unpack,
+    whole_numbers,
 )
 
 
@@ -122,6 +124,60 @@ def _windows(n: int, n_ctx: int, stride: int) -> Spans:
         spans.append((begin, stop, stop - done))
         begin, done = begin + stride, stop
     return spans
+
+
+@exercise("lowest-loss")
+def lowest_loss(answer: Any) -> str:
+    """Exercise 13.1: the temperature with the lowest loss."""
+    if answer not in (0.7, 1, 1.3):
+        raise NotYet(f"one of 0.7, 1 and 1.3; got {describe(answer)}")
+    mistakes = [
+        Mistake(
+            "0.7 makes odds that are nearly right too sure, and a rare word "
+            "that comes then costs more than the frequent ones save",
+            0.7,
+        ),
+        Mistake(
+            "1.3 takes probability from what comes and gives it to the tail",
+            1.3,
+        ),
+    ]
+    same(float(answer), 1.0, "the temperature", mistakes)
+    return "odds that are nearly right get worse in either direction"
+
+
+@exercise("best-ending")
+def best_ending(answer: Any) -> str:
+    """Try it yourself: the ending to take, by the sum and by the mean."""
+    questions: tuple[list[list[float]], ...] = (
+        [[0.7, 0.7, 0.7], [1.8], [3.0]],
+        [[3.0, 0.2], [0.5, 0.5, 0.5], [1.2, 1.2]],
+        [[1.9], [0.9, 0.9, 0.9, 0.9], [1.7, 0.4]],
+    )
+    for surprises in questions:
+        sums = [sum(one) for one in surprises]
+        means = [sum(one) / len(one) for one in surprises]
+        right = (sums.index(min(sums)), means.index(min(means)))
+        mistakes = [
+            Mistake(
+                "you take the most surprising ending; the likeliest is the "
+                "one with the smallest surprise",
+                (sums.index(max(sums)), means.index(max(means))),
+            ),
+            Mistake("the two are swapped: the sum comes first", right[::-1]),
+            Mistake(
+                "your mean is the sum: divide it by the tokens", 2 * right[:1]
+            ),
+            Mistake("your sum is the mean: do not divide it", 2 * right[1:]),
+        ]
+        got = unpack(
+            call(answer, [list(one) for one in surprises]),
+            2,
+            "two indices, by the sum and by the mean",
+        )
+        what = f"the pair for {surprises}"
+        same(tuple(whole_numbers(got, "two indices")), right, what, mistakes)
+    return "three questions agree, and the two ways differ in two of them"
 
 
 @exercise("least-gap")

@@ -17,6 +17,7 @@ from gpt2_book.exercises.checking import (
     NotYet,
     act,
     call,
+    describe,
     exercise,
     same,
     unpack,
@@ -67,6 +68,28 @@ def without_positions(answer: Any) -> str:
         raise NotYet(f"the model does not run any more: {what}") from error
     same(got, logits("wpe.weight"), "a logit", mistakes)
     return "tokens alone enter the first layer"
+
+
+@exercise("bag-of-words")
+def bag_of_words(answer: Any) -> str:
+    """Exercise 14.1: whether shuffling the words moves the last logits."""
+    what = "two truth values: without both, and without the positions only"
+    both, positions = unpack(answer, 2, what)
+    for got in (both, positions):
+        if not isinstance(got, bool):
+            raise NotYet(f"expected True or False; got {describe(got)}")
+    if both:
+        raise NotYet(
+            "without positions a vector does not depend on its place, and "
+            "without a mask everybody sees the same set: a sum over a set has "
+            "no order"
+        )
+    if not positions:
+        raise NotYet(
+            "the mask is still there: who stands first sees only itself, so "
+            "the order decides who sees whom"
+        )
+    return "the mask alone lets a model count a little"
 
 
 class Peeking(nn.Module):

@@ -19,6 +19,7 @@ from gpt2_book.exercises.checking import (
     exercise,
     same,
     unpack,
+    whole_numbers,
 )
 
 
@@ -100,6 +101,36 @@ def induction(answer: Any) -> str:
         right = induction_scores(weights, n)
         same(got, right, f"the result for length={n}", mistakes)
     return "two sizes agree"
+
+
+@exercise("two-rows")
+def two_rows(answer: Any) -> str:
+    """Exercise 15.1: which cells of the two outer rows can be filled."""
+    what = "two lists of positions, of the lowest row and of the topmost"
+    lowest, topmost = unpack(answer, 2, what)
+    below = [
+        Mistake("the end of text is position 0, so the name is 1", [0, 2]),
+        Mistake("her and his are different tokens, too", [1]),
+        Mistake(
+            "where both sentences have the same token, the vectors before the "
+            "first layer are equal",
+            [0, 1, 2, 3, 4, 5, 6],
+        ),
+        Mistake("the texts differ at the name as well", [3]),
+    ]
+    got = [sorted(whole_numbers(row, what)) for row in (lowest, topmost)]
+    same(got[0], [1, 3], "the lowest row", below)
+    above = [
+        Mistake(
+            "after the last layer, each position speaks for itself; only the "
+            "last one is asked",
+            wrong,
+        )
+        for wrong in ([1, 3], [1], [0, 1, 2, 3, 4, 5, 6], [1, 3, 6])
+    ]
+    above.append(Mistake("positions are counted from 0", [7]))
+    same(got[1], [6], "the topmost row", above)
+    return "below, what is read differs; above, one position is asked"
 
 
 @exercise("idle-scores")

@@ -7,7 +7,7 @@ against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any
 
@@ -106,6 +106,36 @@ def _tell_apart(answer: Any, expected: dict[str, tuple[bool, str]]) -> None:
             raise NotYet(f"expected True or False; got {describe(got)}")
         if got != rings:
             raise NotYet(f"your function returns {got}, but {why}")
+
+
+MEASUREMENTS = (
+    *("loss", "at start", "on dice", "recite", "parity"),
+    *("future", "cache", "company", "twice", "tied"),
+)
+
+
+@exercise("wrong-all-the-way")
+def wrong_all_the_way(answer: Any) -> str:
+    """Exercise 16.1: what rings if one mistake is made everywhere."""
+    if isinstance(answer, str) or not isinstance(answer, Iterable):
+        raise NotYet(
+            f"expected a list of measurements; got {describe(answer)}"
+        )
+    rung = list(answer)
+    for name in rung:
+        if name not in MEASUREMENTS:
+            raise NotYet(
+                f"the measurements are {', '.join(MEASUREMENTS)}; got {name!r}"
+            )
+    if "parity" in rung:
+        raise NotYet("the twin for parity has the same mistake")
+    if rung:
+        raise NotYet(
+            f"{rung[0]!r} does not ring: to a model that is still random, one "
+            "third of `c_attn` is as good as another, and training fills it "
+            "with what is read from it"
+        )
+    return "it becomes a mistake where two programs meet"
 
 
 @exercise("unbiased-norm")

@@ -10,7 +10,50 @@ import torch
 from torch import Tensor
 
 from gpt2.config import GPT2Config
-from gpt2_book.exercises.checking import Mistake, NotYet, call, exercise, same
+from gpt2_book.exercises.checking import (
+    Mistake,
+    NotYet,
+    call,
+    describe,
+    exercise,
+    same,
+)
+
+
+@exercise("where-it-stops")
+def where_it_stops(answer: Any) -> str:
+    """Exercise 17.1: where a sum of hundredths stops in bfloat16."""
+    mistakes = [
+        Mistake("that is the true sum; a bfloat16 stops before it", 20.0),
+        Mistake(
+            "between 2 and 4 a step is 1/64, and half of it is less than "
+            "0.01, so the sum still moves",
+            2.0,
+        ),
+        Mistake(
+            "between 1 and 2 a step is 1/128; even a whole step is less than "
+            "0.01",
+            1.0,
+        ),
+        Mistake(
+            "from 4 on a step is 1/32, and half of it is more than 0.01", 8.0
+        ),
+        Mistake("that is where ones stop; here hundredths are added", 256.0),
+        Mistake(
+            "256 hundredths would be the place if 0.01 were the smallest "
+            "step; ask how far apart neighbours are there",
+            2.56,
+        ),
+    ]
+    same(_number(answer), 4.0, "the number", mistakes)
+    return "from 4 on, half a step is more than a hundredth"
+
+
+def _number(answer: Any) -> float:
+    """Return a number that was handed in."""
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
+        raise NotYet(f"expected a number; got {describe(answer)}")
+    return float(answer)
 
 
 @exercise("forward-flops")

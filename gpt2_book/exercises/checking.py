@@ -124,6 +124,27 @@ def unpack(got: Any, n: int, what: str) -> Sequence[Any]:
     return got
 
 
+def whole_numbers(got: Any, what: str) -> list[int]:
+    """Return a result that should be several whole numbers, in their order.
+
+    Args:
+        got: What the reader handed in.
+        what: The numbers, in words.
+
+    Raises:
+        NotYet: `got` is not a series of whole numbers.
+    """
+    try:
+        numbers = [int(one) for one in got]
+        if all(
+            one == number for one, number in zip(got, numbers, strict=True)
+        ):
+            return numbers
+    except (TypeError, ValueError):
+        pass
+    raise NotYet(f"expected {what}; got {describe(got)}")
+
+
 def same(
     got: Any,
     right: Any,

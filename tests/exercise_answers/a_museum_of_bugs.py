@@ -116,6 +116,15 @@ def specimen(right: str) -> Answers:
 
 
 ANSWERS: dict[str, Answers] = {
+    "wrong-all-the-way": (
+        [],
+        {
+            "same mistake": ["loss", "parity"],
+            "as good as another": ("loss",),
+            "the measurements are": ["taste"],
+            "expected a list": "loss",
+        },
+    ),
     "hears-the-future": (
         hears_the_future,
         {

@@ -162,6 +162,16 @@ def with_scale(weight: Tensor, scale: Tensor) -> Any:
 
 
 ANSWERS: dict[str, Answers] = {
+    "exchanged-word": (
+        ([0, 1, 0, 0, 0], [False, True, True, True, True]),
+        {
+            "alone": ([0, 1, 1, 1, 1], [0, 1, 1, 1, 1]),
+            "already attended": ([0, 1, 0, 0, 0], [0, 1, 0, 0, 0]),
+            "cannot see it": ([1, 1, 0, 0, 0], [0, 1, 1, 1, 1]),
+            "own key changes": ([0, 0, 0, 0, 0], [0, 1, 1, 1, 1]),
+            "expected two lists": [0, 1, 0, 0, 0],
+        },
+    ),
     "growing-cache": (
         Growing,
         {

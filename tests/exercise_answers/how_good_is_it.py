@@ -62,7 +62,35 @@ def best(
     return choose
 
 
+def mean_of(numbers: Sequence[float]) -> float:
+    """Return the mean."""
+    return sum(numbers) / len(numbers)
+
+
+def endings(
+    total: Callable[[Sequence[float]], float] = sum,
+    mean: Callable[[Sequence[float]], float] = mean_of,
+    pick: Callable[[list[float]], float] = min,
+) -> Callable[[list[list[float]]], tuple[int, int]]:
+    """Answer the try-it of the best ending, by these two numbers."""
+
+    def choose(surprises: list[list[float]]) -> tuple[int, int]:
+        sums, means = map(total, surprises), map(mean, surprises)
+        by_sum, by_mean = list(sums), list(means)
+        return by_sum.index(pick(by_sum)), by_mean.index(pick(by_mean))
+
+    return choose
+
+
 ANSWERS: dict[str, Answers] = {
+    "lowest-loss": (
+        1,
+        {
+            "too sure": 0.7,
+            "to the tail": 1.3,
+            "one of 0.7, 1 and 1.3": 0.9,
+        },
+    ),
     "token-surprises": (
         surprises,
         {
@@ -120,6 +148,16 @@ ANSWERS: dict[str, Answers] = {
             "list of triples": lambda n, n_ctx, stride: [n, n_ctx, stride],
         },
     ),
+    "best-ending": (
+        endings(),
+        {
+            "most surprising": endings(pick=max),
+            "are swapped": lambda surprises: endings()(surprises)[::-1],
+            "divide it by": endings(mean=sum),
+            "do not divide": endings(total=mean_of),
+            "expected two": lambda surprises: endings()(surprises)[0],
+        },
+    ),
     "least-gap": (
         lambda share, n: -math.log(share) / n,
         {
@@ -161,6 +199,12 @@ ALSO_RIGHT: dict[str, list[object]] = {
         lambda logits, ids: surprises(logits, ids)[:, None],
     ],
     "sliding-windows": [windows_one_by_one],
+    "best-ending": [
+        lambda all_of: [
+            min(range(len(all_of)), key=lambda i: sum(all_of[i])),
+            torch.tensor([mean_of(one) for one in all_of]).argmin(),
+        ]
+    ],
     "least-gap": [lambda s, n: math.log(1 / s) / n],
     "per-byte-choice": [
         lambda sums, endings: max(

@@ -103,6 +103,18 @@ def patch(
 
 
 ANSWERS: dict[str, Answers] = {
+    "two-rows": (
+        ([1, 3], [6]),
+        {
+            "is position 0": ([0, 2], [6]),
+            "different tokens, too": ([1], [6]),
+            "are equal": (range(7), [6]),
+            "at the name as well": ([3], [6]),
+            "speaks for itself": ([1, 3], [1, 3]),
+            "from 0": ([1, 3], [7]),
+            "expected two lists": [1, 3],
+        },
+    ),
     "two-circuits": (
         two_circuits,
         {

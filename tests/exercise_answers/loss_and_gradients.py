@@ -114,7 +114,30 @@ def mean(x: Tensor) -> Tensor:
     return x.mean(-1, keepdim=True)
 
 
+def norm_but(place: int, wrong: Any) -> Any:
+    """Answer the try-it of the norm, with one of three results wrong."""
+
+    def answer(dy: Tensor, weight: Tensor, kept: Any) -> Any:
+        results = [*norm(dy, weight, kept)]
+        results[place] = wrong(dy, kept[0], weight)
+        return results
+
+    return answer
+
+
 ANSWERS: dict[str, Answers] = {
+    "zero-gradients": (
+        ([5, 6], "keys"),
+        {
+            "from 0": ([6, 7], "keys"),
+            "counts too": ([4, 5, 6], "keys"),
+            "never read": ([], "keys"),
+            "differs from key": ((5, 6), "queries"),
+            "into the stream": ([6, 5], "values"),
+            "queries, keys or values": ([5, 6], 1),
+            "expected the positions": 5,
+        },
+    ),
     "cross-entropy": (
         surprise,
         {
@@ -196,6 +219,15 @@ ANSWERS: dict[str, Answers] = {
                 )
             ),
             "expected dx": lambda dy, w, kept: dy,
+            "sequences as well": norm_but(1, lambda dy, n, w: (dy * n).sum(1)),
+            "positions as well": norm_but(1, lambda dy, n, w: (dy * n).sum(0)),
+            "by n, not by 1": norm_but(1, lambda dy, n, w: dy.sum((0, 1))),
+            "sum over them": norm_but(2, lambda dy, n, w: dy),
+            "all sequences, too": norm_but(2, lambda dy, n, w: dy.sum(1)),
+            "all positions, too": norm_but(2, lambda dy, n, w: dy.sum(0)),
+            "after the scale": norm_but(
+                2, lambda dy, n, w: (dy * w).sum((0, 1))
+            ),
         },
     ),
     "squared-error-gradient": (

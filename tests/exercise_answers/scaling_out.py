@@ -116,6 +116,18 @@ def by_groups(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 ANSWERS: dict[str, Answers] = {
+    "where-it-stops": (
+        4,
+        {
+            "the true sum": 20,
+            "still moves": 2.0,
+            "even a whole step": 1,
+            "from 4 on": 8,
+            "where ones stop": 256,
+            "256 hundredths": 2.56,
+            "expected a number": "four",
+        },
+    ),
     "forward-flops": (
         flops,
         {

@@ -63,6 +63,16 @@ def svd(matrix: Tensor) -> Tensor:
 
 
 ANSWERS: dict[str, Answers] = {
+    "thousandfold": (
+        (1000, 1, 1),
+        {
+            "not equal": (1, 1, 1),
+            "has grown as well": (1000, 1000, 1),
+            "as well as the root": (1000, 0.001, 1),
+            "however long": (1000, 1, 1000.0),
+            "expected three factors": 1000,
+        },
+    ),
     "adamw-step": (
         adamw(),
         {

@@ -87,6 +87,15 @@ def fixed(x: Tensor, sigma: float, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 ANSWERS: dict[str, Answers] = {
+    "bag-of-words": (
+        (False, True),
+        {
+            "has no order": (True, True),
+            "who sees whom": (False, False),
+            "expected True or False": ("no", "yes"),
+            "expected two truth values": True,
+        },
+    ),
     "without-positions": (
         no_positions,
         {
