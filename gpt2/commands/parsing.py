@@ -86,9 +86,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action=ShowCompletion,
         choices=("bash", "zsh", "fish"),
         help="print a script that lets Tab complete commands and options: "
-        'for bash and zsh, put eval "$(gpt2 --completion bash)", or zsh, at '
-        "the end of ~/.bashrc or ~/.zshrc; for fish, put gpt2 --completion "
-        "fish | source into ~/.config/fish/config.fish",
+        'put eval "$(gpt2 --completion bash)" at the end of ~/.bashrc, the '
+        "same with zsh at the end of ~/.zshrc, or gpt2 --completion fish | "
+        "source into ~/.config/fish/config.fish",
     )
     commands = parser.add_subparsers(
         required=True, dest="command", metavar="COMMAND"
