@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGINT, ctrl_c)
         warnings.showwarning = show_in_one_line
     from gpt2.commands.parsing import COMMANDS, parse
+    from gpt2.commands.screen import Bar
+    from gpt2.progress import shown_by
     from gpt2.tokenizer.bpe import TokenizerError
     from gpt2.weights.errors import CheckpointError
 
@@ -52,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         ctrl_c.at_once = False
-        COMMANDS[options.command].run(options)
+        with shown_by(Bar):
+            COMMANDS[options.command].run(options)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:

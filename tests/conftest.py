@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gpt2.commands import screen
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
 
@@ -34,6 +35,12 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no slow machine show progress where a test expects none."""
+    monkeypatch.setattr(screen, "PATIENCE", 1e6)
 
 
 @pytest.fixture

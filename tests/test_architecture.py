@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stories": set(),
     "data": {"files"},
     "texts": {"tokenizer"},
+    "progress": set(),
     "linear": set(),
     "embeddings": PARTS,
     "layer_norm": PARTS,
@@ -43,17 +44,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prediction": set(),
     "completion": MODEL
     | {"dropout", "generation", "prediction", "sampling", "tokenizer"},
-    "weights": MODEL | {"files", "tokenizer"},
+    "weights": MODEL | {"files", "progress", "tokenizer"},
     "inference": MODEL
-    | {"feed_forward", "files", "layer", "layer_norm", "linear"},
+    | {"feed_forward", "files", "layer", "layer_norm", "linear", "progress"},
     "evaluation": MODEL
-    | {"data", "dropout", "generation", "layer", "sampling"}
+    | {"data", "dropout", "generation", "layer", "progress", "sampling"}
     | {"stories", "texts", "tokenizer"},
     "training": MODEL
     | {
         "data",
         "feed_forward",
         "files",
+        "progress",
         "stories",
         "texts",
         "tokenizer",

@@ -241,9 +241,8 @@ def test_a_second_run_keeps_out_from_the_beginning(
     first = start(
         "one", "--n-steps=2", signalled=(signal.SIGSTOP, "recipe.json", 1)
     )
-    errors = first.output.with_suffix(".err")
-    # Printed under the hold; the file `.running` is there before it is locked.
-    wait_for(lambda: errors.exists() and "Preparing" in first.err)
+    # Made under the hold; the file `.running` is there before it is locked.
+    wait_for(lambda: list((tmp_path / "one").glob(".data*/new")))
     second = start("one", "--n-steps=2", "--tokenizer=own")
     assert second.wait() == 2
     assert "is in use" in second.err

@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from gpt2.commands.devices import add_device_option, device
+from gpt2.commands.screen import say
 from gpt2.commands.starting import load_torch
-from gpt2.files.errors import first_line
 from gpt2.prediction import table
+from gpt2.progress import task
 from gpt2.tokenizer.bpe import END_OF_TEXT
 from gpt2.weights import loading
 from gpt2.weights.locating import PRESET_NAMES, STORY
 
 if TYPE_CHECKING:  # torch is imported when a command needs it, not for --help
-    import torch
-
     from gpt2.model import LanguageModel
     from gpt2.sampling import Sampling
     from gpt2.tokenizer.tokenizer import Tokenizer
@@ -33,6 +33,9 @@ WHICH_MODEL = (
     "By default, this runs the small story model that ships with the package; "
     "--model gpt2 runs the real GPT-2."
 )
+
+END_OF_INPUT = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+"""What ends standard input at a terminal."""
 
 MODEL_HELP = (
     f"a preset ({', '.join(PRESET_NAMES)}; {STORY} ships with the package, "
@@ -50,7 +53,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})",
     )
-    add("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    add_device_option(add)
     add(
         "--dtype",
         choices=(*loading.DTYPES, *loading.PACKED_ONLY),
@@ -144,8 +147,6 @@ def read_text(options: argparse.Namespace) -> str:
             return str(options.text)
     except UnicodeError as error:
         raise ValueError(f"the text is not UTF-8: {error}") from error
-    if sys.stdin is not None and sys.stdin.isatty():
-        print("gpt2: reading the text; Ctrl-D ends it", file=sys.stderr)
     return read_standard_input().removesuffix("\n").removesuffix("\r")
 
 
@@ -153,6 +154,8 @@ def read_standard_input() -> str:
     """Read standard input; a ValueError says if it is closed."""
     if sys.stdin is None:
         raise ValueError("there is no text, and standard input is closed")
+    if sys.stdin.isatty():
+        say(f"reading the text; {END_OF_INPUT} ends it")
     return decoded(sys.stdin.buffer.read(), "the text")
 
 
@@ -188,28 +191,14 @@ def load(
     fast = {"bfloat16", *loading.PACKED_ONLY}
     if generates:
         fast.add("float32")
-    if place.type != "cpu" or dtype not in fast:
-        return loading.load(options.model, dtype, place)
-    from gpt2.inference.packed import for_inference
+    with task(f"Loading {options.model}"):
+        if place.type != "cpu" or dtype not in fast:
+            return loading.load(options.model, dtype, place)
+        from gpt2.inference.packed import for_inference
 
-    # Packed from what the file has: it is rounded once.
-    model, tokenizer = loading.load(options.model, None, place)
-    return for_inference(model, dtype, consume=True), tokenizer
-
-
-def device(options: argparse.Namespace) -> torch.device:
-    """Return the chosen device; a RuntimeError says if it is unavailable."""
-    load_torch()
-    import torch
-
-    try:
-        torch.zeros(1, device=options.device).item()  # make it compute
-        return torch.device(options.device)
-    except (RuntimeError, AssertionError) as error:
-        raise RuntimeError(
-            f"--device {options.device!r:.40} cannot be used: "
-            f"{first_line(error):.200}"
-        ) from error
+        # Packed from what the file has: it is rounded once.
+        model, tokenizer = loading.load(options.model, None, place)
+        return for_inference(model, dtype, consume=True), tokenizer
 
 
 def sampling(options: argparse.Namespace) -> Sampling:
@@ -224,10 +213,15 @@ def sampling(options: argparse.Namespace) -> Sampling:
     from gpt2.sampling import Sampling
 
     if options.seed is None:
-        options.seed = secrets.randbelow(2**32)
+        options.seed = new_seed()
     names = [field.name for field in fields(Sampling)]
     with by_option(*names):
         return Sampling(**{name: getattr(options, name) for name in names})
+
+
+def new_seed() -> int:
+    """Draw a seed that no other run is likely to have."""
+    return secrets.randbelow(2**32)
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt2.commands.common import MODEL_HELP
+from gpt2.commands.screen import say
 from gpt2.commands.starting import load_torch
+from gpt2.progress import task
 from gpt2.tokenizer.bpe import TokenizerError
 from gpt2.tokenizer.files import find_vocabulary
 from gpt2.weights import loading
@@ -34,6 +35,11 @@ DESCRIPTION = (
     "before they split it; for nanoGPT, ReLU, and n_inner or "
     "layer_norm_epsilon other than GPT-2's. A file is written completely or "
     "not at all."
+)
+EXAMPLES = (
+    "gpt2 convert path/to/model.ckpt folder",
+    "gpt2 convert story story.gguf --type q8_0",
+    "gpt2 convert story folder --dtype bfloat16",
 )
 
 # Names of single files that cannot be written, and would be odd as a folder's.
@@ -69,20 +75,22 @@ def run(options: argparse.Namespace) -> None:
     suffix = _suffix(options)
     folder = locate(options.input).folder
     load_torch()
-    model = loading.load_model(options.input, options.dtype, "cpu")
+    with task(f"Reading {options.input}"):
+        model = loading.load_model(options.input, options.dtype, "cpu")
     tokenizer = _tokenizer(folder, model, needed=suffix == ".gguf")
     out = Path(options.output).expanduser()
     if suffix and out.is_dir():
         raise IsADirectoryError(f"{out} is a folder, and not a file")
-    if suffix == ".gguf":
-        assert tokenizer is not None
-        notes = write_gguf(out, model, tokenizer, options.type)
-    elif suffix == ".pt":
-        notes = write_nanogpt(out, model, tokenizer)
-    else:
-        notes = _write_folder(out, model, tokenizer)
+    with task(f"Writing {options.output}"):
+        if suffix == ".gguf":
+            assert tokenizer is not None
+            notes = write_gguf(out, model, tokenizer, options.type)
+        elif suffix == ".pt":
+            notes = write_nanogpt(out, model, tokenizer)
+        else:
+            notes = _write_folder(out, model, tokenizer)
     for note in notes:
-        print(f"gpt2: note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     dtype = options.type or str(model.wte.weight.dtype).removeprefix("torch.")
     print(f"{options.output}: {model.num_parameters():,} parameters, {dtype}")
 
@@ -123,7 +131,7 @@ def _tokenizer(folder: Path, model: GPT2, *, needed: bool) -> Tokenizer | None:
     except TokenizerError as error:
         if needed or find_vocabulary(folder) is not None:
             raise
-        print(f"gpt2: no tokenizer is saved: {error}", file=sys.stderr)
+        say(f"no tokenizer is saved: {error}")
         return None
 
 

@@ -33,6 +33,12 @@ DESCRIPTION = (
     "questions or LAMBADA passages (files of JSON lines), or on stories, the "
     "probabilities of which are known."
 )
+EXAMPLES = (
+    "gpt2 eval stories",
+    "gpt2 eval text book.txt --model gpt2",
+    "gpt2 eval hellaswag hellaswag_val.jsonl --model gpt2 --dtype bfloat16",
+    "gpt2 eval lambada lambada_test.jsonl --json",
+)
 
 _COUNTS = (
     ("--stories", whole(2, 1_000_000), 1000, "stories to measure the loss on"),

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gpt2.commands.common import (
+    END_OF_INPUT,
     N_TEXTS,
     WHICH_MODEL,
     add_text_options,
     check_memory,
-    device,
     load,
+    new_seed,
     print_json,
     read_text,
     sampling,
     whole,
 )
+from gpt2.commands.devices import device
+from gpt2.commands.screen import StandingText, ask, interrupts_raised, say
+from gpt2.progress import task, track
 from gpt2.weights import loading
 
 if TYPE_CHECKING:
@@ -34,6 +40,13 @@ DESCRIPTION = (
     "C code is compiled on first use and kept in ~/.cache/gpt2-from-scratch; "
     "without a C compiler, PyTorch does the work. --unpacked runs gpt2.GPT2, "
     "the model that the book builds."
+)
+EXAMPLES = (
+    'gpt2 generate "Ella lost her red"',
+    'gpt2 generate "" --temperature 0.7 --seed 1',
+    'gpt2 generate "Alan Turing" --model gpt2 --max-tokens 50 --top-p 0.95',
+    'gpt2 generate "Hugo lived in a" --samples 3 --stop "." --json',
+    "gpt2 generate --beams 4 < beginning.txt",
 )
 
 
@@ -78,16 +91,70 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Stream continuations of a text."""
-    settings = sampling(options)
-    _check(options)
+    """Stream continuations of a text; without a text, ask for some."""
+    if options.text is None and sys.stdin is not None and sys.stdin.isatty():
+        _ask(options)
+        return
     prompt = read_text(options)
+    with _shown(prompt, options) as text:
+        settings = sampling(options)
+        _check(options)
+        _write(*_load(options), prompt, settings, options, text)
+
+
+def _ask(options: argparse.Namespace) -> None:
+    """Ask for texts at a terminal, and continue each, until there are no more.
+
+    Ctrl-C ends a continuation, or takes a text back, and the next text is
+    asked for.
+    """
+    draws_seeds, settings = options.seed is None, sampling(options)
+    _check(options)
     model, tokenizer = _load(options)
+    say(
+        "type a text for the model to continue; Ctrl-C stops a continuation, "
+        f"{END_OF_INPUT} ends"
+    )
+    with interrupts_raised():
+        while True:
+            try:
+                options.text = ask("> ")
+                prompt = read_text(options)
+                if draws_seeds:
+                    options.seed = new_seed()
+                with _shown(prompt, options) as text:
+                    _write(model, tokenizer, prompt, settings, options, text)
+            except EOFError:
+                print(file=sys.stderr)
+                return
+            except KeyboardInterrupt:
+                print(file=sys.stderr)
+            except ValueError as error:  # of this text, such as its length
+                say(error)
+
+
+def _shown(
+    prompt: str, options: argparse.Namespace
+) -> StandingText | nullcontext[None]:
+    """Show a prompt on a terminal at once, unless JSON is wanted."""
+    return nullcontext() if options.json else StandingText(prompt)
+
+
+def _write(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    settings: Sampling,
+    options: argparse.Namespace,
+    text: StandingText | None,
+) -> None:
+    """Print continuations of a prompt that `text` shows; None: as JSON."""
     if options.beams is None:
         parts = _samples(model, tokenizer, prompt, settings, options)
     else:
         parts = iter([[_beam(model, tokenizer, prompt, options)]])
-    if options.json:
+    if text is None:
+        parts = track(parts, "Generating", options.samples, "continuations")
         found = {
             "model": options.model,
             "prompt": prompt,
@@ -98,8 +165,9 @@ def run(options: argparse.Namespace) -> None:
         return
     for i, pieces in enumerate(parts):
         if i:
-            print("\n---")
-        print(prompt, end="", flush=True)
+            print(f"\n---\n{prompt}", end="", flush=True)
+        else:
+            text.show()
         for piece in pieces:
             print(piece, end="", flush=True)
         print()
@@ -130,7 +198,9 @@ def _check(options: argparse.Namespace) -> None:
 def _load(options: argparse.Namespace) -> tuple[LanguageModel, Tokenizer]:
     """Load the model, packed where that is faster."""
     if options.unpacked:
-        return loading.load(options.model, options.dtype, device(options))
+        place = device(options)
+        with task(f"Loading {options.model}"):
+            return loading.load(options.model, options.dtype, place)
     return load(options, generates=True)
 
 
@@ -179,14 +249,15 @@ def _beam(
         cached = 2 * config.n_layer * n_positions * config.n_embd
         needed = 2 * options.beams * (cached + config.n_vocab)
         check_memory(needed, f"the search with --beams {options.beams}")
-    best, _ = beam_search(
-        model,
-        torch.tensor([ids], device=place),
-        options.max_tokens,
-        n_beams=options.beams,
-        stop_tokens=[tokenizer.end_of_text],
-        n_vocab=tokenizer.n_vocab,
-    )
+    with task("Searching"):
+        best, _ = beam_search(
+            model,
+            torch.tensor([ids], device=place),
+            options.max_tokens,
+            n_beams=options.beams,
+            stop_tokens=[tokenizer.end_of_text],
+            n_vocab=tokenizer.n_vocab,
+        )
     added = best[0, len(ids) :].tolist()
     if tokenizer.end_of_text in added:
         added = added[: added.index(tokenizer.end_of_text)]

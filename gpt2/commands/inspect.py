@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from gpt2.commands.common import MODEL_HELP, print_json, print_table
+from gpt2.progress import task
 from gpt2.weights.inspecting import Inspection, inspect
 from gpt2.weights.layout import TensorInfo
 
@@ -15,6 +16,10 @@ HELP = "show the config and the tensors of a checkpoint"
 DESCRIPTION = (
     "Show the config and the tensors of a checkpoint, without reading or "
     "fetching its data."
+)
+EXAMPLES = (
+    "gpt2 inspect story",
+    "gpt2 inspect path/to/model.safetensors --json",
 )
 
 
@@ -26,7 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Show what a checkpoint holds, without reading its data."""
-    found = inspect(options.model)
+    with task(f"Inspecting {options.model}"):
+        found = inspect(options.model)
     # In the model's order; tensors that the model does not need come last.
     ours = {theirs: name for name, theirs in found.names.items()}
     infos = {name: found.infos[name] for name in [*ours, *found.infos]}

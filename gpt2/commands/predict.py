@@ -21,6 +21,11 @@ DESCRIPTION = (
     f"{WHICH_MODEL} Show a prompt as tokens, the likeliest next tokens, and "
     "the token that is drawn."
 )
+EXAMPLES = (
+    'gpt2 predict "Hugo lived in a"',
+    'gpt2 predict "John and Mary went to the" --model gpt2 --top 5',
+    'gpt2 predict "Ella lost" --temperature 0 --json',
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

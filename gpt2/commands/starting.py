@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import nullcontext
+
+from gpt2.progress import task
 
 
 def load_torch() -> None:
@@ -16,10 +19,13 @@ def load_torch() -> None:
     """
     if "torch" in sys.modules:
         return
+    # In a file, a line about it would be noise.
+    waits = task("Starting PyTorch") if sys.stderr.isatty() else nullcontext()
     enabled = gc.isenabled()
     gc.disable()
     try:
-        import torch as torch
+        with waits:
+            import torch as torch
     finally:
         gc.freeze()
         if enabled:

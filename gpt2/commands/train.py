@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2.commands.common import by_option, device
+from gpt2.commands.common import by_option
+from gpt2.commands.devices import AUTO, choose_device, device
+from gpt2.commands.screen import Bar
+from gpt2.commands.starting import load_torch
 from gpt2.commands.train_options import add_options
 from gpt2.commands.train_settings import (
+    check_memory_of,
     check_options,
     read_config,
     read_dropout,
     read_settings,
     read_source,
 )
+from gpt2.progress import shown_by, silent, task
 from gpt2.training import corpus
 
 if TYPE_CHECKING:  # torch is imported when the command runs, not for --help
@@ -30,7 +34,10 @@ if TYPE_CHECKING:  # torch is imported when the command runs, not for --help
     from gpt2.training.settings import TrainingSettings
     from gpt2.training.workers import Workers
 
-__all__ = ["DESCRIPTION", "HELP", "add_options", "run"]
+ACCELERATORS = ("cuda",)
+"""Those that training has been tried on."""
+
+__all__ = ["DESCRIPTION", "EXAMPLES", "HELP", "add_options", "run"]
 
 HELP = "train a model, on stories or on any text"
 DESCRIPTION = (
@@ -38,23 +45,37 @@ DESCRIPTION = (
     "stories was trained; --data trains on text files, --model fine-tunes a "
     "checkpoint."
 )
+EXAMPLES = (
+    "gpt2 train folder",
+    "gpt2 train folder --data book.txt --n-steps 2000",
+    "gpt2 train folder --data book.txt --n-steps 2000 --resume",
+    "gpt2 train folder --data texts --model gpt2 --learning-rate 0.0001",
+)
 
 
 def run(options: argparse.Namespace) -> None:
     """Prepare the data and the model, train, and show the progress."""
+    settings, folder = read_settings(options), Path(options.output)
+    check_options(options, settings)
+    load_torch()
     from gpt2.training.checkpoint import check_folder
     from gpt2.training.hold import hold
     from gpt2.training.workers import Workers
 
-    settings, folder = read_settings(options), Path(options.output)
-    check_options(options, settings)
     check_folder(folder, options.resume)
+    if options.device == AUTO:
+        options.device = choose_device(ACCELERATORS)
+    check_memory_of(options, settings)
     if not options.device.startswith("cuda"):
         device(options)
     workers = Workers.join(options.device, options.sharing)
+    is_silent = options.quiet or not workers.is_first
     try:
         device(options)  # a CUDA device is chosen in `join`
-        with hold(folder) if workers.is_first else nullcontext() as held:
+        with (
+            hold(folder) if workers.is_first else nullcontext() as held,
+            shown_by(silent) if is_silent else nullcontext(),
+        ):
             _train(options, settings, workers, held or folder)
     finally:
         workers.leave()
@@ -98,7 +119,8 @@ def _train(
     facts = _facts(run, model, entropy)
     with closing(Metrics(run.folder, facts, run.progress.step)) as metrics:
         _show_steps(run, model, data.tokenizer, metrics, options)
-    draw(run.folder)
+    with task("Drawing the losses"):
+        draw(run.folder)
     _summarise(run, entropy)
 
 
@@ -121,8 +143,6 @@ def _entropy(run: Run, tokenizer: Tokenizer) -> float | None:
 
 def _prepare_data(options: argparse.Namespace, workers: Workers) -> Data:
     """Let the first process prepare the data, and the others read them."""
-    from tqdm import tqdm
-
     folder, source = Path(options.output), read_source(options)
     if not workers.is_first:
         workers.wait()
@@ -131,28 +151,10 @@ def _prepare_data(options: argparse.Namespace, workers: Workers) -> Data:
                 f"{folder} is not the folder that the first process has; all "
                 f"processes need a common one"
             )
-    with tqdm(
-        total=source.n_vocab - 257,
-        desc="Learning the vocabulary",
-        unit=" merges",
-        leave=False,
-        delay=2,  # seconds; most are learned sooner
-        disable=options.quiet or not workers.is_first,
-    ) as bar:
-        data = corpus.prepare(
-            source,
-            folder,
-            resume=options.resume,
-            preparing=_announce if workers.is_first else lambda: None,
-            learning=lambda n_merges: bar.update(n_merges - bar.n),
-        )
+    data = corpus.prepare(source, folder, resume=options.resume)
     if workers.is_first:
         workers.wait()
     return data
-
-
-def _announce() -> None:
-    print("Preparing the data ...", file=sys.stderr)
 
 
 def _show_steps(
@@ -166,32 +168,32 @@ def _show_steps(
 
     Samples have a random generator of their own and do not change the run.
     """
-    from tqdm import tqdm
-
-    bar = tqdm(
-        total=run.settings.n_steps,
-        initial=run.progress.step,
-        unit="step",
-        disable=options.quiet,
-        dynamic_ncols=True,
+    n_steps = run.settings.n_steps
+    bar = Bar(
+        "Training",
+        n_steps,
+        "steps",
+        begun=run.progress.step,
+        patience=0,
+        stays=True,
     )
-    with bar:
+    with nullcontext() if options.quiet else bar:
         speed, n_tokens = 0.0, run.progress.n_tokens
-        shown = {}
+        facts: dict[str, str] = {}
         for report in run.steps(options.snapshots):
             metrics.add(report)
             now = (report.n_tokens - n_tokens) / report.seconds
             n_tokens = report.n_tokens
             speed = now if speed == 0 else 0.9 * speed + 0.1 * now
-            shown["loss"] = f"{report.loss:.3f}"
-            shown["tok/s"] = f"{speed:,.0f}"
+            facts["loss"] = f"{report.loss:.3f}"
+            facts["tok/s"] = f"{speed:,.0f}"
             if report.held_out_loss is not None:
-                shown["held-out"] = f"{report.held_out_loss:.4f}"
+                facts["held-out"] = f"{report.held_out_loss:.4f}"
+            bar.facts = dict(facts)  # a copy: another thread reads it
+            bar(1)
             if not options.quiet and _has_sample(report, run.settings):
-                text = _sample(_whole_model(run, model), tokenizer, report)
-                bar.write(text, file=sys.stderr)
-            bar.set_postfix(shown, refresh=False)
-            bar.update()
+                bar.tell()
+                bar.write(_sample(_whole_model(run, model), tokenizer, report))
 
 
 def _has_sample(report: Report, settings: TrainingSettings) -> bool:

@@ -12,6 +12,7 @@ from gpt2.commands.common import (
     positive,
     whole,
 )
+from gpt2.commands.devices import add_device_option
 from gpt2.config import ACTIVATIONS, GPT2Config
 from gpt2.texts import SUFFIXES
 from gpt2.tokenizer.bpe import END_OF_TEXT
@@ -146,7 +147,7 @@ def _add_training_options(group: Any) -> None:
     )
     add = group.add_argument
     add("--compile", action="store_true", help="use torch.compile")
-    _add(group, "device", str, "cpu", "cpu or cuda", metavar="DEVICE")
+    add_device_option(add, ("cuda",))
     _add(
         group,
         "sharing",

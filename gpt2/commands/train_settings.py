@@ -94,13 +94,23 @@ def check_options(
             f"--context must be at most --n-ctx, {config.n_ctx}; got "
             f"{settings.context}"
         )
-    _check_memory(options, settings, config)
 
 
-def _check_memory(
-    options: argparse.Namespace, settings: TrainingSettings, config: GPT2Config
+def check_memory_of(
+    options: argparse.Namespace, settings: TrainingSettings
 ) -> None:
-    """Refuse a model or a batch that does not fit this machine's memory."""
+    """Refuse a new model or a batch that this machine's memory cannot hold.
+
+    Args:
+        options: The command line, with the device that was chosen.
+        settings: What `read_settings` made of it.
+
+    Raises:
+        ValueError: It cannot; the message names the options.
+    """
+    if options.model is not None:
+        return
+    config = read_config(options, n_vocab=1)
     width, length = config.n_embd, (settings.context or config.n_ctx) + 1
     n_parameters = width * (
         config.n_ctx + config.n_layer * (12 * width + 13) + 2

@@ -18,6 +18,7 @@ from gpt2 import stories
 from gpt2.evaluation.text import continues_greedily, score
 from gpt2.generation import generate
 from gpt2.model import LanguageModel
+from gpt2.progress import task, track
 from gpt2.sampling import Sampling, seeded
 from gpt2.tokenizer.tokenizer import Tokenizer
 
@@ -82,7 +83,9 @@ def measure_gap(
     end = tokenizer.end_of_text
     sequences = [[end, *tokenizer.encode(text), end] for text in texts]
     least = [-stories.log_probability(text, split) for text in texts]
-    nats = [one.nats for one in score(model, sequences)]
+    scores = score(model, sequences)
+    scores = track(scores, "Measuring the loss", n_stories, "stories")
+    nats = [one.nats for one in scores]
     lengths = [len(sequence) - 1 for sequence in sequences]
     n_tokens = sum(lengths)
     excess = [a - b for a, b in zip(nats, least, strict=True)]
@@ -131,21 +134,23 @@ def grade_samples(
     device = model.device
     generator = seeded(seed, device)
     samples: list[Sample] = []
-    while len(samples) < n_samples:
-        written = generate(
-            model,
-            torch.tensor([[end]], device=device),
-            model.config.n_ctx,
-            Sampling(temperature),
-            n_samples=min(batch_size, n_samples - len(samples)),
-            stop_tokens=[end],
-            n_vocab=tokenizer.n_vocab,
-            seed=generator,
-        )
-        for ids in written[:, 1:].tolist():
-            story = ids[: ids.index(end)] if end in ids else ids
-            text = tokenizer.decode(story)
-            samples.append(Sample(text, stories.check(text)))
+    with task("Generating stories", n_samples, "stories") as advance:
+        while len(samples) < n_samples:
+            written = generate(
+                model,
+                torch.tensor([[end]], device=device),
+                model.config.n_ctx,
+                Sampling(temperature),
+                n_samples=min(batch_size, n_samples - len(samples)),
+                stop_tokens=[end],
+                n_vocab=tokenizer.n_vocab,
+                seed=generator,
+            )
+            for ids in written[:, 1:].tolist():
+                story = ids[: ids.index(end)] if end in ids else ids
+                text = tokenizer.decode(story)
+                samples.append(Sample(text, stories.check(text)))
+            advance(len(written))
     return samples
 
 

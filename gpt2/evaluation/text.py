@@ -17,6 +17,7 @@ from gpt2.data import pad
 from gpt2.dropout import without_dropout
 from gpt2.embeddings import check_ids
 from gpt2.model import LanguageModel
+from gpt2.progress import track
 from gpt2.texts import split_documents
 from gpt2.tokenizer.tokenizer import Tokenizer
 
@@ -200,7 +201,9 @@ def text_loss(
         parts = [split_documents(each, separator) for each in documents]
         documents = [document for some in parts for document in some]
     windows, n_new, n_bytes = [], [], 0
-    for document in documents:
+    for document in track(
+        documents, "Encoding the text", len(documents), "documents"
+    ):
         ids = tokenizer.encode(document, allow_special)
         ids.insert(0, tokenizer.end_of_text)
         begin, done = 0, 1  # ids before `done` have been predicted
@@ -213,6 +216,7 @@ def text_loss(
     if not windows:
         raise ValueError("an empty text has no loss")
     scores = score(model, windows, batch_size, n_last=n_new)
+    scores = track(scores, "Measuring the loss", len(windows), "windows")
     nats = math.fsum(one.nats for one in scores)
     return TextLoss(nats, sum(n_new), n_bytes)
 
@@ -286,6 +290,7 @@ def choose_endings(
             sequences.append(context + ending)
             n_ending.append(len(ending))
     scores = score(model, sequences, batch_size, n_last=n_ending)
+    scores = track(scores, "Scoring endings", len(sequences), "endings")
     nats = [one.nats for one in scores]
     right = right_normalized = begin = 0
     for question in questions:
@@ -363,6 +368,7 @@ def continues_greedily(
         n_last=n_answer,
         n_vocab=tokenizer.n_vocab,
     )
+    scores = track(scores, "Scoring answers", len(sequences), "answers")
     return [bool(one.likeliest.all()) for one in scores]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gpt2.files.cache import cache_folder, read_private
 from gpt2.files.lock import locked
+from gpt2.progress import task
 
 SOURCE = Path(__file__).with_name("compiled.c")
 # Sums may be reordered. `-ffast-math` would allow that too, but a library that
@@ -146,14 +147,15 @@ def _compile(compiler: str, folder: Path) -> Path:
     made = folder.absolute() / "compiled.so"
     flags = (*FLAGS, f"-DL1_BYTES={l1_bytes()}")
     command = [compiler, *flags, str(SOURCE.absolute()), "-o", str(made)]
-    subprocess.run(
-        [*command, "-lm"],
-        check=True,
-        capture_output=True,
-        timeout=_SECONDS,
-        cwd=folder,
-        env={**os.environ, "TMPDIR": str(made.parent)},
-    )
+    with task("Compiling the C code, once for this machine"):
+        subprocess.run(
+            [*command, "-lm"],
+            check=True,
+            capture_output=True,
+            timeout=_SECONDS,
+            cwd=folder,
+            env={**os.environ, "TMPDIR": str(made.parent)},
+        )
     return made
 
 

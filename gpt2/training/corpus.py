@@ -10,7 +10,7 @@ import json
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from zlib import crc32
 from gpt2.files.checksums import check_sums, write_sums
 from gpt2.files.reading import read_json_object
 from gpt2.files.writing import mend, replacing
+from gpt2.progress import Advance, task, track
 from gpt2.texts import find_texts, read_blocks
 from gpt2.tokenizer.tokenizer import Tokenizer
 
@@ -72,14 +73,7 @@ class Data:
     tokenizer: Tokenizer
 
 
-def prepare(
-    source: Source,
-    folder: Path,
-    *,
-    resume: bool = False,
-    preparing: Callable[[], object] = lambda: None,
-    learning: Callable[[int], None] | None = None,
-) -> Data:
+def prepare(source: Source, folder: Path, *, resume: bool = False) -> Data:
     """Make the tokenizer and the files of tokens, unless they are there.
 
     If their recipe has changed, they are made again.
@@ -88,9 +82,6 @@ def prepare(
         source: What to make them from.
         folder: The run's folder; they go into its subfolder `data`.
         resume: The run resumes, so the recipe must not have changed.
-        preparing: Called before they are made, which takes a while.
-        learning: Called with the number of merges learned, after each, if the
-            tokenizer is learned from the texts.
 
     Raises:
         ResumeError: The recipe has changed in a run that resumes, or the files
@@ -121,9 +112,8 @@ def prepare(
                 f"{place} exists, and no run has made it; choose another "
                 f"folder to train in"
             )
-        preparing()
         with replacing(place, leaves=lambda name: True) as stage:
-            _make_data(source, stage, learning)
+            _make_data(source, stage)
             if _recipe(source) != recipe:
                 raise ValueError("the texts changed while they were read")
             (stage / note.name).write_text(json.dumps(recipe), "utf-8")
@@ -181,15 +171,11 @@ def _differences(was: dict[str, Any], now: dict[str, Any]) -> str:
     return differences(was, now)
 
 
-def _make_data(
-    source: Source,
-    place: Path,
-    learning: Callable[[int], None] | None = None,
-) -> None:
+def _make_data(source: Source, place: Path) -> None:
     """Make the tokenizer, and encode the texts with it."""
     from gpt2.data import write_tokens
 
-    tokenizer = _tokenizer(source, learning)
+    tokenizer = _tokenizer(source)
     # Rows of stories begin with an end of text, so prompts should, too.
     tokenizer.add_bos_token = not source.files
     tokenizer.write(place)
@@ -224,16 +210,16 @@ def entropy(n_rows: int, tokenizer: Tokenizer, context: int) -> float | None:
     """
     from gpt2 import stories
 
-    texts = list(_stories(_HELD_OUT_SEED, min(n_rows, _HELD_OUT_STORIES)))
+    n_texts = min(n_rows, _HELD_OUT_STORIES)
+    texts = list(_stories(_HELD_OUT_SEED, n_texts))
     lengths = [len(_ended(tokenizer, text)) for text in texts]
     if max(lengths) > context:
         return None
-    return -sum(map(stories.log_probability, texts)) / sum(lengths)
+    parsed = track(texts, "Computing the entropy", n_texts, "stories")
+    return -sum(map(stories.log_probability, parsed)) / sum(lengths)
 
 
-def _tokenizer(
-    source: Source, learning: Callable[[int], None] | None = None
-) -> Tokenizer:
+def _tokenizer(source: Source) -> Tokenizer:
     if source.model is not None:
         from gpt2.weights import loading
         from gpt2.weights.formats import open_weights
@@ -248,9 +234,10 @@ def _tokenizer(
     if source.tokenizer == "bytes":
         return Tokenizer.bytes_only()
     texts = _texts(source) if source.files else _stories(_TRAINING_SEED, 20000)
-    return Tokenizer.train(
-        _up_to(texts, _TOKENIZER_CHARACTERS), source.n_vocab, learning
-    )
+    some = _up_to(texts, _TOKENIZER_CHARACTERS)
+    n_merges = source.n_vocab - 257
+    with task("Learning the vocabulary", n_merges, "merges") as advance:
+        return Tokenizer.train(some, source.n_vocab, lambda n: advance(1))
 
 
 def _stories(seed: int, count: int) -> Iterator[str]:
@@ -279,13 +266,25 @@ def _chunks(
     source: Source, tokenizer: Tokenizer
 ) -> Iterator[Sequence[int] | np.ndarray]:
     """Encode the training texts, with an end of text after each document."""
+    what, count = "Encoding the texts", source.n_stories
     if source.files is None:
-        for text in _stories(_TRAINING_SEED, source.n_stories):
+        texts = _stories(_TRAINING_SEED, count)
+        for text in track(texts, what, count, "stories"):
             yield _ended(tokenizer, text)
         return
-    for path in source.files:
-        yield from _encoded(read_blocks(path), tokenizer)
-        yield [tokenizer.end_of_text]
+    n_bytes = sum(path.stat().st_size for path in source.files)
+    with task(what, n_bytes, "B") as advance:
+        for path in source.files:
+            blocks = _counted(read_blocks(path), advance)
+            yield from _encoded(blocks, tokenizer)
+            yield [tokenizer.end_of_text]
+
+
+def _counted(blocks: Iterable[str], advance: Advance) -> Iterator[str]:
+    """Yield blocks of text, and report the bytes of each."""
+    for block in blocks:
+        advance(len(block.encode()))
+        yield block
 
 
 def _encoded(

@@ -8,6 +8,7 @@ from typing import Any
 
 from gpt2.files.errors import first_line
 from gpt2.files.reading import SETTINGS_BYTES, read_json_object
+from gpt2.progress import task
 from gpt2.weights.digests import sha256
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.foreign import adapter_among, foreign_among
@@ -49,21 +50,27 @@ def fetch(pin: Pin) -> Path:
     if folder is not None and _has_its_tokenizer(folder, pin):
         return folder
     try:
-        files = _files(pin)
-        if pin.sha256:
-            files &= pin.sha256.keys()
-        names = [name for name in _COMPANIONS if name in files]
-        names.append(_weights_among(files, pin))
-        for name in names:
-            path = _download(pin, name)
-            if is_index(path):
-                names.extend(sorted(set(read_shard_index(path).values())))
-        # The config comes last: a folder that has one is complete.
-        return _download(pin, "config.json").parent
+        with task(f"Fetching {pin.repo}"):
+            return _fetch(pin)
     except Exception as error:  # of dozens of classes, from several libraries
         if folder is not None:
             return folder
         raise _explained(pin, error) from error
+
+
+def _fetch(pin: Pin) -> Path:
+    """Download the files of a checkpoint, and return their folder."""
+    files = _files(pin)
+    if pin.sha256:
+        files &= pin.sha256.keys()
+    names = [name for name in _COMPANIONS if name in files]
+    names.append(_weights_among(files, pin))
+    for name in names:
+        path = _download(pin, name)
+        if is_index(path):
+            names.extend(sorted(set(read_shard_index(path).values())))
+    # The config comes last: a folder that has one is complete.
+    return _download(pin, "config.json").parent
 
 
 def _download(pin: Pin, name: str) -> Path:
