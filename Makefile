@@ -7,16 +7,19 @@ PYTHON ?= python3
 # on Linux includes gigabytes of CUDA.
 TORCH ?= $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi \
 	>/dev/null && echo cpu || echo pypi)
+# The size of the paper that the book is printed on: A4 or Letter.
+PAPER ?= A4
 VENV := .venv
 BIN := $(VENV)/bin
 READER := $(VENV)/.reader
 TESTER := $(VENV)/.tester
+PUBLISHER := $(VENV)/.publisher
 RIVALS := benchmarks/.venv/.rivals
 PAGES := benchmarks/_live/.venv/.pages
 READERS := interop/.venv/.readers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf lab class sync test sanitize check bench live interop clean
+.PHONY: help setup book pdf epub lab class sync test sanitize check bench live interop clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
@@ -30,20 +33,15 @@ book: $(READER) ## Build the book and print its location
 	@$(BIN)/jupyter-book build . --quiet -W -n --keep-going
 	@echo "The book is built: open $(CURDIR)/_build/html/index.html"
 
-# A browser prints one page that contains all pages. That page must be in the
-# root of the build, because its image paths are relative to the root.
-pdf: $(READER) ## Print the book to a PDF file, with Chromium or Chrome
-	@browser=$$(command -v chromium || command -v google-chrome) || \
-		{ echo "make pdf needs chromium or google-chrome" >&2; exit 1; }; \
-	echo "Printing the book ..."; \
-	$(BIN)/jupyter-book build . --quiet --builder singlehtml && \
-	cp _build/singlehtml/book/intro.html _build/singlehtml/whole.html && \
-	"$$browser" --headless --no-sandbox --disable-gpu --no-first-run \
-		--disable-background-networking --no-pdf-header-footer \
-		--virtual-time-budget=60000 --log-level=3 \
-		--print-to-pdf=_build/gpt2.pdf \
-		"file://$(CURDIR)/_build/singlehtml/whole.html" 2>/dev/null && \
-	echo "The book is printed: $(CURDIR)/_build/gpt2.pdf"
+pdf: $(READER) ## Print the book to a PDF file, with Chromium or Chrome; PAPER=Letter
+	@echo "Printing the book ..."
+	@$(BIN)/jupyter-book build . --quiet -W -n --keep-going >/dev/null
+	@$(BIN)/python book/paper.py pdf --paper $(PAPER)
+
+epub: $(PUBLISHER) ## Make an EPUB of the book
+	@echo "Converting the book ..."
+	@$(BIN)/jupyter-book build . --quiet -W -n --keep-going >/dev/null
+	@$(BIN)/python book/paper.py epub
 
 lab: $(READER) ## Open the notebooks in JupyterLab, to work in them
 	@$(BIN)/python book/editions.py
@@ -109,6 +107,11 @@ $(TESTER): requirements-tests.txt $(READER)
 	@echo "Installing the test requirements ..."
 	$(BIN)/python -m pip install --quiet -r requirements-tests.txt \
 		-c requirements.txt
+	@touch $@
+
+$(PUBLISHER): requirements-epub.txt $(READER)
+	@echo "Installing pandoc ..."
+	$(BIN)/python -m pip install --quiet -r requirements-epub.txt
 	@touch $@
 
 $(RIVALS): benchmarks/requirements.txt requirements.txt

@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from docutils import nodes
 
 PICTURE = ("_static/sharing.png", 1200, 630)
+BOOKS = ("PDF", "EPUB")  # the files gpt2.pdf and gpt2.epub of the site
 LONGEST = 200  # characters of a description
 LOST = "404"
 LOST_TEXT = """<h1>There is no such page</h1>
@@ -132,6 +133,7 @@ def describe(
         tags = meta_tags(site, app.config.html_title, title, url, text)
         context["metatags"] += tags
         fill_in_form(context["header_buttons"], url)
+        offer_books(context["header_buttons"], site)
 
 
 def fill_in_form(buttons: list[Any], url: str) -> None:
@@ -142,6 +144,23 @@ def fill_in_form(buttons: list[Any], url: str) -> None:
             start, _, _ = button["url"].partition("?")
             fields = {"template": "page.yml", "page": url}
             button["url"] = f"{start}?{urlencode(fields)}"
+
+
+def offer_books(buttons: list[Any], site: str) -> None:
+    """Add the book in one file to the downloads."""
+    for button in buttons:
+        if button.get("label") == "download-buttons":
+            button["buttons"] += [
+                {
+                    "type": "link",
+                    "text": f"The book as {kind}",
+                    "tooltip": f"Download the whole book as {kind}",
+                    "icon": "fas fa-book",
+                    "url": f"{site}gpt2.{kind.lower()}",
+                    "label": f"download-book-{kind.lower()}",
+                }
+                for kind in BOOKS
+            ]
 
 
 def lost_page(app: Any) -> Iterator[tuple[str, dict[str, str], str]]:

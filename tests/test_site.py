@@ -7,6 +7,7 @@ older than its sources.
 from __future__ import annotations
 
 import functools
+import gzip
 import os
 import re
 import shutil
@@ -65,6 +66,20 @@ BROKEN = """() => [
         .map(formula => "not typeset: " + formula.textContent),
     ...[...document.querySelectorAll("[data-mjx-error]")]
         .map(formula => "wrong: " + formula.dataset.mjxError),
+    ...[...document.querySelectorAll("[class*='fa-']:not(svg)")]
+        .map(icon => "an icon is not drawn: " + icon.className),
+]"""
+# The page and one style sheet are all that the first paint needs.
+HEAVY = """() => [
+    ...performance.getEntriesByType("resource")
+        .filter(entry => entry.renderBlockingStatus === "blocking"
+            && !entry.name.includes("/styles/all.css"))
+        .map(entry => "the first paint waits for " + entry.name),
+    ...performance.getEntriesByType("resource")
+        .filter(entry => /\\.(woff2?|ttf)/.test(entry.name))
+        .map(entry => "asks for the font " + entry.name),
+    ...(window.MathJax && !document.querySelector(".math")
+        ? ["loads MathJax for no formula"] : []),
 ]"""
 NEXT_FRAME = """() => new Promise(done => requestAnimationFrame(
     () => requestAnimationFrame(done)))"""
@@ -107,6 +122,7 @@ def is_current() -> bool:
         ROOT / "book" / f"{name}.py"
         for name in (
             *("address", "live_scripts", "figures", "docstrings", "entries"),
+            "light",
         )
     ]
     sources += [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("README.md")]
@@ -203,7 +219,7 @@ def problems(page: Page, url: str) -> list[str]:
     found = listen(page, url)
     page.goto(url, wait_until="load")
     page.evaluate(SETTLE)
-    found += page.evaluate(BROKEN)
+    found += page.evaluate(BROKEN) + page.evaluate(HEAVY)
     raw = re.findall(r"\$\$|\\[(\[]|\$[^$\s]+\$", page.evaluate(PROSE))
     found += [f"raw formula: {formula}" for formula in raw]
     page.evaluate(THIN_OUT)
@@ -234,7 +250,10 @@ def test_a_page_opens_without_a_server(page: Page, site: Path) -> None:
 
 def test_a_bad_page_is_noticed(page: Page, tmp_path: Path) -> None:
     """Were nothing found here, the tests above would have nothing to say."""
-    text = """<!doctype html><html lang="en"><title>Bad</title><article>
+    text = """<!doctype html><html lang="en"><title>Bad</title>
+        <link rel="stylesheet" href="none.css">
+        <style>@font-face {font-family: F; src: url(none.woff2)}</style>
+        <article style="font-family: F"><i class="fa-solid fa-list"></i>
         <img src="none.png"><img alt="" src="data:image/gif;base64,R0lGOD">
         <span class="math">x^2</span> and $$y$$
         <p style="width: 700px; color: #eee">Wide and pale</p></article>
@@ -253,11 +272,38 @@ def test_a_bad_page_is_noticed(page: Page, tmp_path: Path) -> None:
         "an image has no alt text: ",
         "not typeset: x^2",
         "raw formula: $$",
+        "an icon is not drawn: fa-solid",
+        "the first paint waits for ",
+        "asks for the font ",
         "390 px, dark: scrolls sideways",
         "1440 px, light: color-contrast",
         "390 px, dark: color-contrast",
     ):
         assert complaint in found, found
+
+
+def test_the_style_sheet_is_small(site: Path) -> None:
+    styles = (site / "_static" / "styles" / "all.css").read_bytes()
+    assert len(gzip.compress(styles)) < 30_000  # 0.15 s at 1.6 Mbit/s
+
+
+def test_a_figure_is_enlarged_on_a_phone(page: Page, address: str) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto(f"{address}/{PAGES[1]}", wait_until="load")
+    opener = page.locator("button.enlarge:visible").first
+    opener.focus()
+    page.keyboard.press("Enter")
+    figure = page.locator("dialog.enlarged svg.figure")
+    assert figure.evaluate("f => f.clientWidth") > 1.5 * PHONE["width"]
+    assert page.evaluate(AXE.read_text(encoding="utf-8")) is None
+    assert page.evaluate(AXE_RUN) == []
+    page.keyboard.press("Escape")
+    assert figure.count() == 0
+    assert opener.evaluate("o => o === document.activeElement")
+    page.locator("article svg.figure").first.click()
+    assert figure.count() == 1
+    page.get_by_role("button", name="Close").click()
+    assert figure.count() == 0
 
 
 class Anchors(HTMLParser):
