@@ -89,5 +89,6 @@ def judge(name: str, answer: Any) -> Verdict:
         with torch.random.fork_rng(devices=[]):  # keep the reader's RNG state
             found = CHECKERS[name](answer)
     except NotYet as problem:
-        return Verdict(name, False, f"not yet: {problem}.")
+        stop = "" if str(problem).endswith("?") else "."
+        return Verdict(name, False, f"not yet: {problem}{stop}")
     return Verdict(name, True, f"right{f': {found}' if found else ''}.")
