@@ -167,7 +167,7 @@ def test_the_command_line_says_so_in_one_line(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0
-    (line,) = done.stderr.splitlines()
+    *_, line = done.stderr.splitlines()  # after the progress, if slow
     assert line.startswith("gpt2: the compiled routines cannot be cached: ")
 
 

@@ -60,7 +60,10 @@ def load() -> ctypes.CDLL | None:
         )
         return None
     try:
-        with tempfile.TemporaryDirectory(prefix="gpt2-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="gpt2-") as folder,
+            task("Compiling the C code for this process"),
+        ):
             found = ctypes.CDLL(str(_compile(compiler, Path(folder))))
     except (OSError, subprocess.SubprocessError) as error:
         outcome = f"nor used ({_reason(error)}); PyTorch's slower ones are"
@@ -95,7 +98,8 @@ def _load_cached(compiler: str) -> ctypes.CDLL:
                 # Another process may have compiled it meanwhile.
                 if not _is_intact(library):
                     _remove(library)
-                    _store(_compile(compiler, draft), library)
+                    with task("Compiling the C code, once"):
+                        _store(_compile(compiler, draft), library)
             finally:
                 _remove(draft)
     return ctypes.CDLL(str(library))
@@ -147,15 +151,14 @@ def _compile(compiler: str, folder: Path) -> Path:
     made = folder.absolute() / "compiled.so"
     flags = (*FLAGS, f"-DL1_BYTES={l1_bytes()}")
     command = [compiler, *flags, str(SOURCE.absolute()), "-o", str(made)]
-    with task("Compiling the C code, once for this machine"):
-        subprocess.run(
-            [*command, "-lm"],
-            check=True,
-            capture_output=True,
-            timeout=_SECONDS,
-            cwd=folder,
-            env={**os.environ, "TMPDIR": str(made.parent)},
-        )
+    subprocess.run(
+        [*command, "-lm"],
+        check=True,
+        capture_output=True,
+        timeout=_SECONDS,
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(made.parent)},
+    )
     return made
 
 
