@@ -16,7 +16,7 @@ PAGES := benchmarks/_live/.venv/.pages
 READERS := interop/.venv/.readers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf lab sync test sanitize check bench live interop clean
+.PHONY: help setup book pdf lab class sync test sanitize check bench live interop clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' $(MAKEFILE_LIST) | \
@@ -45,8 +45,12 @@ pdf: $(READER) ## Print the book to a PDF file, with Chromium or Chrome
 		"file://$(CURDIR)/_build/singlehtml/whole.html" 2>/dev/null && \
 	echo "The book is printed: $(CURDIR)/_build/gpt2.pdf"
 
-lab: $(READER) ## Open the notebooks in JupyterLab
-	$(BIN)/jupyter lab book
+lab: $(READER) ## Open the notebooks in JupyterLab, to work in them
+	@$(BIN)/python book/editions.py
+	$(BIN)/jupyter lab notebooks/01-what-gpt2-does.ipynb
+
+class: $(READER) ## Make the notebooks for a class, without solutions
+	@$(BIN)/python book/editions.py --class
 
 sync: $(READER) ## Copy the package's source into the notebooks, and run them
 	@$(BIN)/python book/sync.py
@@ -76,7 +80,8 @@ interop: $(READERS) $(TESTER) ## Compare what other programs make of the same fi
 	@interop/.venv/bin/python interop/letters.py
 	@$(BIN)/python interop/notebooks.py
 
-clean: ## Remove everything that make has created
+# Not notebooks/ and class/, where somebody may have worked.
+clean: ## Remove what make has created, except notebooks to work in
 	rm -rf $(VENV) benchmarks/.venv benchmarks/_checkpoint benchmarks/_live interop/.venv _build *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 # PyTorch comes first: whatever needs it later finds it there. Nothing else is

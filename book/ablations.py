@@ -7,8 +7,8 @@ take the same steps; with the same seed, weights that two of them share have
 the same initial values. They differ only in the part that was removed. Chapter
 14 of the book removes the same parts from the trained model, by the same
 functions, and plots the losses that this script writes to
-`_static/ablations.json`. One more model is a control: nothing is missing, but
-its scores begin as large as those of the model without the scale.
+`gpt2_book/data/ablations.json`. One more model is a control: nothing is
+missing, but its scores begin as large as those of the model without the scale.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ from gpt2.evaluation.circuits import record_attention
 from gpt2.linear import normal_parameter
 from gpt2.training.optimizer import make_optimizers, set_learning_rate
 from gpt2.training.settings import TrainingSettings
+from gpt2_book import DATA
 
-PLACE = Path(__file__).parent / "_static" / "ablations.json"
+PLACE = DATA / "ablations.json"
 SEEDS = (0, 1, 2)
 CONFIG = GPT2Config(
     n_vocab=1440,

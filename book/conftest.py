@@ -6,6 +6,8 @@ import os
 from collections import defaultdict
 from typing import Any
 
+import alone
+import nbval.plugin
 import pytest
 import sync
 
@@ -19,13 +21,16 @@ TOGETHER = ("no", "each", "loadfile", "loadgroup", "loadscope")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-xdist keep the cells of a notebook on one worker.
+    """Run notebooks alone, and let pytest-xdist keep their cells together.
 
     Workers read the command line for themselves, so only what concerns their
     controller alone can be changed here.
     """
     runs = any(config.getoption(o, False) for o in ("nbval", "nbval_lax"))
-    if runs and config.getoption("dist", "no") not in TOGETHER:
+    if not runs:
+        return
+    nbval.plugin.RunningKernel = alone.Kernel
+    if config.getoption("dist", "no") not in TOGETHER:
         config.option.dist = "loadfile"
 
 

@@ -10,8 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gpt2.stories import phrases, promising, words
+from gpt2.stories.engine import plain
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -25,16 +29,32 @@ FILES = (
 )
 
 
+def words_script() -> str:
+    """Return a script that defines `GPT2.WORDS`, the words of the stories.
+
+    The checker in `live/stories` reads them, without the marks of the Python.
+    """
+    tables = {
+        name: value
+        for module in (words, phrases)
+        for name, value in vars(module).items()
+        if name[0].isupper() and name.isupper()
+    }
+    tables["CHORES"] = promising.CHORES
+    text = plain(json.dumps(tables, default=asdict))
+    return f"(globalThis.GPT2 ??= {{}}).WORDS = {text};\n"
+
+
 def engine_script() -> str:
     """Return all scripts of the engine as one function, `GPT2.engine`.
 
     A function, because its text is what a Worker is made of.
     """
+    paths = [*sorted(LIVE.glob("*.js")), *sorted(LIVE.glob("stories/*.js"))]
     sources = [
-        path.read_text("utf-8")
-        for path in sorted(LIVE.glob("*.js"))
-        if path.name != MACHINE
+        path.read_text("utf-8") for path in paths if path.name != MACHINE
     ]
+    sources.append(words_script())
     return f"GPT2.engine = function () {{\n{''.join(sources)}}};\n"
 
 

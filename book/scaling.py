@@ -1,14 +1,14 @@
 """Train models of several sizes on several amounts of text.
 
-    python book/scaling.py [PROCESSES]      # over an hour on two cores
+    python book/scaling.py [PROCESSES]      # an hour on two cores
 
 Every run reads new stories, each once, so the tokens that it reads are the
 data that it has. Its learning rate falls to a hundredth over exactly these
 tokens. What is measured is the gap, on stories that no run reads: the loss
 less the lowest possible loss, which for this language is known.
 
-The gaps go to `_static/scaling.json`, run by run. A run that is in the file
-is not repeated. Chapter 18 of the book fits the scaling law to them.
+The gaps go to `gpt2_book/data/scaling.json`, run by run. A run that is in the
+file is not repeated. Chapter 18 of the book fits the scaling law to them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from gpt2.training.cross_entropy import NextTokenLoss
 from gpt2.training.memory import freed_memory_kept
 from gpt2.training.optimizer import make_optimizers, set_learning_rate
 from gpt2.training.settings import TrainingSettings
+from gpt2_book import DATA
 
-PLACE = Path(__file__).parent / "_static" / "scaling.json"
+PLACE = DATA / "scaling.json"
 SEEDS = (0, 1)
 TOKENS = (500_000, 1_000_000, 2_000_000, 4_000_000)
 SIZES = {

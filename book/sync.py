@@ -210,6 +210,13 @@ def written(notebook: NotebookNode) -> str:
     return nbformat.writes(notebook).rstrip("\n") + "\n"
 
 
+def store(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook to a file, completely or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(written(notebook), encoding="utf-8")
+    part.replace(path)
+
+
 def sync(path: Path) -> None:
     """Update, run and normalise one notebook, and replace its file.
 
@@ -228,9 +235,7 @@ def sync(path: Path) -> None:
     stored = {cell.id: cell.get("outputs", []) for cell in old.cells}
     for cell in new.cells:  # unchanged cells have the same id in both
         keep_pictures(stored.get(cell.id, []), cell.get("outputs", []))
-    part = path.with_suffix(".part")
-    part.write_text(written(new), encoding="utf-8")
-    part.replace(path)
+    store(new, path)
 
 
 def main() -> int:

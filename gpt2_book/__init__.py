@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gpt2
@@ -12,6 +13,10 @@ if "GPT2Config" not in dir(gpt2):
         "book: run `pip uninstall gpt2 gpt2-from-scratch`, then install "
         "gpt2-from-scratch again"
     )
+
+
+DATA = Path(__file__).parent / "data"
+"""What the notebooks read: results of long runs, and a tiny checkpoint."""
 
 
 def live(figure: str, model: Any, tokenizer: Any, text: str = "") -> Any:

@@ -18,6 +18,7 @@ import entries
 import nbformat
 import sync
 import yaml
+from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -29,6 +30,7 @@ TAGS = {
     "raises-exception",
     "solution",
 }
+HIDDEN = {"source_hidden": True, "outputs_hidden": True}  # in JupyterLab
 LAST_SECTIONS = [
     "Check it against the package",
     "Summary",
@@ -38,7 +40,12 @@ LAST_SECTIONS = [
 # Only _config.yml names the project's repository.
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
 REPOSITORY: str = CONFIG["repository"]["url"]
-FIRST_LINE = f"# On Colab, first: %pip install -q git+{REPOSITORY}"
+FIRST_LINES = f"""import sys
+
+if "google.colab" in sys.modules:
+    %pip install -q git+{REPOSITORY}
+
+"""
 SEEDED = (
     "drawing.use_style()",
     "torch.manual_seed(0)",
@@ -136,11 +143,11 @@ def is_short(chapter: Chapter) -> Iterator[str]:
         if cell.cell_type != "code":
             in_a_row = 0
             continue
-        lines = cell.source.splitlines()
+        lines = cell.source.removeprefix(FIRST_LINES).splitlines()
         if len(lines) > 25 and "sync" not in cell.metadata:
             yield f"cell {number} has {len(lines)} lines, more than 25"
         for line in lines:
-            if len(line) > 79 and not line.startswith(FIRST_LINE):
+            if len(line) > 79:
                 yield f"cell {number} is wider than 79 columns: {line}"
         in_a_row += "solution" not in tags(cell)
         if in_a_row > 2:
@@ -158,8 +165,8 @@ def has_its_parts(chapter: Chapter) -> Iterator[str]:
     if "**What you need before:**" not in before:
         yield "it does not say what the reader needs before"
     _, start = chapter.code[0]
-    if not start.source.startswith(FIRST_LINE):
-        yield f"the first cell of code does not begin with {FIRST_LINE}..."
+    if not start.source.startswith(FIRST_LINES):
+        yield f"the first cell of code does not begin with {FIRST_LINES}"
     for line in SEEDED:
         if line not in start.source.splitlines():
             yield f"the first cell of code lacks {line}"
@@ -202,7 +209,7 @@ def has_exercises(chapter: Chapter) -> Iterator[str]:
             yield f"{heading!r} has no solution"
         for cell in solutions:
             shown = cell.metadata.get("mystnb", {}).get("code_prompt_show")
-            hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
+            hidden = cell.metadata.get("jupyter", {}) == HIDDEN
             if "hide-cell" not in tags(cell) or not shown or not hidden:
                 yield f"the solution of {heading!r} is not hidden everywhere"
             if "assert" not in cell.source and not may_vary(cell):
@@ -298,7 +305,8 @@ def is_compared(chapter: Chapter) -> Iterator[str]:
 
 def names_in(source: str) -> tuple[set[str], set[str]]:
     """Return the names that a cell uses, and those that it assigns."""
-    found = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)]
+    tree = ast.parse(TransformerManager().transform_cell(source))  # `%pip`
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     assigned = {n.id for n in found if isinstance(n.ctx, ast.Store)}
     return {n.id for n in found} - assigned, assigned
 

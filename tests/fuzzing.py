@@ -33,11 +33,12 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.layout import parameter_shapes
 from gpt2.weights.sorted_table import read_table
+from gpt2_book import DATA
 
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
 INDEX, TF_INDEX = f"{SAFETENSORS}.index.json", "model.ckpt.index"
 TF_DATA = "model.ckpt.data-00000-of-00001"
-TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"
+TENSORFLOW = DATA / "tensorflow-tiny"
 TEXT = "the cat sat on the mat, the other cat sat\n"
 SIZES = {"n_vocab": 5, "n_ctx": 4, "n_embd": 4, "n_head": 2, "n_layer": 1}
 

@@ -57,7 +57,7 @@ def run(what: Run) -> tuple[int, str]:
     mutation, tests = what
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve()
-        ignore = shutil.ignore_patterns("__pycache__", "data")
+        ignore = shutil.ignore_patterns("__pycache__")
         for name in ("gpt2", "gpt2_book", "tests"):
             shutil.copytree(PROJECT / name, copy / name, ignore=ignore)
         shutil.copy(PROJECT / "pyproject.toml", copy)

@@ -6,6 +6,7 @@ these tests ensure that every cell was.
 
 from __future__ import annotations
 
+import copy
 import re
 import subprocess
 import sys
@@ -19,7 +20,8 @@ import sync
 from book_rules import (
     BOOK,
     CHECKED,
-    FIRST_LINE,
+    FIRST_LINES,
+    HIDDEN,
     LABELS,
     ROOT,
     RULES,
@@ -107,9 +109,9 @@ CAPTION = {
     "image": {"alt": "A line that rises from zero to one."},
     "figure": {"name": "fig-small-line", "caption": "A line that rises."},
 }
-HIDDEN = {
+SOLUTION = {
     "tags": ["hide-cell", "solution"],
-    "jupyter": {"source_hidden": True},
+    "jupyter": HIDDEN,
     "mystnb": {"code_prompt_show": "Show", "code_prompt_hide": "Hide"},
 }
 PACKAGE = '"""A package."""\n\n\ndef double(x):\n    return 2 * x\n'
@@ -122,7 +124,7 @@ def small_chapter() -> NotebookNode:
     caption_2 = {**CAPTION, "figure": {**CAPTION["figure"], "name": "fig-b"}}
     cells = [
         new_markdown_cell("# Small\n\n**What you need before:** nothing."),
-        new_code_cell("\n".join([FIRST_LINE, *SEEDED])),
+        new_code_cell(FIRST_LINES + "\n".join(SEEDED)),
         new_markdown_cell("## Doubling\n\nAs [they](https://a.org/b) do."),
         new_code_cell(
             "def double(x):\n    return 2 * x", metadata={"sync": "p.m:double"}
@@ -171,7 +173,9 @@ def small_exercise(n: int, label: str) -> list[NotebookNode]:
         new_markdown_cell(
             f"<details><summary>Hint</summary>\n\n{n}\n\n</details>"
         ),
-        new_code_cell(solution, metadata=dict(HIDDEN), outputs=outputs),
+        new_code_cell(
+            solution, metadata=copy.deepcopy(SOLUTION), outputs=outputs
+        ),
     ]
 
 
@@ -252,7 +256,7 @@ def in_pixels(notebook: NotebookNode) -> None:
 
 
 def unhidden(notebook: NotebookNode) -> None:
-    del notebook.cells[13].metadata["jupyter"]
+    del notebook.cells[13].metadata["jupyter"]["outputs_hidden"]
 
 
 def not_yet(notebook: NotebookNode) -> None:
@@ -275,8 +279,8 @@ BITES: list[tuple[Callable[[NotebookNode], Any], str]] = [
     (set_source(0, "Hello"), "does not begin with a title"),
     (add(2, "\n\n# Another"), "more than one title"),
     (set_source(0, "# Small"), "does not say what the reader needs before"),
-    (set_source(1, "\n".join(SEEDED)), "does not begin with # On Colab"),
-    (set_source(1, FIRST_LINE), "lacks torch.manual_seed(0)"),
+    (set_source(1, "\n".join(SEEDED)), "does not begin with import sys"),
+    (set_source(1, FIRST_LINES), "lacks torch.manual_seed(0)"),
     (drop(8), "its last sections are not"),
     (
         add(10, "\n\n## Summary\n" + "\n- x" * 6 + "\n\n## Exercises"),

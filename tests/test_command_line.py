@@ -37,8 +37,9 @@ from gpt2.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from gpt2.training import corpus
 from gpt2.training.cross_entropy import NextTokenLoss
 from gpt2.weights import loading
+from gpt2_book import DATA
 
-TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"
+TENSORFLOW = DATA / "tensorflow-tiny"
 BYTES = Tokenizer.bytes_only()
 SHARES = {"a": 0.5, "b": 0.25, " ": 0.125, "\n": 0.1, "é": 0.025, "z": 3.21e-7}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from book_rules import ROOT
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 NBVAL = ("--nbval", "--nbval-current-env")
@@ -27,12 +28,16 @@ def book(tmp_path: Path) -> Path:
         ),
         new_code_cell("assert a == 1", execution_count=3),
     ]
-    nbformat.write(new_notebook(cells=cells), tmp_path / "01-a.ipynb")
-    shutil.copy(ROOT / "book" / "conftest.py", tmp_path)
-    (tmp_path / "pytest.ini").write_text(
+    made(tmp_path, cells)
+    return tmp_path
+
+
+def made(folder: Path, cells: list[NotebookNode]) -> None:
+    nbformat.write(new_notebook(cells=cells), folder / "01-a.ipynb")
+    shutil.copy(ROOT / "book" / "conftest.py", folder)
+    (folder / "pytest.ini").write_text(
         f"[pytest]\npythonpath = {ROOT / 'book'}\naddopts = -q\n"
     )
-    return tmp_path
 
 
 def run(folder: Path, *options: str) -> tuple[int, str]:
@@ -69,3 +74,17 @@ def test_workers_do_not_share_a_notebook(book: Path) -> None:
     code, output = run(book, "-n", "2")
     assert code == pytest.ExitCode.OK, output
     assert "3 passed" in output
+
+
+def test_a_notebook_is_alone_with_the_wheel(tmp_path: Path) -> None:
+    """It cannot read what lies beside it, nor the package's source."""
+    source = (
+        "from pathlib import Path\n\nimport gpt2\n\n"
+        f"assert not Path(gpt2.__file__).is_relative_to({str(ROOT)!r})\n"
+        "print(list(Path().iterdir()))"
+    )
+    output = new_output("stream", name="stdout", text="[]\n")
+    cell = new_code_cell(source, execution_count=1, outputs=[output])
+    made(tmp_path, [cell])
+    code, output = run(tmp_path)
+    assert code == pytest.ExitCode.OK, output

@@ -35,6 +35,7 @@ from gpt2.weights import llm_c
 from gpt2.weights.errors import CheckpointError
 from gpt2.weights.loading import read_tokenizer
 from gpt2.weights.naming import find_prefixes, without_prefix
+from gpt2_book import DATA
 
 STORY = Path(gpt2.__file__).parent / "pretrained" / "story"
 Tensors = dict[str, Tensor]
@@ -968,7 +969,7 @@ def test_files_of_other_kinds(
 
 
 def test_one_file_of_a_tensorflow_checkpoint(tmp_path: Path) -> None:
-    source = Path(__file__).parent / "data" / "tensorflow-tiny"
+    source = DATA / "tensorflow-tiny"
     folder = Path(shutil.copytree(source, tmp_path / "run1"))
     (path,) = folder.glob("*.data-*")
     refused(path, f"name the whole, {folder / 'model.ckpt'}")

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import alone
 import pytest
 import yaml
 from address import pages_address
 from book_rules import REPOSITORY, ROOT
+from downloads import BRANCH
 from packaging.requirements import Requirement
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))[
@@ -269,3 +271,34 @@ def test_the_source_distribution_holds_the_repository(tmp_path: Path) -> None:
     with tarfile.open(archive) as tar:
         inside = {name.partition("/")[2] for name in tar.getnames()}
     assert set(names) <= inside
+
+
+def test_the_wheel_holds_the_packages() -> None:
+    """What a notebook or a command reads must come with them."""
+    folder = alone.unpacked_wheel()
+    inside = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and ".dist-info/" not in path.as_posix()
+    }
+    names = [name for name in tracked() if name.startswith("gpt2")]
+    assert len(names) > 100
+    assert set(names) == inside
+
+
+def test_binder_has_the_pins_of_the_book() -> None:
+    lines = (ROOT / "binder" / "requirements.txt").read_text("utf-8")
+    options = [line for line in lines.splitlines() if line.startswith("--")]
+    assert "--constraint ../requirements.txt" in options
+    named = re.findall(r"^\w+$", lines, re.MULTILINE)
+    assert "nbformat" in named
+    assert {*named} <= {*pins("requirements.txt")}
+    script = ROOT / "binder" / "postBuild"
+    assert script.stat().st_mode & 0o100
+    assert "python book/editions.py\n" in script.read_text("utf-8")
+
+
+def test_a_workflow_publishes_the_notebooks() -> None:
+    """The branch is the one that the buttons of the pages lead to."""
+    *_, last = workflow("pages")["jobs"]["notebooks"]["steps"]
+    assert f"git push --force origin {BRANCH}\n" in last["run"]

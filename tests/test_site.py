@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import unquote, urldefrag
 
 import axe_playwright_python
+import nbformat
 import pytest
 from book_rules import ROOT, pages_of_the_toc
 from playwright.sync_api import Page, sync_playwright
@@ -321,16 +322,40 @@ def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "start",
-    ["https://colab.research.google.com/github/", "https://mybinder.org/v2/"],
+    "start, end",
+    [
+        ("https://colab.research.google.com/github/", "/blob/notebooks/{}"),
+        (
+            "https://mybinder.org/v2/",
+            "/main?urlpath=lab/tree/notebooks/{}",
+        ),
+        ("../_sources/book/", "{}"),
+    ],
 )
-def test_notebooks_can_be_launched(start: str, site: Path) -> None:
+def test_the_buttons_open_notebooks_to_work_in(
+    start: str, end: str, site: Path
+) -> None:
+    """In Colab, on Binder, and as a file."""
     for notebook in pages_of_the_toc():
         if notebook.suffix == ".ipynb":
             html = site / "book" / f"{notebook.stem}.html"
             links = Anchors(html.read_text(encoding="utf-8")).links
             (launch,) = (link for link in links if link.startswith(start))
-            assert launch.endswith(f"/book/{notebook.name}")
+            assert launch.endswith(end.format(notebook.name))
+
+
+def test_downloads_do_not_give_the_answers_away(site: Path) -> None:
+    """Their links lead to the site, wherever the file lies."""
+    for notebook in pages_of_the_toc():
+        if notebook.suffix != ".ipynb":
+            continue
+        file = site / "_sources" / "book" / notebook.name
+        for cell in nbformat.read(file, as_version=4).cells:
+            assert not cell.get("outputs")
+            assert "solution" not in cell.metadata.get("tags", [])
+            if cell.cell_type == "markdown":
+                targets = re.findall(r"\]\((?!http|#)\S+\)", cell.source)
+                assert targets == [], file.name
 
 
 def test_search_finds_and_leads_there(page: Page, address: str) -> None:

@@ -1,8 +1,8 @@
 """OpenAI's own checkpoints, read without TensorFlow.
 
-`data/tensorflow-tiny` was written by TensorFlow (see the script beside it).
-Damaged and hostile files are made here, by a small writer that shares no code
-with the reader.
+`gpt2_book/data/tensorflow-tiny` was written by TensorFlow (see
+`write_tensorflow_checkpoint.py`). Damaged and hostile files are made here, by
+a small writer that shares no code with the reader.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from gpt2.weights.tensorflow import (
     read_tensors,
     verify_checksums,
 )
+from gpt2_book import DATA
 
-TINY = Path(__file__).parent / "data" / "tensorflow-tiny"
+TINY = DATA / "tensorflow-tiny"
 INDEX = TINY / "model.ckpt.index"
 DATA_NAME = "model.ckpt.data-00000-of-00001"
 

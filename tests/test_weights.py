@@ -48,8 +48,9 @@ from gpt2.weights.layout import (
 )
 from gpt2.weights.safetensors_header import read_safetensors_header
 from gpt2.weights.tensorflow import read_tensors
+from gpt2_book import DATA
 
-TENSORFLOW = Path(__file__).parent / "data" / "tensorflow-tiny"
+TENSORFLOW = DATA / "tensorflow-tiny"
 TINY = {
     "vocab_size": 17,
     "n_positions": 16,

@@ -259,6 +259,10 @@
       return this.#ask("steps", [piece]);
     }
 
+    checkStory(text) {
+      return this.#ask("checkStory", [text]);
+    }
+
     // The model.
     async predict(ids, { k = 10, sampling = {}, edits = [], ...rest } = {}) {
       const options = { k, sampling, edits: edits.map(resolve) };

@@ -159,6 +159,10 @@
       return id < tokens.length ? this.#tokenizer.decode([id]) : "";
     }
 
+    checkStory(text) {
+      return GPT2.checkStory(text);
+    }
+
     // Numbers.
 
     /** The logits after the last token, of the tokens that there are (V). */

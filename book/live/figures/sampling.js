@@ -6,7 +6,6 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
   const { n_ctx, n_vocab } = machine.info.config;
   const SHOWN = 14;
   const MANY = Math.min(n_vocab, 2000);
-  const RARE = 0.001; // below it, the model itself would not have said this
   let writing = null;
 
   const said = kit.status();
@@ -40,7 +39,24 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
     head: ["token", "chance"],
   });
   const story = kit.chips({ label: "The text; the redder, the less likely" });
-  const verdict = kit.note();
+  const verdict = kit.status();
+
+  /** What the checker says of a text; `wrong` is `null` for a story. */
+  function sentence(wrong) {
+    if (!wrong) return "The checker accepts it: a story.";
+    const { line, found, expected } = wrong;
+    const quote = (text) => {
+      const seen = text.replaceAll("\n", "↵");
+      return `“${seen.length > 32 ? `${seen.slice(0, 32)}…` : seen}”`;
+    };
+    const some = expected.slice(0, 6).map(quote).join(" or ") || "the end";
+    const others = expected.length - 6;
+    return (
+      `The checker refuses it, in line ${line}: expected ${some}` +
+      `${others > 0 ? ` or one of ${others} others` : ""}, ` +
+      `got ${found ? quote(found) : "the end"}.`
+    );
+  }
 
   function sampling() {
     const settings = { temperature: temperature.value() };
@@ -77,8 +93,10 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
   async function write() {
     writing?.abort();
     const mine = (writing = new AbortController());
+    verdict.show("");
     try {
-      const prompt = await kit.read(machine, field.input.value);
+      const beginning = field.input.value;
+      const prompt = await kit.read(machine, beginning);
       const drawn = [];
       const options = {
         length: Math.min(150, n_ctx - prompt.ids.length),
@@ -89,10 +107,12 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
         drawn.push(token);
         if (drawn.length % 4 === 0) show(prompt.names, drawn);
       }
+      const words = [beginning, ...drawn.map(({ text }) => text)].join("");
+      const wrong = await machine.checkStory(words);
       const ids = [...prompt.ids, ...drawn.map(({ id }) => id)];
       const { logits } = await machine.run(ids, { record: ["logits"] });
       if (mine.signal.aborted) return;
-      judge(prompt, drawn, logits);
+      judge(prompt, drawn, logits, wrong);
     } catch (error) {
       if (!mine.signal.aborted) said.fail(error);
     }
@@ -105,8 +125,11 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
     story.show(all, { shares: shares ?? none, color: "surprise" });
   }
 
-  /** Show how surprised the model, without any filter, is by each token. */
-  function judge({ ids, names }, drawn, logits) {
+  /**
+   * Show how surprised the model, without any filter, is by each token, and
+   * what the checker found wrong.
+   */
+  function judge({ ids, names }, drawn, logits, wrong) {
     const V = n_vocab;
     const own = [...drawn.map(({ id }) => id), machine.info.tokenizer.end].map(
       (id, i) => {
@@ -117,16 +140,10 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
     );
     show(names, drawn, [...names.slice(1).map(() => 0), ...own]);
     const mean = own.reduce((sum, s) => sum + s, 0) / own.length;
-    const rare = own.filter((s) => s > -Math.log(RARE)).length;
-    const low = `${rare || "None"} had less than 1 chance in 1,000`;
-    const kind = rare ? "no story" : "a story";
-    const words =
-      machine.info.name === "story"
-        ? `${low} before all filters: ${kind}, by this rule.`
-        : `${low} before all filters.`;
-    verdict.textContent =
+    verdict.show(
       `${own.length} tokens with the end, ${kit.number(mean)} nats of ` +
-      `surprise for each. ${words}`;
+        `surprise for each. ${sentence(wrong)}`,
+    );
   }
 
   const settings = [temperature, top_k, top_p, min_p];
@@ -139,7 +156,7 @@ GPT2.figures.sampling = async function (body, machine, { text }) {
     said.root,
     kit.row(kit.button("Write a text", write, "live-main"), seed.root),
     story.root,
-    verdict,
+    verdict.root,
   );
   await update();
 };

@@ -1,13 +1,14 @@
 """Write a GPT-2 checkpoint with TensorFlow, like those that OpenAI published.
 
-The folder `tensorflow-tiny` beside this file came from here; the tests read it
-without TensorFlow. To write it again, install TensorFlow somewhere else, so
-that the project stays without it:
+The folder `gpt2_book/data/tensorflow-tiny` came from here; Chapter 8 and the
+tests read it without TensorFlow. To write it again, install TensorFlow
+somewhere else, so that the project stays without it:
 
     python -m venv /tmp/tf
-    /tmp/tf/bin/pip install tensorflow-cpu==2.21.0
-    cd tests/data
-    /tmp/tf/bin/python write_tensorflow_checkpoint.py tensorflow-tiny
+    . /tmp/tf/bin/activate
+    pip install tensorflow-cpu==2.21.0
+    cd gpt2_book/data
+    python ../../tests/write_tensorflow_checkpoint.py tensorflow-tiny
 
 `--size 124M` writes random values of the size of the smallest published model,
 half a gigabyte. OpenAI's folders also hold `model.ckpt.meta`, the program that
