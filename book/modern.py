@@ -14,15 +14,14 @@ One model of today has a wider feed-forward network instead, and as many
 parameters as GPT-2. GPT-2 and the model of today also get half and twice the
 learning rate, since it was chosen for GPT-2.
 
-The gaps go to `_static/modern.json`, run by run. A run that is in the file is
-not repeated. Chapter 17 of the book compares them.
+The gaps go to `gpt2_book/data/modern.json`, run by run. A run that is in the
+file is not repeated. Chapter 17 of the book compares them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +30,9 @@ from torch import Tensor, nn
 
 from gpt2 import GPT2, GPT2Config, MultiHeadAttention
 from gpt2.linear import Linear, normal_parameter
+from gpt2_book import DATA
 
-PLACE = Path(__file__).parent / "_static" / "modern.json"
+PLACE = DATA / "modern.json"
 SEEDS = (0, 1, 2)
 WIDTH, N_LAYER, N_HEAD, N_GROUP = 48, 3, 4, 2
 BASE = 500_000.0
