@@ -18,6 +18,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,6 +95,10 @@ class Setting:
             resid_dropout=0,
         )
 
+    def build(self) -> GPT2:
+        """Return a new model."""
+        return GPT2(self.config)
+
 
 def train(setting: Setting, tokenizer: Tokenizer) -> tuple[GPT2, int]:
     """Train a model until it has read its tokens.
@@ -102,7 +107,7 @@ def train(setting: Setting, tokenizer: Tokenizer) -> tuple[GPT2, int]:
         The model, and how many tokens it has predicted.
     """
     torch.manual_seed(setting.seed)
-    model = GPT2(setting.config).train()
+    model = setting.build().train()
     choose_activation(model)
     settings = TrainingSettings(
         n_steps=setting.n_tokens // TOKENS_PER_STEP,
@@ -177,24 +182,26 @@ def save(runs: list[dict[str, Any]], path: Path) -> None:
     part.replace(path)
 
 
-def main() -> None:
-    """Train what has not been trained yet, and save each gap at once."""
-    runs = json.loads(PLACE.read_text()) if PLACE.exists() else []
-    missing = [one for one in settings() if not is_done(one, runs)]
+def run_all(wanted: Sequence[Setting], path: Path) -> None:
+    """Train what is not in the file yet, and save each gap at once.
+
+    The first argument on the command line is the number of processes.
+    """
+    runs = json.loads(path.read_text()) if path.exists() else []
+    missing = [one for one in wanted if not is_done(one, runs)]
     n_processes = int(sys.argv[1]) if len(sys.argv) > 1 else os.cpu_count()
     with ProcessPoolExecutor(n_processes) as pool:
-        futures = [pool.submit(run, one) for one in missing]
-        for count, future in enumerate(as_completed(futures), start=1):
+        settings_of = {pool.submit(run, one): one for one in missing}
+        for count, future in enumerate(as_completed(settings_of), start=1):
             one = future.result()
             runs.append(one)
-            save(runs, PLACE)
+            save(runs, path)
             print(
-                f"{count} of {len(missing)}: C = {one['n_embd']}, "
-                f"{one['n_tokens']:,} tokens, seed {one['seed']}: "
+                f"{count} of {len(missing)}: {settings_of[future]}: "
                 f"{one['gap']:.4f} nats, {one['seconds']} s",
                 flush=True,
             )
 
 
 if __name__ == "__main__":
-    main()
+    run_all(settings(), PLACE)
