@@ -328,6 +328,10 @@ def take_out_pictures(book: Book, folder: Path) -> None:
         image = book.soup.new_tag("img")
         image["src"], image["alt"] = path.name, picture.get("aria-label", "")
         picture.replace_with(image)
+    for tag in book.body.select(":is(p, li, dt, dd, td, figure)[id]"):
+        target = book.soup.new_tag("span", id=tag["id"])  # pandoc keeps these
+        del tag["id"]
+        tag.insert(0, target)
     for listing in book.body.select(".highlight-python pre"):
         listing["class"] = "python"
         listing.string = listing.get_text()
