@@ -45,6 +45,8 @@ NOT_ON_PAPER = "script, button, .headerlink, .toctree-wrapper, #searchbox"
 # Classes of the words of code that have the colour of the text. Unmarked, they
 # halve the PDF.
 PLAIN = {"n", "o", "p", "pre", "w"}
+# An untrained model may write them. XML allows none; Unicode pictures each.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 HEADING = re.compile(r"^h\d$")
 # The parser makes these names small, which HTML allows and SVG files do not.
 SVG_NAMES = (
@@ -304,7 +306,7 @@ def converted(book: Book, target: Path) -> None:
         draft = Path(folder, "draft.epub")
         style = Path(__file__).with_name("epub.css")
         pypandoc.convert_text(
-            book.page(),
+            CONTROL.sub(lambda c: chr(0x2400 + ord(c[0])), book.page()),
             "epub3",
             format="html+tex_math_single_backslash-auto_identifiers",
             outputfile=str(draft),
@@ -326,6 +328,10 @@ def take_out_pictures(book: Book, folder: Path) -> None:
         image = book.soup.new_tag("img")
         image["src"], image["alt"] = path.name, picture.get("aria-label", "")
         picture.replace_with(image)
+    for tag in book.body.select(":is(p, li, dt, dd, td, figure)[id]"):
+        target = book.soup.new_tag("span", id=tag["id"])  # pandoc keeps these
+        del tag["id"]
+        tag.insert(0, target)
     for listing in book.body.select(".highlight-python pre"):
         listing["class"] = "python"
         listing.string = listing.get_text()

@@ -33,7 +33,7 @@ ONE = """<p>See <a href="2-two.html#again">two</a>, <a href="#again">here</a>,
 <rect clip-path="url(#c)" fill="#ff0000" width="9" height="9"/></svg>
 </div></div>
 <div class="cell tag_hide-input"><details class="hide"><summary>Show</summary>
-<pre>longer()</pre></details></div></section>
+<pre>longer() \x18</pre></details></div></section>
 <section id="exercise"><h2>Exercise 1</h2><p>What is 1 + 1?</p>
 <details><summary>Hint</summary><p>Not 3.</p></details>
 <div class="cell tag_solution"><details class="hide"><summary>Show</summary>
@@ -151,5 +151,6 @@ def test_the_electronic_book(book: paper.Book, tmp_path: Path) -> None:
         texts = [n for n in names if n.startswith("EPUB/text/ch")]
         text = "".join(epub.read(name).decode() for name in texts)
     assert "<math" in text
+    assert "\x18" not in text and "\u2418" in text
     assert 'alt="A square"' in text
     assert any(name.endswith(".svg") for name in names)

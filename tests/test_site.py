@@ -295,7 +295,7 @@ def test_a_figure_is_enlarged_on_a_phone(page: Page, address: str) -> None:
     page.keyboard.press("Enter")
     figure = page.locator("dialog.enlarged svg.figure")
     assert figure.evaluate("f => f.clientWidth") > 1.5 * PHONE["width"]
-    assert page.evaluate(AXE.read_text(encoding="utf-8")) is None
+    page.evaluate(AXE.read_text(encoding="utf-8"))
     assert page.evaluate(AXE_RUN) == []
     page.keyboard.press("Escape")
     assert figure.count() == 0
