@@ -14,6 +14,7 @@ import pytest
 import scaling
 import torch
 import torch.nn.functional as F
+from IPython.core.inputtransformer2 import TransformerManager
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -58,9 +59,10 @@ def chapter() -> dict[str, Any]:
     }
     for cell in nbformat.read(CHAPTER, 4).cells:
         if cell.cell_type == "code" and "ModernLayer" not in names:
+            source = TransformerManager().transform_cell(cell.source)  # `%pip`
             body = [
                 node
-                for node in ast.parse(cell.source).body
+                for node in ast.parse(source).body
                 if isinstance(node, ast.ClassDef | ast.FunctionDef)
             ]
             exec(compile(ast.Module(body, []), "chapter", "exec"), names)
