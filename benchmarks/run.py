@@ -401,8 +401,9 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Run the benchmark."""
     given = options()
-    say("writing the checkpoint in every format")
-    write_all(given.folder)
+    if {"generation", "start", "gpu"} & {*given.parts}:
+        say("writing the checkpoint in every format")
+        write_all(given.folder)
     given.output.mkdir(parents=True, exist_ok=True)
     facts = machine() | {"threads": str(given.threads)}
     path = given.output / f"{given.name or machine_name(facts)}.json"
