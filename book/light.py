@@ -211,6 +211,8 @@ def finish(app: Any, error: Exception | None) -> None:
     """Write the one style sheet, and remove what no page asks for."""
     if error is not None or app.builder.name != "html":
         return
+    if not app.builder.templates.styles:
+        return  # no page was out of date, so everything is there already
     site = Path(app.outdir)
     words = words_of(site)
     texts = [CREDIT]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import light
@@ -74,3 +77,23 @@ def test_words_are_those_of_pages_and_of_small_scripts(tmp_path: Path) -> None:
     words = light.words_of(tmp_path)
     assert {"one", "two", "three", "five-six"} <= words
     assert not {"four", "seven"} & words
+
+
+def test_a_second_build_leaves_the_style_sheet_alone(tmp_path: Path) -> None:
+    """Nothing is out of date then, and Sphinx writes no page."""
+    (tmp_path / "index.md").write_text("# A page\n\nWith a word.\n")
+    (tmp_path / "conf.py").write_text(
+        "extensions = ['myst_parser', 'light']\n"
+        "html_theme = 'sphinx_book_theme'\n"
+    )
+    site = tmp_path / "site"
+    sheets = []
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-m", "sphinx", "-q", str(tmp_path), str(site)],
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(light.__file__).parent)},
+        )
+        sheets.append((site / light.BUNDLE).read_text(encoding="utf-8"))
+    assert sheets[0] == sheets[1]
+    assert ".bd-article" in sheets[0]
