@@ -47,7 +47,7 @@ def _folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="wheel-")
 
 
-class Kernel(RunningKernel):  # type: ignore[misc]
+class Kernel(RunningKernel):  # type: ignore[misc]  # nbval has no types
     """A kernel of nbval's, alone with the package."""
 
     def __init__(self, kernel_name: str, cwd: str, **options: Any) -> None:

@@ -1,6 +1,6 @@
 """Train GPT-2 and a model of today on the same stories.
 
-    python book/modern.py [PROCESSES]      # ten minutes on two cores
+    python book/modern.py [PROCESSES]      # as many runs at a time
 
 The model of today has the layers of Llama 3 (Grattafiori et al., 2024): rotary
 positions, RMSNorm, a gated feed-forward network, keys and values that several

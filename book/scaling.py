@@ -1,6 +1,6 @@
 """Train models of several sizes on several amounts of text.
 
-    python book/scaling.py [PROCESSES]      # an hour on two cores
+    python book/scaling.py [PROCESSES]      # as many runs at a time
 
 Every run reads new stories, each once, so the tokens that it reads are the
 data that it has. Its learning rate falls to a hundredth over exactly these

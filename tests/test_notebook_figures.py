@@ -168,7 +168,7 @@ def test_a_notebook_gets_no_key_that_is_pressed_in_a_figure(
     page: Page = browser.new_page()
     assert not show(page, tmp_path / "page.html", [state])
     for control in ("slider", "button", "textbox"):
-        element = page.get_by_role(control).first  # type: ignore[arg-type]
+        element = page.get_by_role(control).first  # type: ignore[arg-type]  # any role
         element.focus()
         assert element.get_attribute("data-lm-suppress-shortcuts") == "true"
     page.close()
