@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
-import test_real_checkpoint as real
-from book_rules import BOOK, anchors, has_good_links
+from book_rules import BOOK, anchors, has_good_links, prose
 from entries import CHAPTER, Place, Term, anchor, mentions, places, terms
 
-from gpt2_book import drawing
+from gpt2.weights.pins import HUB_PRESETS
+from gpt2_book import drawing, published
 
 GLOSSARY = (BOOK / "glossary.md").read_text(encoding="utf-8")
 TERMS = terms(GLOSSARY)
-REAL = (BOOK / "the-real-gpt2.md").read_text(encoding="utf-8")
+REAL = prose(BOOK / "the-real-gpt2.ipynb")
 
 
 # --- the glossary ---
@@ -42,7 +42,7 @@ def test_chapters_are_linked_under_their_numbers() -> None:
     assert all(int(label) == int(file) for label, file in links)
 
 
-@pytest.mark.parametrize("name", ["glossary", "terms", "the-real-gpt2"])
+@pytest.mark.parametrize("name", ["glossary", "terms"])
 def test_links(name: str) -> None:
     assert not list(has_good_links(BOOK / f"{name}.md"))
 
@@ -125,21 +125,22 @@ def joined(numbers: list[float]) -> str:
     return ", ".join(f"{n:g}" for n in numbers).replace("-", "\N{MINUS SIGN}")
 
 
-def test_what_is_compared_is_what_the_tests_compare() -> None:
-    for _, share in real.LIKELIEST[2]:
-        assert f"{share:.2%}".replace("%", " %") in REAL
-    for _, loss in real.LOSSES:
-        assert f"| {loss} |" in REAL
-    for name, numbers in real.DEMO_PARTS.items():
-        shown = joined(numbers[:3])
-        assert f"| `{name}` | {shown} | compared |" in REAL
-    assert joined(real.DEMO_FIRST_LOGITS[:3]) in REAL
-    for name, n in real.PARAMETERS.items():
+def test_the_tables_have_the_published_numbers() -> None:
+    for token, _, share in published.LIKELIEST[2]:
+        shown = f"{share:.2%}".replace("%", " %")
+        assert f"`{drawing.shown(token)}` {shown}" in REAL
+    for text, (_, loss) in published.LOSSES.items():
+        escaped = text.replace("|", r"\|")
+        assert f"| `{escaped}` | {loss} |" in REAL
+    for name, numbers in published.FIRST_PARTS.items():
+        assert f"| `{name}` | {joined(numbers[:3])} | measured |" in REAL
+    assert joined(published.FIRST_LOGITS[:3]) in REAL
+    for name, n in published.PARAMETERS.items():
         assert f"| `{name}` | {n:,} |" in REAL
-    assert f"{real.FILE_BYTES:,} bytes" in REAL
-    assert f"{real.HEADER_BYTES:,} are the header" in REAL
+    assert f"{published.FILE_BYTES:,} bytes" in REAL
+    assert f"{published.HEADER_BYTES:,} are the header" in REAL
     digest = "".join(re.findall(r"`([0-9a-f]{32})`", REAL))
-    assert digest == real.PIN.sha256["model.safetensors"]
+    assert digest == HUB_PRESETS["gpt2"].sha256["model.safetensors"]
 
 
 def test_the_continuations_are_those_that_are_compared() -> None:
@@ -148,27 +149,66 @@ def test_the_continuations_are_those_that_are_compared() -> None:
         decode = tokenizer.get_encoding("gpt2").decode
     except OSError:
         pytest.skip("GPT-2's vocabulary is not here")
-    for prompt, continuation in [*real.GREEDY[:3], *real.BATCH]:
-        text, told = decode(prompt), decode(continuation)
+    for text, (prompt, continuation) in {
+        **published.GREEDY,
+        **published.BATCH,
+    }.items():
+        if "ids" in text:
+            shown = ", ".join(map(str, continuation[:2]))
+            assert f"| {text} | {shown}" in REAL
+            continue
+        assert decode(prompt) == text
+        told = decode(continuation)
         first = re.sub("^ ", "␣", told.partition("\n")[0])
         assert f"| `{text}` | `{first}` |" in REAL
+    text, ids, likeliest = published.LIKELIEST
+    assert decode(ids) == text
+    assert [decode([i]) for _, i, _ in likeliest] == [t for t, *_ in likeliest]
+    for text, (ids, _) in published.LOSSES.items():
+        assert decode(ids) == text
+
+
+def test_the_counts_of_lambada_are_those_of_the_table() -> None:
+    _, _, section = REAL.partition("## LAMBADA, both ways")
+    token, word = published.LAMBADA.values()
+    assert re.search(
+        rf"\| {token} \| the last \*token\*.* measured \|", section
+    )
+    assert re.search(rf"\| {word} ± .* every token .* measured \|", section)
 
 
 def test_every_row_says_what_it_is() -> None:
     rows = [r for r in REAL.splitlines() if r.startswith("| ")]
-    said = [r for r in rows if re.search(r"\| (published|compared) \|$", r)]
-    assert len(said) > 30
+    said = [r for r in rows if re.search(r"\| (published|measured) \|$", r)]
+    assert len(said) > 50
     assert all("|" in row.strip("| ") for row in said)
 
 
 def test_the_heads_are_those_of_the_circuit() -> None:
     _, _, section = REAL.partition("## Heads with known roles")
-    listed = re.findall(r"^\| ([\d., ]+) \|", section, re.MULTILINE)
-    heads = [head for row in listed for head in row.split(", ")]
+    listed = re.findall(r"^\| ([\d., ]+) \| ([\w-]+)", section, re.MULTILINE)
+    heads = [head for row, _ in listed for head in row.split(", ")]
     assert len(listed) == 7 and len(heads) == len(set(heads)) == 26
+    assert [row.replace(",", "") for row, _ in listed] == [
+        *published.HEADS.values()
+    ]
+    for (_, first), role in zip(listed, published.HEADS, strict=True):
+        assert role.startswith(first.removesuffix("-token"))
     for head in heads:
         layer, _, number = head.partition(".")
         assert int(layer) < 12 > int(number)
+
+
+def test_the_numbers_of_the_circuit_are_those_of_the_tables() -> None:
+    for number in (published.LEAD, *published.LOOKS.values()):
+        assert f"| {number} | section" in REAL
+    assert f"| {100 * published.AHEAD:.1f} % | section 2" in REAL
+    assert f"| {100 * published.SHARE:.0f} % | section 2" in REAL
+    for heads, _ in published.PLACES.values():
+        one, other = heads.split()
+        assert re.search(
+            rf"\| ({one} and {other}|{other} and {one}) .* measured", REAL
+        )
 
 
 def test_the_pages_are_where_the_extension_looks() -> None:

@@ -27,66 +27,30 @@ from gpt2.weights import hub
 from gpt2.weights.layout import parameter_shapes
 from gpt2.weights.pins import HUB_PRESETS
 from gpt2.weights.safetensors_header import read_safetensors_header
+from gpt2_book.published import (
+    BATCH,
+    END,
+    FILE_BYTES,
+    FILE_TENSORS,
+    FIRST_LOGITS,
+    FIRST_PARTS,
+    GREEDY,
+    HEADER_BYTES,
+    LIKELIEST,
+    LOSSES,
+    PARAMETERS,
+)
 
 PIN = HUB_PRESETS["gpt2"]
-END = 50256  # <|endoftext|>
 
 # --- published numbers, with GPT-2's token ids ---
 
-# TransformerLens, tests/integration/test_hooked_transformer.py; and
-# huggingface/transformers, issue 9173. In nats per token.
-LOSSES = [
-    ([END, 15496, 995, 0], 5.331856),
-    ([15496, 11, 616], 3.0698),
-]
+# Those that the book shows are in `gpt2_book.published`; these are the others.
 
-# huggingface/transformers, tests/models/gpt2/test_modeling_gpt2.py; the second
-# from the tests of its TensorFlow model; the README of jaymody/picoGPT; and
-# huggingface/transformers, issue 10289, where three ids repeat.
 # fmt: off
-GREEDY = [
-    (
-        [464, 3290],
-        [373, 1043, 287, 257, 2214, 1474, 262, 16246, 286, 2688, 290, 2688,
-         27262, 13, 198, 198, 464, 3290],
-    ),
-    (
-        [464, 7348, 4572],
-        [318, 257, 1402, 11, 18700, 11, 290, 18700, 6215, 326, 460, 307, 973,
-         329, 597, 2099, 286],
-    ),
-    (
-        [36235, 39141, 18765, 1143, 326, 9061, 561, 530, 1110, 1716],
-        [262, 749, 3665, 8217, 319, 262, 5440, 13, 198, 198, 464, 3644],
-    ),
-    ([100, 200, 300], ([84, 12, 75] * 6)[:17]),
-]
-
-# huggingface/transformers, tests/models/gpt2/test_modeling_gpt2.py: a batch
-# whose shorter prompt is padded on the left.
-BATCH = [
-    (
-        [15496, 11, 616, 3290, 318, 257, 1310],
-        [1643, 286, 257, 2085, 13, 314, 1101, 407, 1654, 611, 339, 338, 1016],
-    ),
-    (
-        [8888, 11, 314],
-        [1101, 1016, 284, 307, 1804, 257, 1256, 286, 2267, 319, 428, 13, 314],
-    ),
-]
-
-# The solutions to ARENA 2.0, chapter 1: the most likely next tokens, and their
-# probabilities.
-LIKELIEST = (
-    "John and Mary went to the",
-    [7554, 290, 5335, 1816, 284, 262],
-    [(4928, 0.0648), (2156, 0.0367), (12505, 0.0145), (976, 0.0104),
-     (4564, 0.0097)],
-)
-
 # neelnanda-io/Easy-Transformer, branch clean-transformer-demo: a text; the
-# most likely token after each of its tokens; and for each part, the first and
-# last three numbers of its output at the first position.
+# most likely token after each of its tokens; and the first and last three
+# logits at its last position.
 DEMO = [
     END, 40, 716, 281, 4998, 1960, 382, 19741, 11, 875, 12342, 12, 8807, 11,
     402, 11571, 12, 17, 3918, 47385, 13, 1881, 1110, 314, 481, 7074, 1692,
@@ -96,16 +60,6 @@ DEMO_ARGMAX = [
     198, 1101, 257, 32450, 1048, 375, 2777, 13, 290, 1473, 11, 15808, 24292,
     290, 3955, 12, 8807, 13, 11, 13, 314, 286, 314, 481, 307, 616, 306, 286,
     290, 314, 625, 262, 995, 13, 314,
-]
-DEMO_PARTS = {
-    "wte": [0.0514, -0.0277, 0.0499, 0.007, 0.1552, 0.1207],
-    "wpe": [-0.018821, -0.19742, 0.0040267, -0.043044, 0.028267, 0.05449],
-    "h.0.attn": [0.79663, 0.016986, 0.034781, 0.03312, -0.023129, 0.18103],
-    "h.0.mlp": [-0.438, 0.3624, 0.5117, 1.7227, 1.5761, 0.0368],
-    "h.0": [0.3911, 0.1543, 0.6005, 1.7198, 1.7365, 0.393],
-}
-DEMO_FIRST_LOGITS = [
-    -43.4317, -39.8364, -43.066, -54.0878, -54.3452, -42.3645,
 ]
 DEMO_LAST_LOGITS = [
     -126.8285, -128.9596, -128.3941, -140.197, -138.5883, -122.3697,
@@ -139,18 +93,6 @@ HEAD_SCORES = [-9.5531, -13.4031, -9.5392, -12.2424, -13.9794, -25.2884]
 HEAD_WEIGHTS = [0.246962, 0.152626, 0.247392, 0.176456, 0.142017, 0.034547]
 # fmt: on
 
-# The files of openai-community/gpt2 on the Hugging Face hub.
-FILE_BYTES, HEADER_BYTES, FILE_TENSORS = 548_105_171, 14_283, 160
-
-# The table of Radford et al. (2019), corrected: the README of openai/gpt-2
-# explains why its names, 117M and 345M, were wrong.
-PARAMETERS = {
-    "gpt2": 124_439_808,
-    "gpt2-medium": 354_823_168,
-    "gpt2-large": 774_030_080,
-    "gpt2-xl": 1_557_611_200,
-}
-
 
 # --- the checks ---
 
@@ -175,13 +117,13 @@ def batch_of(ids: Sequence[int]) -> Tensor:
 
 
 def check_losses(model: GPT2) -> None:
-    for ids, expected in LOSSES:
+    for ids, expected in LOSSES.values():
         loss = next_token_loss(model, batch_of(ids))
         close(loss, expected, atol=1e-3)
 
 
 def check_greedy(model: GPT2) -> None:
-    for prompt, continuation in GREEDY:
+    for prompt, continuation in GREEDY.values():
         found = gpt2.generate(
             model, batch_of(prompt), len(continuation), gpt2.Sampling(0)
         )
@@ -189,15 +131,16 @@ def check_greedy(model: GPT2) -> None:
 
 
 def check_left_padded_batch(model: GPT2) -> None:
-    longest = max(len(prompt) for prompt, _ in BATCH)
-    padding = [longest - len(prompt) for prompt, _ in BATCH]
-    rows = zip(padding, BATCH, strict=True)
+    texts = BATCH.values()
+    longest = max(len(prompt) for prompt, _ in texts)
+    padding = [longest - len(prompt) for prompt, _ in texts]
+    rows = zip(padding, texts, strict=True)
     tokens = torch.tensor([[END] * n + prompt for n, (prompt, _) in rows])
     real = torch.arange(longest) >= torch.tensor(padding)[:, None]
     found = gpt2.generate(
         model, tokens, 13, gpt2.Sampling(0), attention_mask=real
     )
-    for row, (_, continuation) in zip(found, BATCH, strict=True):
+    for row, (_, continuation) in zip(found, texts, strict=True):
         same(row[longest:], continuation)
 
 
@@ -205,8 +148,8 @@ def check_likeliest(model: GPT2) -> None:
     _, ids, expected = LIKELIEST
     logits = model(batch_of(ids), last_only=True)[0]
     found = logits.softmax(dim=-1).topk(len(expected))
-    close(found.values, [p for _, p in expected], atol=1e-3)
-    same(found.indices, [token for token, _ in expected])
+    close(found.values, [p for _, _, p in expected], atol=1e-3)
+    same(found.indices, [token for _, token, _ in expected])
 
 
 def check_parts_of_the_first_layer(model: GPT2) -> None:
@@ -217,18 +160,18 @@ def check_parts_of_the_first_layer(model: GPT2) -> None:
                 {name: output.reshape(-1, output.size(-1))[0]}
             )
         )
-        for name in DEMO_PARTS
+        for name in FIRST_PARTS
     ]
     model(batch_of(DEMO))
     for hook in hooks:
         hook.remove()
-    for name, expected in DEMO_PARTS.items():
+    for name, expected in FIRST_PARTS.items():
         close(ends(found[name]), expected, atol=1e-3)
 
 
 def check_logits(model: GPT2) -> None:
     logits = model(batch_of(DEMO))[0]
-    close(ends(logits[0]), DEMO_FIRST_LOGITS, atol=5e-3)
+    close(ends(logits[0]), FIRST_LOGITS, atol=5e-3)
     close(ends(logits[-1]), DEMO_LAST_LOGITS, atol=5e-3)
 
 
@@ -262,7 +205,7 @@ def check_positions_behind_padding(model: GPT2) -> None:
     TransformerLens, issue 1609: the loss of an unnamed text rose from 4.50 to
     13.59.
     """
-    ids, expected = LOSSES[0]
+    ids, expected = next(iter(LOSSES.values()))
     padded = batch_of([0, *ids])
     real = torch.tensor([[0, 1, 1, 1, 1]])
     close(next_token_loss(model, padded, real), expected, atol=1e-3)
@@ -351,6 +294,8 @@ def test_tokenizer(folder: Path) -> None:
     for text, ids, _ in (LIKELIEST, *EXACT_GELU):
         assert tokenizer.encode(text) == ids
         assert tokenizer.decode(ids) == text
+    for text, (ids, _) in BATCH.items():
+        assert tokenizer.encode(text) == ids
     assert tokenizer.end_of_text == END
 
 
