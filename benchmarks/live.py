@@ -238,6 +238,7 @@ def compare(site: Path, facts: dict[str, Any], size: str) -> dict[str, Any]:
             name: opened(browser, address, site, name) for name in ENGINES
         }
         for turn in range(rounds + 1):  # the first one warms up
+            print(f"{size}: round {turn} of {rounds}", file=sys.stderr)
             for name, page in pages.items():
                 slow = "plain" in name and size != "story"
                 found = page.evaluate(

@@ -140,7 +140,11 @@ def measure(size: str, ways: Iterable[str] = tuple(BYTES)) -> dict[str, Any]:
     """Write a checkpoint of one size, and observe every way to run it."""
     with tempfile.TemporaryDirectory() as folder:
         write(size, Path(folder))
-        return {way: observe(way, folder) for way in ways}
+        found = {}
+        for way in ways:
+            print(f"{size}, {way}", file=sys.stderr, flush=True)
+            found[way] = observe(way, folder)
+        return found
 
 
 def table(results: dict[str, Any]) -> str:

@@ -257,6 +257,7 @@ def main() -> int:
             if arguments.check:
                 problems = list(drift(path))
             else:
+                print(f"{path.name} ...", flush=True)
                 sync(path)
                 print(f"{path.name}: {time.perf_counter() - start:.1f} s")
         except (OSError, ValueError) as error:

@@ -29,9 +29,10 @@ import nbclient
 import nbformat
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # for the import below
+sys.path.insert(0, str(HERE))  # for the imports below
 
 import tables  # noqa: E402
+from processes import say  # noqa: E402
 
 RESULTS = HERE / "notebooks.json"
 PACKAGES = ("nbval", "pytest", "nbformat", "nbclient", "ipykernel")
@@ -222,6 +223,7 @@ def verdicts(notebook: Any) -> list[str]:
 def measured() -> dict[str, str]:
     """Execute, change, and let nbval judge: a verdict for each case."""
     named = {**CONTROLS, **cases()}
+    say(f"nbval: {len(named)} cells")
     tags = [case.tags for case in named.values()]
     notebook = executed([case.source for case in named.values()], tags)
     others = executed([c.stored or NOTHING for c in named.values()], tags)

@@ -144,8 +144,9 @@ def is_expected(mutation: Mutation | None, exit_code: int) -> bool:
 
 def main() -> None:
     """Run all, print each outcome, and exit with 1 if a mutation survives."""
-    unexpected = 0
-    for (mutation, tests), (exit_code, output) in run_all(all_runs()).items():
+    unexpected, runs = 0, all_runs()
+    sys.stderr.write(f"{len(runs)} runs of tests ...\n")
+    for (mutation, tests), (exit_code, output) in run_all(runs).items():
         fine = is_expected(mutation, exit_code)
         unexpected += not fine
         name = "unchanged" if mutation is None else mutation.name

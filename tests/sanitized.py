@@ -197,6 +197,7 @@ def main(arguments: Sequence[str]) -> None:
             raise SystemExit(what)
         failed = False
         for build in BUILDS:
+            sys.stderr.write(f"{build} ...\n")
             code, output = outcome(start(build, seed, n_cases))
             sys.stdout.write(output)
             failed = failed or code != 0

@@ -6,8 +6,10 @@ import ast
 import copy
 import re
 import subprocess
+import sys
 from pathlib import Path
 
+import alone
 import downloads
 import editions
 import nbformat
@@ -214,6 +216,41 @@ def test_links_lead_to_pages_beside_them(tmp_path: Path) -> None:
     assert len(names) == 2 * len(PATHS) - 2
     problems = [p for n in sorted(names) for p in has_good_links(tmp_path / n)]
     assert problems == []
+
+
+def test_names_are_defined_before_they_are_used(tmp_path: Path) -> None:
+    """The notebooks lack cells that the book has; running all takes long."""
+    editions.write(tmp_path, with_solutions=True)
+    rules = ("--isolated", "--select=F821", "--output-format=concise")
+    command = [sys.executable, "-m", "ruff", "check", *rules, str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    path = tmp_path / "solutions-04-attention.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = "%%capture"
+    sync.store(notebook, path)
+    assert subprocess.run(command, capture_output=True).returncode == 1
+
+
+def test_a_chapter_and_its_solutions_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing but the wheel; one chapter stands for all."""
+    monkeypatch.setenv("PYTHONPATH", str(alone.unpacked_wheel()))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    name = "04-attention"
+    source = nbformat.read(sync.BOOK / f"{name}.ipynb", as_version=4)
+    sync.execute(editions.reader(source, name), tmp_path)
+    solved = editions.solutions(source, name)
+    assert solved is not None
+    stored = copy.deepcopy(solved.cells)
+    sync.execute(solved, tmp_path)
+    for before, after in zip(stored[2:], solved.cells[2:], strict=True):
+        assert before.get("outputs") == after.get("outputs")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_students_have_no_solutions(tmp_path: Path) -> None:
