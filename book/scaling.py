@@ -52,6 +52,8 @@ SIZES = {
 """Layers and heads, by the width C."""
 PREDICTED = {128: (4, 4)}
 """The size that the law predicts before it is trained."""
+OTHER_DEPTHS = ((32, 4, 2), (64, 1, 4), (64, 2, 4))
+"""Width, layers and heads of models that tell width from depth."""
 N_STORIES = 16
 """Stories in a step."""
 TOKENS_PER_STEP = 1460
@@ -160,12 +162,15 @@ def run(setting: Setting) -> dict[str, Any]:
 def settings() -> list[Setting]:
     """List all runs, in the order in which they are wanted."""
     sizes = {**SIZES, **PREDICTED}
-    return [
+    series = [
         Setting(width, *sizes[width], n_tokens, seed)
         for n_tokens in TOKENS
         for seed in SEEDS
         for width in sizes
         if width in SIZES or n_tokens == TOKENS[-1]
+    ]
+    return series + [
+        Setting(*shape, TOKENS[-1], SEEDS[0]) for shape in OTHER_DEPTHS
     ]
 
 
