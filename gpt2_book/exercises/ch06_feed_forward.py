@@ -344,8 +344,8 @@ def sort_two(answer: Any) -> str:
         and first.size(0) == second.size(1) == 2
         and first.size(1) == second.size(0)
     ):
-        got = f"{describe(first)} and {describe(second)}"
-        raise NotYet(f"expected {what}; got {got}")
+        came = f"{describe(first)} and {describe(second)}"
+        raise NotYet(f"expected {what}; got {came}")
     torch.manual_seed(6)
     pairs = 3 * torch.randn(40, 2)  # of either sign, in either order
     a, b = pairs.T
