@@ -155,6 +155,21 @@ def test_what_is_kept_was_made_by_these_settings() -> None:
             assert bool(run["honest"]) == (part == "the mask")
             assert ("ahead" in run) == (part == "the mask")
             assert run["text"].startswith("Ella lost her")
+    assert [*kept["slower"]] == [*ablations.SLOWER]
+    for by_rate in kept["slower"].values():
+        assert [*map(float, by_rate)] == [*ablations.LOWER_RATES]
+        for losses in by_rate.values():
+            assert len(losses) == len(kept["seeds"])
+            assert all(len(one) == len(kept["steps"]) for one in losses)
+
+
+def test_slower_runs_begin_where_the_others_do() -> None:
+    """The rate does not change what the first weights are."""
+    kept = json.loads(ablations.PLACE.read_text())
+    for part, by_rate in kept["slower"].items():
+        for losses in by_rate.values():
+            begin = [one[0] for one in losses]
+            assert begin == [run["loss"][0] for run in kept["without"][part]]
 
 
 @pytest.mark.parametrize("part", ablations.REMOVALS | ablations.CONTROLS)
