@@ -9,7 +9,8 @@ the same initial values. They differ only in the part that was removed. Chapter
 functions, and plots the losses that this script writes to
 `gpt2_book/data/ablations.json`. One more model is a control: nothing is
 missing, but its scores begin as large as those of the model without the scale.
-And the model without residual paths is trained at lower learning rates, too,
+Two more have a residual path around one of the two branches only. And the
+model without residual paths is trained at lower learning rates, too,
 beside the whole one.
 """
 
@@ -108,6 +109,34 @@ class Replacing(GPT2Layer):
         return self.mlp(self.ln_2(x))
 
 
+class OnlyAroundAttention(GPT2Layer):
+    """A layer whose feed-forward replaces the stream."""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Do what a layer does, without the second addition."""
+        x = x + self.attn(self.ln_1(x), mask=mask, cache=cache)
+        return self.mlp(self.ln_2(x))
+
+
+class OnlyAroundFeedForward(GPT2Layer):
+    """A layer whose attention replaces the stream."""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Do what a layer does, without the first addition."""
+        x = self.attn(self.ln_1(x), mask=mask, cache=cache)
+        return x + self.mlp(self.ln_2(x))
+
+
 class Untied(GPT2):
     """A model with an output matrix of its own."""
 
@@ -194,7 +223,23 @@ def long_queries(model: GPT2) -> None:
         maps.bias.data[:width] *= math.sqrt(width / n_head)
 
 
-CONTROLS: dict[str, Callable[[GPT2], None]] = {"long queries": long_queries}
+def stream_around_attention(model: GPT2) -> None:
+    """Leave out the residual path around the feed-forward."""
+    for layer in model.h:
+        layer.__class__ = OnlyAroundAttention
+
+
+def stream_around_feed_forward(model: GPT2) -> None:
+    """Leave out the residual path around attention."""
+    for layer in model.h:
+        layer.__class__ = OnlyAroundFeedForward
+
+
+CONTROLS: dict[str, Callable[[GPT2], None]] = {
+    "long queries": long_queries,
+    "stream around attention": stream_around_attention,
+    "stream around the feed-forward": stream_around_feed_forward,
+}
 SLOWER = ("nothing", "the residual paths")
 """What is removed from the models that are trained at lower rates as well."""
 
