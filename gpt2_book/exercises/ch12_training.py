@@ -149,46 +149,35 @@ def orthogonalise(answer: Any) -> str:
     return "every direction of the matrix is still there, with one strength"
 
 
-@exercise("uncorrected-step")
-def uncorrected_step(answer: Any) -> str:
-    """Exercise 12.2: the steps of Adam without the bias correction."""
-    for beta_1, beta_2, t in ((0.9, 0.95, 1), (0.9, 0.999, 7), (0.8, 0.9, 3)):
-        m, v = 1 - beta_1**t, 1 - beta_2**t
-        before = 0.0
-        if t > 1:
-            before = (1 - beta_1 ** (t - 1)) / math.sqrt(1 - beta_2 ** (t - 1))
+@exercise("same-story")
+def same_story(answer: Any) -> str:
+    """Exercise 12.2: the mask of a packed row whose stories are alone."""
+    for ids in ([3, 1, 9, 2, 2, 4, 9, 5], [9, 6, 9, 9, 1, 2], [4, 1, 3]):
+        row = torch.tensor(ids)
+        number = (row == 9).cumsum(0)
+        # The end of text, put into the story before it.
+        late = number - (row == 9).long()
+        right = (number[:, None] == number).tril()
         mistakes = [
-            Mistake("divide m by the square root of v", m / v),
             Mistake(
-                "the betas are swapped: the first belongs to m",
-                (1 - beta_2**t) / math.sqrt(1 - beta_1**t),
+                "a position looks ahead; the mask must stay causal",
+                number[:, None] == number,
             ),
             Mistake(
-                "that is the corrected step; without the correction, the "
-                "running means are too small",
-                1.0,
+                "the stories still see those to their left",
+                torch.ones_like(right).tril(),
             ),
             Mistake(
-                "that is the first step, whatever t is",
-                (1 - beta_1) / math.sqrt(1 - beta_2),
+                "an end of text belongs to the story after it",
+                (late[:, None] == late).tril(),
             ),
-            Mistake(
-                "steps count from 1: after the first step, the power is 1",
-                before,
-            ),
-            Mistake(
-                "that is √v over m; the step is m over √v", math.sqrt(v) / m
-            ),
-            Mistake(
-                "beta to the power of t is the weight of the initial value; "
-                "the gradients have the rest",
-                beta_1**t / math.sqrt(beta_2**t),
-            ),
+            Mistake("a position may look at itself, too", right.tril(-1)),
+            Mistake("true is where a position may look", ~right),
+            Mistake("rows ask, and columns are looked at", right.T),
         ]
-        got = call(answer, beta_1, beta_2, t)
-        what = f"step {t} with betas {beta_1} and {beta_2}"
-        same(got, m / math.sqrt(v), what, mistakes)
-    return "in the long run it tends to 1, from either side"
+        got = call(answer, row, 9)
+        same(got, right, f"the mask of {ids} with 9 as the end", mistakes)
+    return "a packed row, in which each story is as if alone"
 
 
 @exercise("batch-floor")

@@ -31,6 +31,17 @@ def batch_floor_by_tokens(rows: Tensor) -> float:
     return sum(surprises) / len(surprises)
 
 
+def alone(row: Tensor, end: int) -> Tensor:
+    """Answer exercise 12.2 position by position."""
+    mask = torch.zeros(len(row), len(row), dtype=torch.bool)
+    for i in range(len(row)):
+        for j in range(i, -1, -1):
+            mask[i, j] = True
+            if row[j] == end:
+                break
+    return mask
+
+
 def of_columns(columns: Tensor) -> float:
     """Return the mean entropy of columns, each by itself."""
     entropies = [
@@ -153,22 +164,22 @@ ANSWERS: dict[str, Answers] = {
             "off the diagonal": lambda x: svd(torch.flip(x, [0])),
         },
     ),
-    "uncorrected-step": (
-        lambda b1, b2, t: (1 - b1**t) / math.sqrt(1 - b2**t),
+    "same-story": (
+        alone,
         {
-            "by the square root of v": lambda b1, b2, t: (
-                (1 - b1**t) / (1 - b2**t)
+            "must stay causal": lambda row, end: (
+                alone(row, end) | alone(row, end).T
             ),
-            "swapped": lambda b1, b2, t: (1 - b2**t) / math.sqrt(1 - b1**t),
-            "the corrected step": lambda b1, b2, t: 1,
-            "whatever t is": lambda b1, b2, t: (1 - b1) / math.sqrt(1 - b2),
-            "m over √v": lambda b1, b2, t: math.sqrt(1 - b2**t) / (1 - b1**t),
-            "the weight of the initial value": lambda b1, b2, t: (
-                b1**t / math.sqrt(b2**t)
+            "to their left": lambda row, end: torch.ones(
+                len(row), len(row), dtype=torch.bool
+            ).tril(),
+            "the story after it": lambda row, end: alone(
+                torch.cat([row[:1] * 0, row[:-1]]), end
             ),
-            "raises ZeroDivisionError": lambda b1, b2, t: (
-                (1 - b1 ** (t - 1)) / math.sqrt(1 - b2 ** (t - 1))
-            ),
+            "at itself": lambda row, end: alone(row, end).tril(-1),
+            "may look": lambda row, end: ~alone(row, end),
+            "columns are looked at": lambda row, end: alone(row, end).T,
+            "has shape": lambda row, end: alone(row, end)[0],
         },
     ),
     "batch-floor": (
