@@ -1,6 +1,6 @@
 """Train small models with one part removed each, and a complete one.
 
-    python book/ablations.py       # about 15 minutes on one core
+    python book/ablations.py       # about 20 minutes on one core
 
 All models have the same sizes, read the same stories in the same order, and
 take the same steps; with the same seed, weights that two of them share have
@@ -9,10 +9,14 @@ the same initial values. They differ only in the part that was removed. Chapter
 functions, and plots the losses that this script writes to
 `gpt2_book/data/ablations.json`. One more model is a control: nothing is
 missing, but its scores begin as large as those of the model without the scale.
+Two more have a residual path around one of the two branches only. And the
+model without residual paths is trained at lower learning rates, too,
+beside the whole one.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -64,6 +68,7 @@ SETTINGS = TrainingSettings(
     evaluate_every=25,
     evaluate_rows=32,
 )
+LOWER_RATES = (3e-3, 1e-3)
 
 
 class Unscaled(MultiHeadAttention):
@@ -102,6 +107,34 @@ class Replacing(GPT2Layer):
         """Do what a layer does, without the two additions."""
         x = self.attn(self.ln_1(x), mask=mask, cache=cache)
         return self.mlp(self.ln_2(x))
+
+
+class OnlyAroundAttention(GPT2Layer):
+    """A layer whose feed-forward replaces the stream."""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Do what a layer does, without the second addition."""
+        x = x + self.attn(self.ln_1(x), mask=mask, cache=cache)
+        return self.mlp(self.ln_2(x))
+
+
+class OnlyAroundFeedForward(GPT2Layer):
+    """A layer whose attention replaces the stream."""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Do what a layer does, without the first addition."""
+        x = self.attn(self.ln_1(x), mask=mask, cache=cache)
+        return x + self.mlp(self.ln_2(x))
 
 
 class Untied(GPT2):
@@ -190,7 +223,25 @@ def long_queries(model: GPT2) -> None:
         maps.bias.data[:width] *= math.sqrt(width / n_head)
 
 
-CONTROLS: dict[str, Callable[[GPT2], None]] = {"long queries": long_queries}
+def stream_around_attention(model: GPT2) -> None:
+    """Leave out the residual path around the feed-forward."""
+    for layer in model.h:
+        layer.__class__ = OnlyAroundAttention
+
+
+def stream_around_feed_forward(model: GPT2) -> None:
+    """Leave out the residual path around attention."""
+    for layer in model.h:
+        layer.__class__ = OnlyAroundFeedForward
+
+
+CONTROLS: dict[str, Callable[[GPT2], None]] = {
+    "long queries": long_queries,
+    "stream around attention": stream_around_attention,
+    "stream around the feed-forward": stream_around_feed_forward,
+}
+SLOWER = ("nothing", "the residual paths")
+"""What is removed from the models that are trained at lower rates as well."""
 
 
 def story_rows(
@@ -246,7 +297,10 @@ def weight_ahead(model: GPT2, rows: Tensor) -> float:
 
 
 def training(
-    remove: Callable[[GPT2], None], tokenizer: Tokenizer, seed: int
+    remove: Callable[[GPT2], None],
+    tokenizer: Tokenizer,
+    seed: int,
+    settings: TrainingSettings = SETTINGS,
 ) -> Iterator[GPT2]:
     """Train a model that lacks a part.
 
@@ -254,6 +308,7 @@ def training(
         remove: Takes the part out of a new model.
         tokenizer: Encodes the stories.
         seed: Of the weights and of the stories.
+        settings: Of the steps; how many there are is always the same.
 
     Yields:
         The model, before the first step and after every 25th.
@@ -263,11 +318,11 @@ def training(
     remove(model)
     n_rows = SETTINGS.n_steps * SETTINGS.batch_size
     batches = story_rows(tokenizer, n_rows, seed).split(SETTINGS.batch_size)
-    optimizers = make_optimizers(model, SETTINGS)
+    optimizers = make_optimizers(model, settings)
     for step, batch in enumerate(batches):
         if step % SETTINGS.evaluate_every == 0:
             yield model
-        set_learning_rate(optimizers, SETTINGS.learning_rate_at(step))
+        set_learning_rate(optimizers, settings.learning_rate_at(step))
         model.zero_grad()
         gpt2.next_token_loss(model, batch).backward()
         nn.utils.clip_grad_norm_(model.parameters(), SETTINGS.clip)
@@ -312,6 +367,31 @@ def one_run(removed: str, tokenizer: Tokenizer, seed: int) -> dict[str, Any]:
     return run
 
 
+def slower_run(
+    removed: str, tokenizer: Tokenizer, seed: int, rate: float
+) -> list[float]:
+    """Train one model at another learning rate, and return its losses."""
+    rows = story_rows(tokenizer, SETTINGS.evaluate_rows, 0, "held_out")
+    settings = dataclasses.replace(
+        SETTINGS, learning_rate=rate, final_learning_rate=rate / 10
+    )
+    models = training(REMOVALS[removed], tokenizer, seed, settings)
+    return [round(held_out_loss(model, rows), 4) for model in models]
+
+
+def all_slower_runs(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the losses by what is removed, by rate, and for each seed."""
+    return {
+        removed: {
+            str(rate): [
+                slower_run(removed, tokenizer, seed, rate) for seed in SEEDS
+            ]
+            for rate in LOWER_RATES
+        }
+        for removed in SLOWER
+    }
+
+
 def main() -> None:
     """Train all models with all seeds, and save their losses."""
     torch.set_num_threads(1)  # for sums in a fixed order
@@ -328,10 +408,12 @@ def main() -> None:
                 f"{time.perf_counter() - begin:.0f} s",
                 flush=True,
             )
-    save(runs, PLACE)
+    save(runs, all_slower_runs(tokenizer), PLACE)
 
 
-def save(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
+def save(
+    runs: dict[str, list[dict[str, Any]]], slower: dict[str, Any], path: Path
+) -> None:
     """Write the losses to a file, completely or not at all."""
     last = SETTINGS.n_steps + 1
     steps = [*range(0, last, SETTINGS.evaluate_every)]
@@ -341,6 +423,7 @@ def save(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
         "seeds": SEEDS,
         "without": {part: runs[part] for part in REMOVALS},
         "controls": {name: runs[name] for name in CONTROLS},
+        "slower": slower,
     }
     part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     part.replace(path)

@@ -182,9 +182,9 @@ def has_its_parts(chapter: Chapter) -> Iterator[str]:
 
 def has_exercises(chapter: Chapter) -> Iterator[str]:
     """At least four exercises, numbered, each with a hint and a solution."""
-    if not chapter.is_numbered:
+    if not chapter.is_numbered and not chapter.section("Exercises"):
         return
-    own = int(chapter.path.name[:2])
+    own = f"{int(chapter.path.name[:2])}." if chapter.is_numbered else ""
     parts: list[tuple[str, list[Any]]] = []
     for cell in chapter.cells:
         headings = re.findall(r"^#{2,3} (.+)$", cell.source, re.MULTILINE)
@@ -196,10 +196,12 @@ def has_exercises(chapter: Chapter) -> Iterator[str]:
     if len(exercises) < 4:
         yield f"it has {len(exercises)} exercises, fewer than four"
     for n, (heading, cells) in enumerate(exercises, start=1):
-        form = rf"Exercise {own}\.{n} \(({'|'.join(LABELS)})\): \S.*"
+        number = f"{own}{n}"
+        label = "|".join(LABELS)
+        form = rf"Exercise {re.escape(number)} \(({label})\): \S.*"
         match = re.fullmatch(form, heading)
         if not match:
-            yield f"{heading!r} is not `Exercise {own}.{n} (predict): ...`"
+            yield f"{heading!r} is not `Exercise {number} (predict): ...`"
         elif match[1] in CHECKED:
             yield from checks_itself(heading, cells)
         if not any(folded(cell, "Hint") for cell in cells):

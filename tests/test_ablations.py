@@ -17,6 +17,7 @@ from gpt2 import GPT2, GPT2Config
 
 TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
 WIDTH, SIZE = 15, 5
+BEFORE, AFTER = "stream around attention", "stream around the feed-forward"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def whole() -> GPT2:
 def without(model: GPT2, *parts: str) -> GPT2:
     patient = copy.deepcopy(model)
     for part in parts:
-        ablations.REMOVALS[part](patient)
+        (ablations.REMOVALS | ablations.CONTROLS)[part](patient)
     return patient.requires_grad_(False)
 
 
@@ -85,14 +86,14 @@ def by_hand(model: GPT2, part: str) -> Tensor:
         if part == "all norms":
             ln_1 = ln_2 = same
         found = layer.attn(ln_1(x), causal=part != "the mask")
-        x = found if part == "the residual paths" else x + found
+        x = found if part in ("the residual paths", AFTER) else x + found
         inner = layer.mlp.c_fc(ln_2(x))
         if part == "the GELU (ReLU)":
             inner = inner.clamp(min=0)
         elif part != "the GELU":
             inner = torch.nn.functional.gelu(inner, approximate="tanh")
         thought = layer.mlp.c_proj(inner)
-        x = thought if part == "the residual paths" else x + thought
+        x = thought if part in ("the residual paths", BEFORE) else x + thought
     return final(x) @ model.wte.weight.T
 
 
@@ -100,7 +101,7 @@ def by_hand(model: GPT2, part: str) -> Tensor:
     "part",
     [
         p
-        for p in ablations.REMOVALS
+        for p in (*ablations.REMOVALS, BEFORE, AFTER)
         if p not in ("the scale", "the tied output")
     ],
 )
@@ -155,6 +156,21 @@ def test_what_is_kept_was_made_by_these_settings() -> None:
             assert bool(run["honest"]) == (part == "the mask")
             assert ("ahead" in run) == (part == "the mask")
             assert run["text"].startswith("Ella lost her")
+    assert [*kept["slower"]] == [*ablations.SLOWER]
+    for by_rate in kept["slower"].values():
+        assert [*map(float, by_rate)] == [*ablations.LOWER_RATES]
+        for losses in by_rate.values():
+            assert len(losses) == len(kept["seeds"])
+            assert all(len(one) == len(kept["steps"]) for one in losses)
+
+
+def test_slower_runs_begin_where_the_others_do() -> None:
+    """The rate does not change what the first weights are."""
+    kept = json.loads(ablations.PLACE.read_text())
+    for part, by_rate in kept["slower"].items():
+        for losses in by_rate.values():
+            begin = [one[0] for one in losses]
+            assert begin == [run["loss"][0] for run in kept["without"][part]]
 
 
 @pytest.mark.parametrize("part", ablations.REMOVALS | ablations.CONTROLS)

@@ -356,53 +356,72 @@ def _without_epsilon(dy: Tensor, x: Tensor) -> Tensor:
     return (dy - x / r * (dy * x / r).mean(-1, keepdim=True)) / r
 
 
-@exercise("padded-loss-gradient")
-def padded_loss_gradient(answer: Any) -> str:
-    """Exercise 11.4: p - onehot, where there is something to predict."""
+@exercise("shared-backward")
+def shared_backward(answer: Any) -> str:
+    """Exercise 11.4: attention backwards, with one key for all heads."""
     torch.manual_seed(11)
-    for n, length, size in ((2, 3, 5), (3, 4, 7), (1, 5, 3)):
-        logits = torch.randn(n, length, size)
-        targets = torch.randint(size, (n, length))
-        targets[:, -1] = -100
-        targets[-1, -2] = -100
-        real = (targets != -100)[..., None]  # (B, T, 1)
-        one_hot = F.one_hot(targets.clamp(min=0), size)
-        off = logits.softmax(-1) - one_hot
-        got = call(answer, logits, targets)
-        what = f"the gradient for B={n}, T={length}, V={size}"
-        mistakes = _padding_mistakes(off, one_hot, real)
-        same(got, off * real / real.sum(), what, mistakes)
-    return "padding gets no gradient and is not counted"
+    for n, heads, length, size in ((2, 3, 5, 4), (1, 2, 4, 7)):
+        q, dmixed = torch.randn(2, n, heads, length, size)
+        k, v = torch.randn(2, n, 1, length, size)
+        closed = torch.ones(length, length, dtype=torch.bool).triu(1)
+        scores = (q @ k.mT / math.sqrt(size)).masked_fill(closed, -math.inf)
+        weights = scores.softmax(-1)
+        got = unpack(
+            call(answer, dmixed, q, k, v, weights),
+            3,
+            "dq, dk and dv, in a tuple",
+        )
+        of_each = _by_head(dmixed, q, k, v, weights)
+        for found, name, right in zip(got, _NAMES, of_each, strict=True):
+            if name == "dq":
+                same(found, right, name, _query_mistakes(right, size))
+            else:
+                mistakes = _shared_mistakes(right, size)
+                same(found, right.sum(1, keepdim=True), name, mistakes)
+    return "every head is a road, and roads add"
 
 
-def _padding_mistakes(
-    off: Tensor, one_hot: Tensor, real: Tensor
-) -> list[Mistake]:
-    n_real, n_targets = real.sum(), real.numel()
+_NAMES = ("dq", "dk", "dv")
+
+
+def _by_head(
+    dmixed: Tensor, q: Tensor, k: Tensor, v: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dq, and what each head adds to dk and dv, (B, H, T, D)."""
+    dweights = dmixed @ v.mT
+    average = (weights * dweights).sum(-1, keepdim=True)
+    dscores = weights * (dweights - average) / math.sqrt(q.size(-1))
+    return dscores @ k, dscores.mT @ q, weights.mT @ dmixed
+
+
+def _query_mistakes(dq: Tensor, size: int) -> list[Mistake]:
     return [
         Mistake(
-            "the mean is over the real targets; divide by the number of "
-            "targets that are not -100",
-            off * real / n_targets,
+            "the scores were divided by the root of D, so dscores is, too",
+            dq * math.sqrt(size),
         ),
         Mistake(
-            "nothing is predicted at padding, so the gradient there is 0",
-            off / n_real,
+            "each head has its own queries: nothing is added up here",
+            dq.sum(1, keepdim=True),
         ),
-        Mistake("you treat padding like a real target", off / n_targets),
+    ]
+
+
+def _shared_mistakes(by_head: Tensor, size: int) -> list[Mistake]:
+    summed = by_head.sum(1, keepdim=True)
+    return [
         Mistake(
-            "the loss is a mean; divide by the number of real targets",
-            off * real,
+            "all heads use the same tensor, so its gradient has one head: add "
+            "up over the heads",
+            by_head,
         ),
         Mistake(
-            "you keep the probabilities at padding; the whole row should be "
-            "0 there",
-            (off + one_hot * ~real) / n_real,
+            "roads add: the gradient is a sum over the heads, not a mean",
+            by_head.mean(1, keepdim=True),
         ),
-        Mistake("the sign is wrong: p - onehot", -off * real / n_real),
+        Mistake("keep the axis of the heads, with the size 1", by_head.sum(1)),
         Mistake(
-            "you average each sequence by itself; the mean is over all "
-            "targets of the batch",
-            off * real / real.sum(1, keepdim=True) / len(real),
+            "the scores were divided by the root of D, so dscores is, too",
+            summed * math.sqrt(size),
         ),
     ]

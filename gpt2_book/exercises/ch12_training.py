@@ -13,6 +13,7 @@ from gpt2_book.exercises.checking import (
     NotYet,
     call,
     exercise,
+    number,
     same,
     unpack,
 )
@@ -148,113 +149,93 @@ def orthogonalise(answer: Any) -> str:
     return "every direction of the matrix is still there, with one strength"
 
 
-@exercise("uncorrected-step")
-def uncorrected_step(answer: Any) -> str:
-    """Exercise 12.2: the steps of Adam without the bias correction."""
-    for beta_1, beta_2, t in ((0.9, 0.95, 1), (0.9, 0.999, 7), (0.8, 0.9, 3)):
-        m, v = 1 - beta_1**t, 1 - beta_2**t
-        before = 0.0
-        if t > 1:
-            before = (1 - beta_1 ** (t - 1)) / math.sqrt(1 - beta_2 ** (t - 1))
+@exercise("same-story")
+def same_story(answer: Any) -> str:
+    """Exercise 12.2: the mask of a packed row whose stories are alone."""
+    for ids in ([3, 1, 9, 2, 2, 4, 9, 5], [9, 6, 9, 9, 1, 2], [4, 1, 3]):
+        row = torch.tensor(ids)
+        number = (row == 9).cumsum(0)
+        # The end of text, put into the story before it.
+        late = number - (row == 9).long()
+        right = (number[:, None] == number).tril()
         mistakes = [
-            Mistake("divide m by the square root of v", m / v),
             Mistake(
-                "the betas are swapped: the first belongs to m",
-                (1 - beta_2**t) / math.sqrt(1 - beta_1**t),
+                "a position looks ahead; the mask must stay causal",
+                number[:, None] == number,
             ),
             Mistake(
-                "that is the corrected step; without the correction, the "
-                "running means are too small",
-                1.0,
+                "the stories still see those to their left",
+                torch.ones_like(right).tril(),
             ),
             Mistake(
-                "that is the first step, whatever t is",
-                (1 - beta_1) / math.sqrt(1 - beta_2),
+                "an end of text belongs to the story after it",
+                (late[:, None] == late).tril(),
             ),
-            Mistake(
-                "steps count from 1: after the first step, the power is 1",
-                before,
-            ),
-            Mistake(
-                "that is √v over m; the step is m over √v", math.sqrt(v) / m
-            ),
-            Mistake(
-                "beta to the power of t is the weight of the initial value; "
-                "the gradients have the rest",
-                beta_1**t / math.sqrt(beta_2**t),
-            ),
+            Mistake("a position may look at itself, too", right.tril(-1)),
+            Mistake("true is where a position may look", ~right),
+            Mistake("rows ask, and columns are looked at", right.T),
         ]
-        got = call(answer, beta_1, beta_2, t)
-        what = f"step {t} with betas {beta_1} and {beta_2}"
-        same(got, m / math.sqrt(v), what, mistakes)
-    return "in the long run it tends to 1, from either side"
+        got = call(answer, row, 9)
+        same(got, right, f"the mask of {ids} with 9 as the end", mistakes)
+    return "a packed row, in which each story is as if alone"
 
 
-@exercise("whole-loss")
-def whole_loss(answer: Any) -> str:
-    """Exercise 12.3: the mean loss of a batch, from those of its parts."""
-    torch.manual_seed(12)
-    for lengths in (
-        ((9, 3, 5), (2, 2), (7,)),
-        ((4,), (2,)),
-        ((6, 6), (5, 4, 3, 2), (11, 8), (2,)),
-    ):
-        masks = [
-            torch.arange(max(part)) < torch.tensor(part)[:, None]
-            for part in lengths
-        ]
-        losses = 3 + torch.randn(len(masks))
-        counts = [sum(length - 1 for length in part) for part in lengths]
-        got = torch.as_tensor(call(answer, losses, masks)).float()
-        mistakes = _loss_mistakes(losses, counts, lengths, masks)
-        what = f"the loss of {len(masks)} parts"
-        same(got, _weighted(losses, counts), what, mistakes)
-    return "also where a part has one row, or no padding"
+@exercise("batch-floor")
+def batch_floor(answer: Any) -> str:
+    """Exercise 12.3: the lowest loss on a batch that is known by heart."""
+    for rows in BATCHES:
+        n, length = len(rows), len(rows[0]) - 1
+        got = number(call(answer, torch.tensor(rows)))
+        total = -sum(math.log(rows.count(row) / n) for row in rows)
+        right = total / (n * length)
+        mistakes = _floor_mistakes(rows, right)
+        what = f"the floor of {n} rows with {length} tokens to predict"
+        same(got, right, what, mistakes)
+    return "where rows part does not matter, only how many are equal"
 
 
-def _weighted(losses: Tensor, counts: list[int]) -> Tensor:
-    return (losses * torch.tensor(counts).float()).sum() / sum(counts)
+# Rows that part at once, rows that part twice, and rows that are equal.
+BATCHES: tuple[list[list[int]], ...] = (
+    [[0, 5, 1, 2], [0, 6, 1, 2], [0, 7, 3, 3]],
+    [[0, 5, 5, 1, 1], [0, 5, 5, 1, 2], [0, 6, 5, 1, 3], [0, 6, 5, 1, 4]],
+    [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6]],
+)
 
 
-def _loss_mistakes(
-    losses: Tensor,
-    counts: list[int],
-    lengths: tuple[tuple[int, ...], ...],
-    masks: list[Tensor],
-) -> list[Mistake]:
+def _floor_mistakes(rows: list[list[int]], right: float) -> list[Mistake]:
+    n, length = len(rows), len(rows[0]) - 1
+    first = [row[1] for row in rows]
+    of_first = -sum(math.log(first.count(t) / n) for t in first) / n
+    columns = list(zip(*rows, strict=True))[1:]
+    blind = [
+        -sum(math.log(column.count(t) / n) for t in column) / n
+        for column in columns
+    ]
     return [
+        Mistake("a model with a mask cannot know which row it is in", 0.0),
         Mistake(
-            "that is the mean of the means: weight each part by the number of "
-            "tokens that it predicts",
-            losses.mean(),
+            "that is for a whole row; the loss is a mean over its tokens",
+            right * length,
+        ),
+        Mistake("that is the sum; the loss is a mean", right * n * length),
+        Mistake(
+            "the first token is read and not predicted, so it does not count",
+            right * length / (length + 1),
+        ),
+        Mistake("that is in bits; take ln", right / math.log(2)),
+        Mistake(
+            "equal rows need not be told apart: what counts is the share of "
+            "the batch that is equal to a row",
+            math.log(n) / length,
         ),
         Mistake(
-            "the first token of a row is read and not predicted, so it does "
-            "not count",
-            _weighted(losses, [sum(part) for part in lengths]),
+            "rows may also part after their first token",
+            of_first / length,
         ),
         Mistake(
-            "you weight the parts by their rows; weight them by the tokens "
-            "that they predict",
-            _weighted(losses, [len(part) for part in lengths]),
-        ),
-        Mistake(
-            "you count the padding too; the masks say which tokens are real",
-            _weighted(losses, [mask.numel() for mask in masks]),
-        ),
-        Mistake(
-            "mask[:, :-1] leaves out the last column, which in a shorter row "
-            "is padding; what is not predicted is the first token",
-            _weighted(losses, [int(mask[:, :-1].sum()) for mask in masks]),
-        ),
-        Mistake(
-            "you leave out the first column, but you still count the padding",
-            _weighted(losses, [mask[:, 1:].numel() for mask in masks]),
-        ),
-        Mistake(
-            "that is the sum of the losses; divide by the number of all "
-            "predicted tokens",
-            (losses * torch.tensor(counts).float()).sum(),
+            "whoever has read a row up to here knows which rows are left; you "
+            "look at each position by itself",
+            sum(blind) / length,
         ),
     ]
 

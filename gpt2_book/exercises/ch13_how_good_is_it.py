@@ -15,6 +15,7 @@ from gpt2_book.exercises.checking import (
     call,
     describe,
     exercise,
+    number,
     same,
     unpack,
     whole_numbers,
@@ -178,6 +179,124 @@ def best_ending(answer: Any) -> str:
         what = f"the pair for {surprises}"
         same(tuple(whole_numbers(got, "two indices")), right, what, mistakes)
     return "three questions agree, and the two ways differ in two of them"
+
+
+@exercise("turned-round")
+def turned_round(answer: Any) -> str:
+    """Exercise 1 of the page about scoring: right by the sum, of 16."""
+    what = "two numbers, for the untrained and the trained model"
+    counts = whole_numbers(unpack(answer, 2, what), what)
+    untrained = [
+        Mistake(
+            "the shortest ending is the likeliest to it, and now the right "
+            "one is the longest",
+            16,
+        ),
+        Mistake(
+            "that is chance; but by the sum it does not choose by chance, it "
+            "takes the shortest",
+            4,
+        ),
+    ]
+    same(counts[0], 0, "the count of the untrained model", untrained)
+    trained = [
+        Mistake(
+            "what a line from another story costs the trained model is far "
+            "more than a line of the right one",
+            wrong,
+        )
+        for wrong in (0, 4)
+    ]
+    same(counts[1], 16, "the count of the trained model", trained)
+    return "length decides only where the model knows nothing better"
+
+
+@exercise("avoidable-with")
+def avoidable_with(answer: Any) -> str:
+    """Exercise 2 of the page about scoring: what a stride must cost."""
+    torch.manual_seed(13)
+    for n_ctx, stride in ((8, 3), (12, 12), (10, 1)):
+        curve = torch.rand(n_ctx).sort(descending=True).values
+        new = curve[-stride:]
+        mistakes = [
+            Mistake(
+                "that is the mean over the whole window; only what is new in "
+                "it counts",
+                curve.mean().item(),
+            ),
+            Mistake(
+                "what is new in a window is at its end, where most of it has "
+                "been read",
+                curve[:stride].mean().item(),
+            ),
+            Mistake(
+                "that is what the overlap would cost; take the positions "
+                "after it",
+                curve[:-stride].mean().item() if stride < n_ctx else None,
+            ),
+            Mistake("that is a sum; the loss is a mean", new.sum().item()),
+            Mistake(
+                "every guess that is new counts, not only the last",
+                curve[-1].item(),
+            ),
+        ]
+        got = number(call(answer, curve, stride))
+        what = f"the mean for n_ctx={n_ctx}, stride={stride}"
+        same(got, new.mean().item(), what, mistakes)
+    return "the last positions of a window, as many as the stride"
+
+
+@exercise("best-by-gain")
+def best_by_gain(answer: Any) -> str:
+    """Exercise 3 of the page about scoring: what the context adds."""
+    got, gains, others = [], [], []
+    for after, alone in GAINS:
+        pair = [list(one) for one in after], [list(one) for one in alone]
+        got.append(call(answer, *pair))
+        sums = [[sum(one) for one in side] for side in (after, alone)]
+        gain = [b - a for a, b in zip(*sums, strict=True)]
+        per_token = [g / len(one) for g, one in zip(gain, after, strict=True)]
+        ratio = [b / a for a, b in zip(*sums, strict=True)]
+        gains.append(gain.index(max(gain)))
+        others.append(
+            (
+                sums[0].index(min(sums[0])),
+                gain.index(min(gain)),
+                per_token.index(max(per_token)),
+                ratio.index(max(ratio)),
+            )
+        )
+    by_sum, swapped, by_token, by_ratio = (
+        list(one) for one in zip(*others, strict=True)
+    )
+    mistakes = [
+        Mistake("that is by the sum; the context is to be compared", by_sum),
+        Mistake(
+            "the other way round: the context should lower the surprise",
+            swapped,
+        ),
+        Mistake(
+            "the gain is of the whole ending, not per token of it", by_token
+        ),
+        Mistake(
+            "a factor of probabilities is a difference of surprises; you "
+            "divide the surprises",
+            by_ratio,
+        ),
+    ]
+    what = f"the indices for {len(GAINS)} questions"
+    same(whole_numbers(got, "indices"), gains, what, mistakes)
+    return "four questions agree, and the sum would differ in three of them"
+
+
+# For each question, the surprises after the context, and without it.
+Surprises = list[list[float]]
+GAINS: tuple[tuple[Surprises, Surprises], ...] = (
+    ([[1.0], [2.0, 2.0], [3.0]], [[1.5], [4.0, 5.0], [3.0]]),
+    ([[0.5, 0.5], [2.5, 2.5, 2.5, 2.5]], [[3.0, 3.0], [4.0, 4.0, 4.0, 4.0]]),
+    ([[3.0, 1.0], [0.1]], [[3.5, 3.0], [2.0]]),
+    ([[2.0], [0.5, 0.5]], [[4.0], [2.0, 1.9]]),
+)
 
 
 @exercise("least-gap")

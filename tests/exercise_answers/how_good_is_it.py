@@ -82,6 +82,24 @@ def endings(
     return choose
 
 
+Surprises = list[list[float]]
+
+
+def by_gain(
+    score: Callable[[float, float, int], float],
+) -> Callable[[Surprises, Surprises], int]:
+    """Answer exercise 3 of the page about scoring, by this score."""
+
+    def choose(with_context: Surprises, without: Surprises) -> int:
+        scores = [
+            score(sum(after), sum(alone), len(after))
+            for after, alone in zip(with_context, without, strict=True)
+        ]
+        return scores.index(max(scores))
+
+    return choose
+
+
 ANSWERS: dict[str, Answers] = {
     "lowest-loss": (
         1,
@@ -158,6 +176,42 @@ ANSWERS: dict[str, Answers] = {
             "expected two": lambda surprises: endings()(surprises)[0],
         },
     ),
+    "turned-round": (
+        (0, 16),
+        {
+            "now the right": (16, 16),
+            "not choose by chance": (4, 16),
+            "far more": (0, 4),
+            "expected two numbers": 0,
+        },
+    ),
+    "avoidable-with": (
+        lambda curve, stride: curve[-stride:].mean().item(),
+        {
+            "over the whole window": lambda curve, stride: curve.mean().item(),
+            "at its end": lambda curve, stride: curve[:stride].mean().item(),
+            "what the overlap would": lambda curve, stride: (
+                curve[:-stride].mean().item()
+            ),
+            "that is a sum": lambda curve, stride: (
+                curve[-stride:].sum().item()
+            ),
+            "not only the last": lambda curve, stride: curve[-1].item(),
+        },
+    ),
+    "best-by-gain": (
+        by_gain(lambda after, alone, n: alone - after),
+        {
+            "by the sum": by_gain(lambda after, alone, n: -after),
+            "the other way round": by_gain(
+                lambda after, alone, n: after - alone
+            ),
+            "per token": by_gain(lambda after, alone, n: (alone - after) / n),
+            "divide the surprises": by_gain(
+                lambda after, alone, n: alone / after
+            ),
+        },
+    ),
     "least-gap": (
         lambda share, n: -math.log(share) / n,
         {
@@ -204,6 +258,14 @@ ALSO_RIGHT: dict[str, list[object]] = {
             min(range(len(all_of)), key=lambda i: sum(all_of[i])),
             torch.tensor([mean_of(one) for one in all_of]).argmin(),
         ]
+    ],
+    "avoidable-with": [
+        lambda curve, stride: curve[len(curve) - stride :].sum() / stride
+    ],
+    "best-by-gain": [
+        lambda after, alone: torch.tensor(
+            [sum(a) - sum(b) for a, b in zip(after, alone, strict=True)]
+        ).argmin()
     ],
     "least-gap": [lambda s, n: math.log(1 / s) / n],
     "per-byte-choice": [

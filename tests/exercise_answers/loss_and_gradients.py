@@ -36,18 +36,33 @@ def rms(dy: Tensor, x: Tensor) -> Tensor:
     return dx
 
 
-def padded(logits: Tensor, targets: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return what causal attention finds."""
+    return F.scaled_dot_product_attention(
+        q, k.expand(q.shape), v.expand(q.shape), is_causal=True
+    )
+
+
+def shared(
+    dmixed: Tensor, q: Tensor, k: Tensor, v: Tensor, weights: Tensor
+) -> Any:
     """Answer exercise 11.4."""
-    leaf = logits.clone().requires_grad_()
-    F.cross_entropy(leaf.mT, targets).backward()
-    assert leaf.grad is not None
-    return leaf.grad
+    return by_autograd(attend, dmixed, q, k, v)
 
 
-def all_off(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return p - onehot, with token 0 in place of padding."""
-    one_hot = F.one_hot(targets.clamp(min=0), logits.size(-1))
-    return logits.softmax(-1) - one_hot
+def shared_but(place: int, wrong: Any) -> Any:
+    """Answer exercise 11.4, with one of three results wrong."""
+
+    def answer(
+        dmixed: Tensor, q: Tensor, k: Tensor, v: Tensor, weights: Tensor
+    ) -> Any:
+        results = [*shared(dmixed, q, k, v, weights)]
+        repeated = k.expand(q.shape), v.expand(q.shape)
+        by_head = by_autograd(attend, dmixed, q, *repeated)
+        results[place] = wrong(results[place], by_head[place])
+        return results
+
+    return answer
 
 
 def surprise(logits: Tensor, target: int) -> float:
@@ -269,31 +284,24 @@ ANSWERS: dict[str, Answers] = {
             "(120 of 120 entries": lambda dy, x: rms(x, dy),
         },
     ),
-    "padded-loss-gradient": (
-        padded,
+    "shared-backward": (
+        shared,
         {
-            "the mean is over the real targets": lambda z, y: (
-                padded(z, y) * (y != -100).sum() / y.numel()
+            "add up over the heads": shared_but(1, lambda own, each: each),
+            "has one head": shared_but(2, lambda own, each: each),
+            "not a mean": shared_but(1, lambda own, each: own / each.size(1)),
+            "keep the axis": shared_but(2, lambda own, each: each.sum(1)),
+            "divided by the root of D": shared_but(
+                0, lambda own, each: own * math.sqrt(each.size(-1))
             ),
-            "nothing is predicted at padding": lambda z, y: (
-                all_off(z, y) / (y != -100).sum()
+            "so dscores is, too": shared_but(
+                1, lambda own, each: own * math.sqrt(each.size(-1))
             ),
-            "padding like a real target": lambda z, y: (
-                all_off(z, y) / y.numel()
+            "its own queries": shared_but(
+                0, lambda own, each: each.sum(1, keepdim=True)
             ),
-            "is a mean": lambda z, y: padded(z, y) * (y != -100).sum(),
-            "keep the probabilities": lambda z, y: (
-                padded(z, y)
-                + z.softmax(-1) * (y == -100)[..., None] / (y != -100).sum()
-            ),
-            "sign is wrong": lambda z, y: -padded(z, y),
-            "by itself": lambda z, y: (
-                torch.cat(
-                    [padded(z[i : i + 1], y[i : i + 1]) for i in range(len(y))]
-                )
-                / len(y)
-            ),
-            "raises RuntimeError": lambda z, y: F.one_hot(y),
+            "entries are off": shared_but(1, lambda own, each: -own),
+            "expected dq": lambda dmixed, q, k, v, weights: dmixed,
         },
     ),
 }

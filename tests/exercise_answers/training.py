@@ -12,14 +12,43 @@ from torch import Tensor
 Answers = tuple[object, dict[str, object]]
 
 
-def weighted(count: Callable[[Tensor], float]) -> Callable[..., Tensor]:
-    """Answer exercise 12.3, with this number of tokens for each mask."""
+def batch_floor(rows: Tensor) -> float:
+    """Answer exercise 12.3."""
+    told = [tuple(row) for row in rows.tolist()]
+    shares = [told.count(row) / len(told) for row in told]
+    return -sum(map(math.log, shares)) / rows[:, 1:].numel()
 
-    def whole_loss(losses: Tensor, masks: list[Tensor]) -> Tensor:
-        counts = torch.tensor([float(count(mask)) for mask in masks])
-        return (losses * counts).sum() / counts.sum()
 
-    return whole_loss
+def batch_floor_by_tokens(rows: Tensor) -> float:
+    """Answer exercise 12.3 token by token, as a loss is computed."""
+    surprises = []
+    for row in rows:
+        left = rows
+        for place, token in enumerate(row[1:], start=1):
+            fitting = left[left[:, place] == token]
+            surprises.append(math.log(len(left) / len(fitting)))
+            left = fitting
+    return sum(surprises) / len(surprises)
+
+
+def alone(row: Tensor, end: int) -> Tensor:
+    """Answer exercise 12.2 position by position."""
+    mask = torch.zeros(len(row), len(row), dtype=torch.bool)
+    for i in range(len(row)):
+        for j in range(i, -1, -1):
+            mask[i, j] = True
+            if row[j] == end:
+                break
+    return mask
+
+
+def of_columns(columns: Tensor) -> float:
+    """Return the mean entropy of columns, each by itself."""
+    entropies = [
+        torch.distributions.Categorical(column.bincount().float()).entropy()
+        for column in columns.T
+    ]
+    return float(sum(entropies))
 
 
 def plateau(
@@ -135,41 +164,47 @@ ANSWERS: dict[str, Answers] = {
             "off the diagonal": lambda x: svd(torch.flip(x, [0])),
         },
     ),
-    "uncorrected-step": (
-        lambda b1, b2, t: (1 - b1**t) / math.sqrt(1 - b2**t),
+    "same-story": (
+        alone,
         {
-            "by the square root of v": lambda b1, b2, t: (
-                (1 - b1**t) / (1 - b2**t)
+            "must stay causal": lambda row, end: (
+                alone(row, end) | alone(row, end).T
             ),
-            "swapped": lambda b1, b2, t: (1 - b2**t) / math.sqrt(1 - b1**t),
-            "the corrected step": lambda b1, b2, t: 1,
-            "whatever t is": lambda b1, b2, t: (1 - b1) / math.sqrt(1 - b2),
-            "m over √v": lambda b1, b2, t: math.sqrt(1 - b2**t) / (1 - b1**t),
-            "the weight of the initial value": lambda b1, b2, t: (
-                b1**t / math.sqrt(b2**t)
+            "to their left": lambda row, end: torch.ones(
+                len(row), len(row), dtype=torch.bool
+            ).tril(),
+            "the story after it": lambda row, end: alone(
+                torch.cat([row[:1] * 0, row[:-1]]), end
             ),
-            "raises ZeroDivisionError": lambda b1, b2, t: (
-                (1 - b1 ** (t - 1)) / math.sqrt(1 - b2 ** (t - 1))
-            ),
+            "at itself": lambda row, end: alone(row, end).tril(-1),
+            "may look": lambda row, end: ~alone(row, end),
+            "columns are looked at": lambda row, end: alone(row, end).T,
+            "has shape": lambda row, end: alone(row, end)[0],
         },
     ),
-    "whole-loss": (
-        weighted(lambda mask: mask[:, 1:].sum().item()),
+    "batch-floor": (
+        batch_floor,
         {
-            "mean of the means": lambda losses, masks: losses.mean(),
-            "read and not predicted": weighted(lambda mask: mask.sum().item()),
-            "weight the parts by their rows": weighted(len),
-            "the padding too; the masks": weighted(lambda mask: mask.numel()),
-            "which in a shorter row": weighted(
-                lambda mask: mask[:, :-1].sum().item()
+            "which row it is in": lambda rows: 0,
+            "for a whole row": lambda rows: (
+                batch_floor(rows) * rows[:, 1:].size(1)
             ),
-            "leave out the first column": weighted(
-                lambda mask: mask[:, 1:].numel()
+            "that is the sum": lambda rows: (
+                batch_floor(rows) * rows[:, 1:].numel()
             ),
-            "the sum of the losses": lambda losses, masks: (
-                losses
-                * torch.tensor([mask[:, 1:].sum().item() for mask in masks])
-            ).sum(),
+            "read and not predicted": lambda rows: (
+                batch_floor(rows) * rows[:, 1:].numel() / rows.numel()
+            ),
+            "in bits": lambda rows: batch_floor(rows) / math.log(2),
+            "need not be told apart": lambda rows: (
+                math.log(len(rows)) / rows[:, 1:].size(1)
+            ),
+            "after their first token": lambda rows: (
+                of_columns(rows[:, 1:2]) / rows[:, 1:].size(1)
+            ),
+            "each position by itself": lambda rows: (
+                of_columns(rows[:, 1:]) / rows[:, 1:].size(1)
+            ),
         },
     ),
     "plateau-rate": (
@@ -192,4 +227,12 @@ ANSWERS: dict[str, Answers] = {
             "expected a number": lambda step, n, warmup, decay: "1",
         },
     ),
+}
+
+# More right answers, of other forms.
+ALSO_RIGHT: dict[str, list[object]] = {
+    "batch-floor": [
+        batch_floor_by_tokens,
+        lambda rows: torch.tensor(batch_floor(rows)),
+    ],
 }
