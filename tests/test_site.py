@@ -412,6 +412,21 @@ def test_search_finds_and_leads_there(page: Page, address: str) -> None:
     assert "attention" in page.locator("article").inner_text().lower()
 
 
+def test_what_the_search_finds_fits_a_phone(page: Page, address: str) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto(f"{address}/search.html?q=softmax")  # it finds long names
+    page.get_by_text("Search finished").wait_for()
+    assert page.evaluate(TOO_WIDE) <= 0
+    field = page.locator(".bd-search:visible")
+    icon = field.locator(".icon").bounding_box()
+    left = field.locator("input").evaluate(
+        "i => i.getBoundingClientRect().x +"
+        " parseFloat(getComputedStyle(i).paddingLeft)"
+    )
+    assert icon is not None
+    assert icon["x"] + icon["width"] < left  # where its text begins
+
+
 @pytest.mark.parametrize(
     "words, chapter",
     [

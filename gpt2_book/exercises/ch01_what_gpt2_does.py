@@ -17,6 +17,7 @@ from gpt2_book.exercises.checking import (
     exercise,
     number,
     same,
+    whole_numbers,
 )
 
 STOP = 4  # the token that ends a text in the toy of `check_tell`
@@ -187,30 +188,36 @@ def first_word(answer: Any) -> str:
     return "it is 15.6, and more open than the adjectives are"
 
 
-@exercise("fair-die")
-def fair_die(answer: Any) -> str:
-    """Exercise 1.4: three standard deviations of a count."""
-    draws, n, p = number(answer), 10_000, 0.171
-    deviation = (n * p * (1 - p)) ** 0.5  # 37.7
-    if abs(draws - n * p) < 4 * deviation:
+@exercise("one-wrong-word")
+def one_wrong_word(answer: Any) -> str:
+    """Exercise 1.4: how many tokens surprise, for each altered story."""
+    counts = whole_numbers(answer, "three numbers, one for each story")
+    if len(counts) != 3:
+        raise NotYet(f"expected three numbers; got {describe(answer)}")
+    first, second, third = counts
+    if first == 3:
         raise NotYet(
-            "that is the expected count; the question is how far off it may be"
+            "fewer in the first story: nothing has been said about the "
+            "trumpet yet, so *blue* is as good there as *little* was"
         )
-    if abs(draws - deviation**2) < 2:
-        raise NotYet("that is the variance; take its square root")
-    if draws < 2.9 * deviation:
+    if first < 2:
         raise NotYet(
-            "a fair die misses by more than that much more often: a deviation "
-            "is 38 draws, and one count in three is farther off"
+            "more in the first story: once the trumpet is blue, each *little* "
+            "that follows contradicts it"
         )
-    if draws > 4.1 * deviation:
+    if second > 1:
         raise NotYet(
-            "a die that misses by nearly so much is loaded: 150 draws are "
-            "four deviations, and chance does that once in 16,000 tries"
+            "fewer in the second story: the wrong word surprises, but the "
+            "third *little* still agrees with the first"
         )
-    if draws > 3.1 * deviation:
-        raise NotYet("three deviations are fewer: one is 38 draws")
-    return "a deviation is 38 draws, and beyond three one should look again"
+    if 0 in (second, third):
+        raise NotYet("more: *blue* contradicts a *little* that came before")
+    if counts != [2, 1, 1]:
+        raise NotYet(
+            "fewer: only a word about the trumpet's look can contradict it, "
+            "and there are three of them"
+        )
+    return "the model believes what was said first, twice if need be"
 
 
 SIZES = ((50257, 768, 12), (50257, 1600, 48), (2048, 190, 3))  # V, C, layers

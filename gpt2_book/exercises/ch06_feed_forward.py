@@ -13,6 +13,7 @@ from gpt2_book.exercises.checking import (
     Mistake,
     NotYet,
     call,
+    describe,
     exercise,
     number,
     same,
@@ -22,7 +23,7 @@ from gpt2_book.exercises.checking import (
 
 @exercise("scale-and-shift")
 def scale_and_shift(answer: Any) -> str:
-    """Exercise 6.2: scale and shift move into the map behind the norm."""
+    """Exercise 6.2: scale and shift move into the map after the norm."""
     torch.manual_seed(6)
     for n_in, n_out in ((5, 5), (5, 7)):
         gamma, beta = torch.randn(2, n_in)
@@ -231,7 +232,7 @@ def _norm_mistakes(x: Tensor, gamma: Tensor, beta: Tensor) -> list[Mistake]:
         ),
         Mistake("scale and shift are missing", plain),
         Mistake("the shift is missing", plain * gamma),
-        Mistake("the shift comes behind the scale", (plain + beta) * gamma),
+        Mistake("the shift comes after the scale", (plain + beta) * gamma),
     ]
 
 
@@ -293,7 +294,7 @@ def feed_forward(answer: Any) -> str:
                 F.gelu(x @ up, approximate="tanh") @ down + b_down,
             ),
             Mistake(
-                "there is a second bend behind the second map; leave it out",
+                "there is a second bend after the second map; leave it out",
                 F.gelu(bent @ down + b_down, approximate="tanh"),
             ),
         ]
@@ -329,3 +330,49 @@ def neurons_needed(answer: Any) -> str:
         fewer = "fewer are enough" if answer > 64 else "that is too few"
         raise NotYet(f"{fewer}: measure it")
     return "a twelfth of them"
+
+
+@exercise("sort-two")
+def sort_two(answer: Any) -> str:
+    """Exercise 6.5: a feed-forward network that sorts two numbers."""
+    what = "two tensors, W_1 [2, n] and W_2 [n, 2]"
+    first, second = unpack(answer, 2, what)
+    if not (
+        isinstance(first, Tensor)
+        and isinstance(second, Tensor)
+        and first.dim() == second.dim() == 2
+        and first.size(0) == second.size(1) == 2
+        and first.size(1) == second.size(0)
+    ):
+        came = f"{describe(first)} and {describe(second)}"
+        raise NotYet(f"expected {what}; got {came}")
+    torch.manual_seed(6)
+    pairs = 3 * torch.randn(40, 2)  # of either sign, in either order
+    a, b = pairs.T
+    larger, smaller = torch.maximum(a, b), torch.minimum(a, b)
+    # Without a negative sum or difference, what is there of a half.
+    plus, apart = (a + b).relu() / 2, (a - b).relu() / 2
+    mistakes = [
+        Mistake(
+            "that is the smaller first", torch.stack((smaller, larger), 1)
+        ),
+        Mistake("that gives the larger twice", larger[:, None].expand(40, 2)),
+        Mistake(
+            "twice as large: take half of the sum and of the difference",
+            2 * torch.stack((larger, smaller), 1),
+        ),
+        Mistake(
+            "a negative sum is lost; give it a neuron of its own",
+            torch.stack(
+                (plus + (a - b).abs() / 2, plus - (a - b).abs() / 2), 1
+            ),
+        ),
+        Mistake(
+            "a negative difference is lost; give it a neuron of its own",
+            torch.stack(((a + b) / 2 + apart, (a + b) / 2 - apart), 1),
+        ),
+    ]
+    got = (pairs @ first.float()).relu() @ second.float()
+    right = torch.stack((larger, smaller), 1)
+    same(got, right, "what your network makes of 40 pairs", mistakes)
+    return f"sorted, with {first.size(1)} neurons"

@@ -52,6 +52,10 @@ def forward(
     return F.gelu(x @ up + b_up, approximate="tanh") @ down + b_down
 
 
+# a + b, its negative, a - b and its negative; and what to make of them.
+PAIRED = torch.tensor([[1.0, -1.0, 1.0, -1.0], [1.0, -1.0, -1.0, 1.0]])
+SORTED = torch.tensor([[0.5, 0.5], [-0.5, -0.5], [0.5, -0.5], [0.5, -0.5]])
+
 ANSWERS: dict[str, Answers] = {
     "scale-and-shift": (
         moved,
@@ -128,7 +132,7 @@ ANSWERS: dict[str, Answers] = {
             ),
             "scale and shift are": lambda x, g, b: norm(x, g * 0 + 1, b * 0),
             "the shift is missing": lambda x, g, b: norm(x, g, b * 0),
-            "behind the scale": lambda x, g, b: norm(x, g, b * g),
+            "after the scale": lambda x, g, b: norm(x, g, b * g),
             "inside the root": lambda x, g, b: (
                 g
                 * (x - x.mean(-1, True))
@@ -187,6 +191,19 @@ ANSWERS: dict[str, Answers] = {
         64,
         {"fewer are": 256, "too few": 16, "one of": 100},
     ),
+    "sort-two": (
+        (PAIRED, SORTED),
+        {
+            "the smaller first": (PAIRED, SORTED.flip(1)),
+            "the larger twice": (PAIRED, SORTED[:, :1].expand(4, 2)),
+            "twice as large": (PAIRED, 2 * SORTED),
+            "a negative sum": (PAIRED[:, [0, 2, 3]], SORTED[[0, 2, 3]]),
+            "a negative difference": (PAIRED[:, :3], SORTED[:3]),
+            "expected two tensors": (PAIRED, SORTED.T),
+            "got 5": 5,
+            "what your network makes": (torch.eye(2), torch.eye(2)),
+        },
+    ),
 }
 
 ALSO_RIGHT: dict[str, list[object]] = {
@@ -217,4 +234,10 @@ ALSO_RIGHT: dict[str, list[object]] = {
         ),
     ],
     "equal-numbers": [torch.zeros(3), (0.0, 0.0, 0.0)],
+    "sort-two": [
+        [  # b and a - b: the larger is b + (a - b), if that is positive
+            torch.tensor([[0.0, 0, 1, -1, 1], [1, -1, 0, 0, -1]]),
+            torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1], [1, -1]]),
+        ],
+    ],
 }

@@ -154,15 +154,16 @@ ANSWERS: dict[str, Answers] = {
             "expected a number": "many",
         },
     ),
-    "fair-die": (
-        113,
+    "one-wrong-word": (
+        [2, 1, 1],
         {
-            "the expected count": 1710,
-            "the variance": 1417.6,
-            "a fair die misses": 38,
-            "is loaded": 1000,
-            "deviations are fewer": 132,
-            "expected a number": float("nan"),
+            "as good there as": [3, 1, 1],
+            "contradicts it": [1, 1, 1],
+            "still agrees with the first": [2, 2, 1],
+            "more: *blue*": [2, 1, 0],
+            "there are three of them": [2, 1, 5],
+            "expected three numbers": [2, 1],
+            "three numbers, one for each story": 2,
         },
     ),
     "table-share": (
