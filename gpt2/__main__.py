@@ -46,16 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from gpt2.tokenizer.bpe import TokenizerError
     from gpt2.weights.errors import CheckpointError
 
-    options = parse(arguments)
     # A terminal without UTF-8 shows "?" for what it lacks. A notebook's output
     # is no TextIOWrapper and takes any text.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    command = ""
     try:
+        options = parse(arguments)
+        command = options.command
         ctrl_c.at_once = False
         with shown_by(Bar):
-            COMMANDS[options.command].run(options)
+            COMMANDS[command].run(options)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):  # not every stream has a number
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return PIPE_CLOSED if options.command == "train" else 0
+        return PIPE_CLOSED if command == "train" else 0
     except (CheckpointError, TokenizerError) as error:
         return fail(error, 1)
     except (MemoryError, OSError, RuntimeError) as error:

@@ -1397,6 +1397,24 @@ def test_a_reader_that_has_seen_enough(endless: list[str]) -> None:
         assert process.wait(timeout=60) == 0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["--completion bash", "--help", "inspect --help", "--version"],
+)
+def test_nobody_reads_what_is_printed_while_parsing(arguments: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "gpt2", *arguments.split()],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_help_names_every_command_and_option(run: Any) -> None:
     code, output, errors = run("--help")
     assert (code, errors) == (0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -26,6 +27,17 @@ class Parser(argparse.ArgumentParser):
         """Print the error and a pointer to the help, and exit with code 2."""
         line = " ".join(message.split())
         self.exit(2, f"gpt2: {line} (see {self.prog} --help)\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Exit, after what was printed is written.
+
+        Python would write it as its last act, when no error can be handled.
+
+        Raises:
+            BrokenPipeError: Nobody reads it any longer.
+        """
+        sys.stdout.flush()
+        super().exit(status, message)
 
 
 class Formatter(argparse.HelpFormatter):
