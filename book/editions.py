@@ -26,6 +26,8 @@ from pathlib import Path
 
 import nbformat
 import sync
+import yaml
+from address import pages_address
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -49,6 +51,36 @@ HOW_TO_SOLVE = """# {title}: solutions
 These are the solutions to the exercises of [this chapter]({name}.ipynb), with
 what they print. To run them, first run the next cell: it is all the code of
 the chapter, and prints nothing."""
+
+FOR_TEACHERS = "teaching"
+# What students read in place of what the book says about solutions and about
+# other ways to the notebooks, and of links out of their folder.
+FOR_STUDENTS = (
+    (
+        r"Every exercise has a hint and a solution, folded away, and every "
+        r"solution has been run\.",
+        "Every exercise has a hint, folded away.",
+    ),
+    (
+        r"(?s)(?<=## How to run it\n\n).*?(?=The \[notation\])",
+        "Each chapter is a notebook; open it in JupyterLab. Nothing has been "
+        "run yet: every exercise has an empty cell for your answer, and "
+        "every *Try it yourself* a cell to fill in. ",
+    ),
+    (rf"\]\({FOR_TEACHERS}\.md\)", f"]({{site}}book/{FOR_TEACHERS}.html)"),
+    (r"\]\(\.\./", "]({repository}/raw/main/"),
+)
+
+
+def for_students(text: str) -> str:
+    """Return a text without what is not in the students' folder."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    repository = config["repository"]["url"]
+    site = pages_address(repository)
+    for old, new in FOR_STUDENTS:
+        new = new.format(site=site, repository=repository)
+        text = re.sub(old, new, text)
+    return text
 
 
 def reader(
@@ -195,7 +227,12 @@ def edition(with_solutions: bool) -> Iterator[tuple[str, NotebookNode]]:
     """
     for path in sorted(sync.BOOK.glob("*.ipynb")):
         source, name = nbformat.read(path, as_version=4), path.stem
-        yield name, reader(source, name, with_solutions)
+        notebook = reader(source, name, with_solutions)
+        if not with_solutions:
+            for cell in notebook.cells:
+                if cell.cell_type == "markdown":
+                    cell.source = for_students(cell.source)
+        yield name, notebook
         if with_solutions and (solved := solutions(source, name)):
             yield f"solutions-{name}", solved
 
@@ -207,8 +244,14 @@ def write(folder: Path, with_solutions: bool) -> int:
         How many notebooks were there already, and were left alone.
     """
     (folder / "_static").mkdir(parents=True, exist_ok=True)
-    for page in [*sync.BOOK.glob("*.md"), *sync.BOOK.glob("_static/*.svg")]:
-        shutil.copy(page, folder / page.relative_to(sync.BOOK))
+    for picture in sync.BOOK.glob("_static/*.svg"):
+        shutil.copy(picture, folder / "_static")
+    for page in sync.BOOK.glob("*.md"):
+        if with_solutions:
+            shutil.copy(page, folder)
+        elif page.stem != FOR_TEACHERS:
+            text = for_students(page.read_text("utf-8"))
+            (folder / page.name).write_text(text, "utf-8")
     n_there = 0
     for name, notebook in edition(with_solutions):
         path = folder / f"{name}.ipynb"

@@ -328,6 +328,7 @@ def take_out_pictures(book: Book, folder: Path) -> None:
         image = book.soup.new_tag("img")
         image["src"], image["alt"] = path.name, picture.get("aria-label", "")
         picture.replace_with(image)
+    unwrap_sections(book)
     for tag in book.body.select(":is(p, li, dt, dd, td, figure)[id]"):
         target = book.soup.new_tag("span", id=tag["id"])  # pandoc keeps these
         del tag["id"]
@@ -335,6 +336,22 @@ def take_out_pictures(book: Book, folder: Path) -> None:
     for listing in book.body.select(".highlight-python pre"):
         listing["class"] = "python"
         listing.string = listing.get_text()
+
+
+def unwrap_sections(book: Book) -> None:
+    """Leave the headings alone: pandoc splits the book at no other.
+
+    What is in a heading gets the ids by which links find the section.
+    """
+    for section in book.body.find_all("section"):
+        heading = section.find(HEADING, recursive=False)
+        names = [section, *heading.find_previous_siblings("span", id=True)]
+        for name in names:
+            target = book.soup.new_tag("span", id=name["id"])
+            target.extend([*heading.contents])
+            heading.append(target)
+            del name["id"]
+        section.unwrap()
 
 
 def spelled(svg: str) -> str:

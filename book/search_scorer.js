@@ -19,3 +19,14 @@ var Scorer = {
   term: 5,
   partialTerm: 2,
 };
+
+// A formula is TeX until MathJax draws it. What the search quotes has the short
+// ones as they are, and a mark in place of the others. This file becomes the
+// beginning of the script in which Search is defined.
+const FORMULA = /(<(?:span|div) class="math[^>]*>)\s*\\[([]([^<]*?)\\[)\]]/g;
+queueMicrotask(() => {
+  const { htmlToText } = Search;
+  const readable = (_, tag, tex) => tag + (/[\\{}]/.test(tex) ? "…" : tex);
+  Search.htmlToText = (html, anchor) =>
+    htmlToText(html.replace(FORMULA, readable), anchor);
+});

@@ -269,6 +269,28 @@ def test_students_have_no_solutions(tmp_path: Path) -> None:
     editions.write(tmp_path, with_solutions=False)
     names = {path.name for path in tmp_path.glob("*.ipynb")}
     assert names == {path.name for path in PATHS}
+    pages = {path.name for path in tmp_path.glob("*.md")}
+    assert pages == {p.name for p in sync.BOOK.glob("*.md")} - {"teaching.md"}
+    problems = [
+        problem
+        for path in [*tmp_path.glob("*.ipynb"), *tmp_path.glob("*.md")]
+        for problem in has_good_links(path)
+        if "points to no" in problem
+    ]
+    assert problems == []
+
+
+def test_students_read_of_nothing_that_they_do_not_have(
+    tmp_path: Path,
+) -> None:
+    editions.write(tmp_path, with_solutions=False)
+    intro = (tmp_path / "intro.md").read_text("utf-8")
+    for absent in ("solution", "rocket", "make ", "git "):
+        assert absent not in intro
+    assert "has a hint, folded away." in intro
+    assert "## How to run it\n\nEach chapter is a notebook; open" in intro
+    last = (tmp_path / "18-a-scaling-law.ipynb").read_text("utf-8")
+    assert ".io/gpt2-from-scratch/book/teaching.html)" in last
 
 
 @pytest.mark.parametrize("folder", [editions.PLACE, editions.CLASS])

@@ -24,6 +24,7 @@ PAGE = """<html><body><p>Around it</p><article class="bd-article">
 <section id="top"><h1>{title}<a class="headerlink" href="#top">#</a></h1>
 {body}</section></article></body></html>"""
 ONE = """<p>See <a href="2-two.html#again">two</a>, <a href="#again">here</a>,
+<a href="2-two.html">all of it</a>, <a href="2-two.html#older">as before</a>,
 <a href="https://a.org/">there</a> and <a href="../search.html">search</a>.</p>
 <section id="again"><h2>Again</h2>
 <div class="cell tag_hide-input"><details class="hide"><summary>Show</summary>
@@ -38,7 +39,7 @@ ONE = """<p>See <a href="2-two.html#again">two</a>, <a href="#again">here</a>,
 <details><summary>Hint</summary><p>Not 3.</p></details>
 <div class="cell tag_solution"><details class="hide"><summary>Show</summary>
 <pre>two = 2</pre></details></div></section>"""
-TWO = r"""<section id="again"><h2>More</h2>
+TWO = r"""<section id="again"><span id="older"></span><h2>More</h2>
 <p>A formula: <span class="math">\(a^2\)</span></p></section>"""
 
 
@@ -143,14 +144,47 @@ def test_an_empty_page_is_noticed(book: paper.Book, tmp_path: Path) -> None:
     assert not (tmp_path / "book.pdf").exists()
 
 
-def test_the_electronic_book(book: paper.Book, tmp_path: Path) -> None:
+@pytest.fixture
+def electronic(book: paper.Book, tmp_path: Path) -> dict[str, str]:
+    """The files of the EPUB that hold text, in order."""
     pytest.importorskip("pypandoc", reason="make epub installs pandoc")
     paper.converted(book, tmp_path / "book.epub")
     with zipfile.ZipFile(tmp_path / "book.epub") as epub:
-        names = epub.namelist()
-        texts = [n for n in names if n.startswith("EPUB/text/ch")]
-        text = "".join(epub.read(name).decode() for name in texts)
+        assert any(name.endswith(".svg") for name in epub.namelist())
+        return {
+            Path(name).name: epub.read(name).decode()
+            for name in epub.namelist()
+            if name.endswith(".xhtml")
+        }
+
+
+def test_the_electronic_book(electronic: dict[str, str]) -> None:
+    text = "".join(electronic.values())
     assert "<math" in text
     assert "\x18" not in text and "\u2418" in text
     assert 'alt="A square"' in text
-    assert any(name.endswith(".svg") for name in names)
+    # The standard forbids them in the table of contents.
+    assert not re.search(r"<span[^>]*></span>", electronic["nav.xhtml"])
+
+
+def test_each_chapter_is_a_file(electronic: dict[str, str]) -> None:
+    titles = [re.findall("Page [^<]*", text) for text in electronic.values()]
+    chapters = [found for found in titles if len(found) == 1]
+    assert chapters == [
+        ["Page intro"],
+        ["Page 1-one"],
+        ["Page 2-two"],
+        ["Page 1-one"],  # its solutions
+    ]
+
+
+def test_links_lead_from_file_to_file(electronic: dict[str, str]) -> None:
+    followed = set()
+    for name, text in electronic.items():
+        for file, target, words in re.findall(
+            r'<a href="([^":#]*)#([^"]*)"[^>]*>([^<]*)</a>', text
+        ):
+            goal = electronic[Path(file).name or name]
+            assert f'id="{target}"' in goal
+            followed.add(words)
+    assert followed > {"two", "all of it", "as before"}

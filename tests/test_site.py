@@ -412,6 +412,17 @@ def test_search_finds_and_leads_there(page: Page, address: str) -> None:
     assert "attention" in page.locator("article").inner_text().lower()
 
 
+def test_what_the_search_quotes_has_no_tex(page: Page, address: str) -> None:
+    page.goto(f"{address}/search.html?q=softmax")
+    quoted = page.locator("#search-results p.context")
+    quoted.first.wait_for()
+    page.get_by_text("Search finished").wait_for()
+    quotes = quoted.all_inner_texts()
+    assert any("…" in quote for quote in quotes)
+    tex = re.compile(r"\\[()\[\]]|\\(?:frac|mathrm|sum)")
+    assert [quote for quote in quotes if tex.search(quote)] == []
+
+
 def test_what_the_search_finds_fits_a_phone(page: Page, address: str) -> None:
     page.set_viewport_size(PHONE)
     page.goto(f"{address}/search.html?q=softmax")  # it finds long names
