@@ -21,12 +21,10 @@ var Scorer = {
 };
 
 // A formula is TeX until MathJax draws it. What the search quotes has the short
-// ones as they are, and a mark in place of the others. This file becomes the
-// beginning of the script in which Search is defined.
+// ones as they are, and a mark in place of the others. Search is defined in the
+// script before the one that this file becomes part of.
 const FORMULA = /(<(?:span|div) class="math[^>]*>)\s*\\[([]([^<]*?)\\[)\]]/g;
-queueMicrotask(() => {
-  const { htmlToText } = Search;
-  const readable = (_, tag, tex) => tag + (/[\\{}]/.test(tex) ? "…" : tex);
-  Search.htmlToText = (html, anchor) =>
-    htmlToText(html.replace(FORMULA, readable), anchor);
-});
+const readable = (_, tag, tex) => tag + (/[\\{}]/.test(tex) ? "…" : tex);
+const { htmlToText } = Search;
+Search.htmlToText = (html, anchor) =>
+  htmlToText(html.replace(FORMULA, readable), anchor);

@@ -46,11 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from gpt2.tokenizer.bpe import TokenizerError
     from gpt2.weights.errors import CheckpointError
 
-    # A terminal without UTF-8 shows "?" for what it lacks. A notebook's output
-    # is no TextIOWrapper and takes any text.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    replace_what_streams_lack()
     command = ""
     try:
         options = parse(arguments)
@@ -125,6 +121,16 @@ def open_closed_streams() -> None:
             number = os.open(os.devnull, os.O_RDWR)
             if name != "stdin":  # that stays None: nothing can be read
                 setattr(sys, name, os.fdopen(number, "w"))
+
+
+def replace_what_streams_lack() -> None:
+    """Let a terminal without UTF-8 show "?" for what it lacks.
+
+    A notebook's output is no TextIOWrapper and takes any text.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def show_in_one_line(message: object, *place: object, **more: object) -> None:
