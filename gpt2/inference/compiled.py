@@ -300,7 +300,7 @@ def zeros_on_huge_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     Linux provides huge pages for private mappings if `madvise` requests them
     before the first write; elsewhere the pages are ordinary ones. Reading all
     weights then causes fewer TLB misses: with GPT-2 124M, a step of generation
-    took 9 % less time in float32, and as long in bfloat16 and int8
+    took 4 % less time in float32, 8 % in bfloat16 and 1 % in int8
     (`benchmarks/huge_pages.py`).
 
     Raises:

@@ -3,9 +3,9 @@
 `pack` makes a `CompiledMatrix` where a C compiler is available, and otherwise
 a `PlainMatrix`, which uses only documented functions of PyTorch. With GPT-2
 124M and after 128 tokens, one thread of a processor with AVX-512 generates 70,
-137, 253 and 411 tokens per second in C (float32, bfloat16, int8, int4), and
-34, 43, 46 and 33 in plain PyTorch, where an int4 takes a byte; unpacked, the
-model generates 33. PyTorch's packed operators are private, and those for int8
+127, 253 and 400 tokens per second in C (float32, bfloat16, int8, int4), and
+34, 40, 39 and 32 in plain PyTorch, where an int4 takes a byte; unpacked, the
+model generates 34. PyTorch's packed operators are private, and those for int8
 deprecated, so they are not used.
 """
 
